@@ -1,0 +1,1 @@
+"""One module per door: the only place that parses arguments or prints."""

@@ -1,0 +1,43 @@
+"""`unblur <verb>`: the same doors as the scripts in the top-level folders."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from unblur import __version__
+from unblur.cli.door import door
+from unblur.core.errors import InputError, nearest
+
+VERBS = {
+    "run": ("run_pipeline", "the whole way of pipeline.toml: export, engines, comparison"),
+    "export": ("to_onnx", "checkpoint -> exact ONNX graph"),
+    "build": ("build_engine", "ONNX graph -> TensorRT engine, FP32 or FP16"),
+    "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
+    "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
+    "train": ("train_network", "train a network on pairs or on the built-in synthetic source"),
+}
+
+
+def _usage() -> str:
+    lines = "\n".join(f"  {verb:<9}{text}" for verb, (_, text) in VERBS.items())
+    return f"usage: unblur VERB [options]\n\n{lines}\n\n`unblur VERB --help` lists a verb's options."
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> int:
+    """Dispatch to the verb's door. Only that door is imported: --help needs no runtime."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"unblur {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise InputError(f"Unknown verb {verb!r}{nearest(verb, VERBS)}\n{_usage()}")
+    module = importlib.import_module(f"unblur.cli.{VERBS[verb][0]}")
+    code: int = module.main(rest)
+    return code

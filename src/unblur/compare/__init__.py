@@ -1,0 +1,1 @@
+"""Fidelity, quality, latency, verdict and report of engines."""

@@ -1,0 +1,1 @@
+"""Errors, configuration, artefacts, provenance, console: what every room stands on."""

@@ -1,0 +1,76 @@
+"""The Runner protocol: an open engine, and nothing else. A runner never times itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from numpy.typing import NDArray
+
+from unblur.core.errors import InputError
+from unblur.images.contract import Frame, PixelContract
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a runner takes and gives. `height` and `width` are None where every padded size is accepted."""
+
+    contract: PixelContract
+    height: int | None = None
+    width: int | None = None
+
+    def check(self, tensor: NDArray[Any]) -> None:
+        """Raise InputError unless `tensor` is a batch of one of the right type, layout and size."""
+        contract = self.contract
+        channels_first = contract.layout == "nchw"
+        right_rank = tensor.ndim == 4 and tensor.shape[0] == 1 and tensor.shape[1 if channels_first else 3] == 3
+        if str(tensor.dtype) != contract.dtype or not right_rank:
+            raise InputError(
+                f"The engine takes one {contract.layout} {contract.dtype} frame of 3 channels, "
+                f"got {tuple(tensor.shape)} {tensor.dtype}; PixelContract.encode makes it."
+            )
+        height, width = tensor.shape[2:] if channels_first else tensor.shape[1:3]
+        if (height, width) != contract.padded_size(height, width):
+            even = "x".join(map(str, contract.padded_size(height, width)))
+            raise InputError(
+                f"The engine takes sizes in multiples of {contract.multiple}, got {height}x{width}: pad to {even}."
+            )
+        if (self.height or height, self.width or width) != (height, width):
+            raise InputError(
+                f"The engine is built for {self.height}x{self.width}, got {height}x{width}; "
+                "export with --dynamic, or for this size."
+            )
+
+
+class Runner(Protocol):
+    """An open engine. Also a context manager; `run` after `close` raises RuntimeError."""
+
+    @property
+    def signature(self) -> Signature:
+        """What `run` takes and gives."""
+
+    @property
+    def description(self) -> dict[str, str]:
+        """Backend, version, device, threads, precision: strings for reports."""
+
+    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """One batch of one in, the result out, finished when the call returns (device synchronised).
+
+        Raises InputError as `Signature.check`.
+        """
+
+    def close(self) -> None:
+        """Release the engine; may be called twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def restore_frame(runner: Runner, frame: Frame) -> Frame:
+    """Deblur one (H, W, 3) RGB uint8 frame of any size: encode and pad, run, crop and decode."""
+    contract = runner.signature.contract
+    return contract.decode(runner.run(contract.encode(frame)), frame.shape[0], frame.shape[1])

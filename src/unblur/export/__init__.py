@@ -1,0 +1,1 @@
+"""From network to exact ONNX graph: rewrites, trace, checks, casts."""

@@ -1,0 +1,1 @@
+"""Pictures: files, the pixel contract, pairs of blurred and sharp frames."""

@@ -1,0 +1,1 @@
+"""PSNR, SSIM, quantiles and the stopwatch: functions of arrays and callables."""

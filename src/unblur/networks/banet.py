@@ -1,0 +1,152 @@
+"""BANet and BANet+: Blur-aware Attention Networks (Tsai et al., IEEE TIP 2022).
+
+Module and parameter names are those of the published checkpoints, so that `load_state_dict(strict=True)`
+holds. Pixels are BGR in [-0.5, 0.5]; the clamp of the output belongs to the pixel contract, not to the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unblur.core.errors import InputError
+
+STRIP_BINS = (1, 3, 5, 7)
+"""Widths of the strips in multi-kernel strip pooling (paper section III-B)."""
+
+DILATIONS = (1, 3, 5)
+NEGATIVE_SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class BANetSpec:
+    """Everything that fixes the shapes of a BANet: number of blocks and channel counts.
+
+    `fuse_width` is the number of channels after `fuse_conv`: 64 (= mid) in BANet, but 192 (= width) in BANet+.
+    """
+
+    depth: int = 10
+    stem_width: int = 64
+    width: int = 128
+    fuse_width: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "stem_width", "width", "fuse_width"):
+            if getattr(self, name) < 1:
+                raise InputError(f"BANet: {name} is {getattr(self, name)}; it must be at least 1.")
+        if self.width % 2:
+            raise InputError(f"BANet: width is {self.width}; it must be even (branches have width/2 channels).")
+
+    @property
+    def mid(self) -> int:
+        """Channels of one strip and of one dilated branch."""
+        return self.width // 2
+
+
+class BlurAwareAttention(nn.Module):
+    """Multi-kernel strip pooling and attention refinement (paper eqs. 2-5); (B, width, h, w) -> same."""
+
+    def __init__(self, spec: BANetSpec) -> None:
+        super().__init__()
+        width, mid = spec.width, spec.mid
+        self.conv_1_h = nn.Conv2d(width, mid, (3, 1), padding=(1, 0), bias=False)
+        self.conv_1_w = nn.Conv2d(width, mid, (1, 3), padding=(0, 1), bias=False)
+        self.conv_3 = nn.Conv2d(width, mid, 3, padding=1, bias=False)
+        self.conv_5 = nn.Conv2d(width, mid, 3, padding=1, bias=False)
+        self.conv_7 = nn.Conv2d(width, mid, 3, padding=1, bias=False)
+        self.fuse_conv = nn.Conv2d(4 * mid, spec.fuse_width, 1, bias=False)
+        self.conv_final = nn.Conv2d(spec.fuse_width, width, 1)
+        self.mask_conv_1 = nn.Conv2d(width, width, 3, padding=1)
+        self.mask_conv_2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def strip_convs(self, bins: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+        """Convolutions of the (H, bins) and of the (bins, W) strip; one shared module for 3, 5 and 7."""
+        if bins == 1:
+            return self.conv_1_h, self.conv_1_w
+        conv: nn.Conv2d = getattr(self, f"conv_{bins}")
+        return conv, conv
+
+    def forward(self, f: Tensor) -> Tensor:
+        size = f.shape[-2:]
+        levels = []
+        for bins in STRIP_BINS:
+            conv_h, conv_w = self.strip_convs(bins)
+            tall = conv_h(F.adaptive_avg_pool2d(f, (size[0], bins)))
+            wide = conv_w(F.adaptive_avg_pool2d(f, (bins, size[1])))
+            levels.append(F.interpolate(tall, size, mode="nearest") + F.interpolate(wide, size, mode="nearest"))
+        z = F.relu(self.fuse_conv(torch.cat(levels, dim=1)))
+        o = f * torch.sigmoid(self.conv_final(z))
+        return o * torch.sigmoid(self.mask_conv_2(F.relu(self.mask_conv_1(o))))
+
+
+class BlurAwareModule(nn.Module):
+    """BAM: attention beside two cascaded groups of parallel dilated convolutions (paper fig. 3)."""
+
+    def __init__(self, spec: BANetSpec) -> None:
+        super().__init__()
+        width, mid = spec.width, spec.mid
+        self.input_conv = nn.Conv2d(width, width, 3, padding=1)
+        self.BA = BlurAwareAttention(spec)
+        for suffix in ("", "_2"):
+            for d in DILATIONS:
+                self.add_module(f"content_conv_d{d}{suffix}", nn.Conv2d(width, mid, 3, padding=d, dilation=d))
+        self.fuse_conv_1 = nn.Conv2d(3 * mid, width, 3, padding=1)
+        self.final_conv = nn.Conv2d(3 * mid + width, width, 3, padding=1)
+
+    def dilated_convs(self, suffix: str) -> list[nn.Conv2d]:
+        """The parallel branches of the first ("") or second ("_2") group, in the order of concatenation."""
+        return [self.get_submodule(f"content_conv_d{d}{suffix}") for d in DILATIONS]  # type: ignore[misc]
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = F.leaky_relu(self.input_conv(x), NEGATIVE_SLOPE)
+        p = torch.cat([conv(f) for conv in self.dilated_convs("")], dim=1)
+        t = F.leaky_relu(self.fuse_conv_1(p), NEGATIVE_SLOPE)
+        p = torch.cat([conv(t) for conv in self.dilated_convs("_2")], dim=1)
+        y = self.final_conv(torch.cat([p, self.BA(f)], dim=1))
+        return F.leaky_relu(y + x, NEGATIVE_SLOPE)
+
+
+class BANet(nn.Module):
+    """Encoder, `depth` blur-aware modules at half resolution, decoder, global residual.
+
+    forward: (B, 3, H, W) BGR in [-0.5, 0.5] -> (B, 3, H, W), not clamped. H and W must be even: the decoder
+    doubles H/2 and is concatenated with the stem. Raises InputError for odd sizes or another channel count.
+    """
+
+    def __init__(self, spec: BANetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        stem, width = spec.stem_width, spec.width
+
+        def activated(conv: nn.Module) -> nn.Sequential:
+            return nn.Sequential(conv, nn.LeakyReLU(NEGATIVE_SLOPE))
+
+        self.en_layer1 = activated(nn.Conv2d(3, stem, 3, padding=1))
+        self.en_layer2 = activated(nn.Conv2d(stem, width, 3, stride=2, padding=1))
+        for k in range(1, spec.depth + 1):
+            self.add_module(f"BAM_{k}", BlurAwareModule(spec))
+        self.de_layer1 = activated(nn.ConvTranspose2d(width, stem, 4, stride=2, padding=1))
+        self.de_layer2 = activated(nn.Conv2d(2 * stem, stem, 3, padding=1))
+        self.de_layer3 = nn.Sequential(nn.Conv2d(stem, 3, 3, padding=1))
+
+    @property
+    def blocks(self) -> list[BlurAwareModule]:
+        """BAM_1 .. BAM_depth, in order."""
+        return [self.get_submodule(f"BAM_{k}") for k in range(1, self.spec.depth + 1)]  # type: ignore[misc]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % 2 or x.shape[3] % 2:
+            raise InputError(
+                f"BANet takes (B, 3, H, W) with even H and W, got {tuple(x.shape)}; "
+                "pad right and bottom to even sizes and crop the result (PixelContract does both)."
+            )
+        res = self.en_layer1(x)
+        y = self.en_layer2(res)
+        for block in self.blocks:
+            y = block(y)
+        y = self.de_layer2(torch.cat([self.de_layer1(y), res], dim=1))
+        out: Tensor = self.de_layer3(y) + x
+        return out

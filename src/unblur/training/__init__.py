@@ -1,0 +1,1 @@
+"""Blur synthesis, paired data, losses and the training loop."""

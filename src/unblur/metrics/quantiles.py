@@ -1,0 +1,73 @@
+"""Statistics of latency samples, computed after the measurement from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unblur.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Order statistics of one candidate in ms. `mad_ms`: median absolute deviation from the median, not scaled.
+
+    With fewer than 100 samples `p99_ms` lies between the two largest: an observation, not an estimate of a tail.
+    """
+
+    count: int
+    minimum_ms: float
+    p10_ms: float
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    mad_ms: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of medians with the bounds of its bootstrapped confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    level: float
+
+
+def summarise(latencies_ms: Sequence[float]) -> Summary:
+    """Order statistics of the samples, quantiles by linear interpolation. Raises InputError for no sample."""
+    values = _samples(latencies_ms)
+    p10, middle, p90, p99 = (float(q) for q in np.quantile(values, (0.1, 0.5, 0.9, 0.99)))
+    mad = float(np.median(np.abs(values - middle)))
+    return Summary(len(values), float(values.min()), p10, middle, p90, p99, mad)
+
+
+def speedup(
+    reference_ms: Sequence[float],
+    candidate_ms: Sequence[float],
+    *,
+    level: float = 0.95,
+    resamples: int = 5000,
+    seed: int = 0,
+) -> Ratio:
+    """median(reference) / median(candidate) and its percentile bootstrap interval; above 1 the candidate is faster.
+
+    Sample i of both must come from one round: rounds are drawn, not samples, so that what disturbed a whole round
+    disturbs numerator and denominator alike. Raises InputError when the lengths differ or there is no sample.
+    """
+    reference, candidate = _samples(reference_ms), _samples(candidate_ms)
+    if reference.shape != candidate.shape:
+        raise InputError(f"Ratios need one sample of each per round, got {reference.size} and {candidate.size}.")
+    rounds = np.random.default_rng(seed).integers(0, reference.size, (resamples, reference.size))
+    ratios = np.median(reference[rounds], axis=1) / np.median(candidate[rounds], axis=1)
+    low, high = np.quantile(ratios, ((1 - level) / 2, (1 + level) / 2))
+    return Ratio(float(np.median(reference) / np.median(candidate)), float(low), float(high), level)
+
+
+def _samples(latencies_ms: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    values = np.asarray(latencies_ms, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0 or not np.all(values > 0):
+        raise InputError(f"Latency statistics need samples above 0 ms, got {values.size} of them.")
+    return values

@@ -1,0 +1,158 @@
+"""The one latency protocol: interleaved rounds, warm-up until stable, every sample kept with its time.
+
+Candidates are measured in turn within a round, never one after the other as blocks: whatever else slows the machine
+then slows all of them alike. The order is drawn anew in every round (fixed seed), so that nobody always runs behind
+the same neighbour. A runner never times itself; this module knows nothing about runners.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A candidate: `call` gets the number of the round, so that it can work on another frame each time.
+
+    `synchronize` waits for a device that works asynchronously (torch.cuda.synchronize); it is called before the
+    clock starts and again before it stops. None where `call` returns only when the work is done.
+    """
+
+    name: str
+    call: Callable[[int], object]
+    synchronize: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How often and how long. The defaults suit calls of milliseconds to seconds.
+
+    Warm-up ends when, for every candidate, the median of the newest `warmup_window` samples is within
+    `warmup_tolerance` (relative) of the median of the `warmup_window` before them; or, unstable, after
+    `warmup_rounds_max` rounds or `warmup_s_max` seconds. It is recorded which of the two it was.
+    `settle_ms` is slept before each sample, so that the last candidate's worker threads stop spinning.
+    """
+
+    rounds: int = 20
+    warmup_window: int = 3
+    warmup_tolerance: float = 0.05
+    warmup_rounds_max: int = 20
+    warmup_s_max: float = 120.0
+    settle_ms: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "warmup_window", "warmup_rounds_max"):
+            if getattr(self, name) < 1:
+                raise InputError(f"Stopwatch: {name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("warmup_tolerance", "warmup_s_max", "settle_ms"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"Stopwatch: {name} is {getattr(self, name)}; it must not be negative.")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call. `started_ms` counts from the start of the session; warm-up samples are kept, too, but marked."""
+
+    name: str
+    round: int
+    started_ms: float
+    elapsed_ms: float
+    warmup: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that was measured. `stable` tells per candidate whether its warm-up ended by the criterion."""
+
+    protocol: Protocol
+    samples: tuple[Sample, ...]
+    stable: dict[str, bool]
+    warmup_rounds: int
+
+    def latencies_ms(self, name: str) -> list[float]:
+        """The candidate's samples without warm-up, in the order of rounds: index i of two candidates is one round."""
+        return [s.elapsed_ms for s in self.samples if s.name == name and not s.warmup]
+
+
+def measure(
+    candidates: Sequence[Timed],
+    protocol: Protocol | None = None,
+    *,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+    sleep: Callable[[float], None] = time.sleep,
+    progress: Progress = SILENT,
+) -> Session:
+    """Measure the candidates in interleaved rounds. `clock_ns` and `sleep` are replaced in tests only.
+
+    Raises InputError when there is no candidate or a name is there twice. What a candidate raises goes through.
+    """
+    protocol = protocol or Protocol()
+    names = [candidate.name for candidate in candidates]
+    if not names or len(set(names)) != len(names):
+        raise InputError(f"The stopwatch takes one or more candidates with different names, got {names}.")
+    order = random.Random(protocol.seed)
+    origin = clock_ns()
+    samples: list[Sample] = []
+
+    def one_round(number: int, warmup: bool) -> None:
+        for candidate in order.sample(list(candidates), len(candidates)):
+            sleep(protocol.settle_ms / 1000.0)
+            started, elapsed = _time_one(candidate, number, clock_ns)
+            samples.append(Sample(candidate.name, number, (started - origin) / 1e6, elapsed / 1e6, warmup))
+
+    warmup_rounds = 0
+    stable = dict.fromkeys(names, False)
+    while not all(stable.values()):
+        if warmup_rounds == protocol.warmup_rounds_max or clock_ns() - origin > protocol.warmup_s_max * 1e9:
+            progress.note(f"latency: no steady state after {warmup_rounds} warm-up rounds; measuring all the same.")
+            break
+        one_round(warmup_rounds, warmup=True)
+        warmup_rounds += 1
+        stable = {name: _is_stable([s.elapsed_ms for s in samples if s.name == name], protocol) for name in names}
+    for number in progress.track(range(protocol.rounds), "latency", protocol.rounds):
+        one_round(number, warmup=False)
+    return Session(protocol, tuple(samples), stable, warmup_rounds)
+
+
+def _time_one(candidate: Timed, number: int, clock_ns: Callable[[], int]) -> tuple[int, int]:
+    wait = candidate.synchronize
+    with _no_collection():
+        if wait:
+            wait()
+        started = clock_ns()
+        result = candidate.call(number)
+        if wait:
+            wait()
+        elapsed = clock_ns() - started
+    del result  # freed after the clock has stopped
+    return started, elapsed
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's collector must not run within a sample."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _is_stable(elapsed_ms: Sequence[float], protocol: Protocol) -> bool:
+    window = protocol.warmup_window
+    if len(elapsed_ms) < 2 * window:
+        return False
+    before, newest = median(elapsed_ms[-2 * window : -window]), median(elapsed_ms[-window:])
+    return abs(newest - before) <= protocol.warmup_tolerance * before

@@ -20,6 +20,13 @@ Frame = NDArray[np.uint8]
 
 METADATA_KEY = "unblur.pixel_contract"
 
+_CHOICES = {
+    "channel_order": ("rgb", "bgr"),
+    "layout": ("nchw", "nhwc"),
+    "dtype": ("float32", "uint8"),
+    "padding": ("edge", "reflect"),
+}
+
 
 @dataclass(frozen=True)
 class PixelContract:
@@ -38,6 +45,21 @@ class PixelContract:
     multiple: int = 2
     padding: Literal["edge", "reflect"] = "edge"
 
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"Pixel contract: {name} is {getattr(self, name)!r}; known: {', '.join(known)}.")
+        if type(self.multiple) is not int or self.multiple < 1:
+            raise InputError(f"Pixel contract: multiple is {self.multiple!r}; it must be a whole number of at least 1.")
+        low, high = (self.low, self.high)
+        if any(type(value) not in (int, float) for value in (low, high)):
+            raise InputError(f"Pixel contract: low and high are {low!r} and {high!r}; they must be numbers.")
+        # float32 keeps 256 levels apart only while the span is not tiny beside the values (NaN fails here too).
+        if not (1e-6 <= high - low <= 1e6 and max(abs(low), abs(high)) <= 1024 * (high - low)):
+            raise InputError(f"Pixel contract: low {low} and high {high} cannot hold 256 levels in float32.")
+        if self.dtype == "uint8" and (low, high) != (0, 255):
+            raise InputError(f"Pixel contract: bytes go from 0 to 255, not from {low} to {high}.")
+
     def as_uint8(self) -> PixelContract:
         """The contract of a graph that takes and gives RGB bytes in NHWC and does this contract's work inside."""
         return replace(self, channel_order="rgb", layout="nhwc", dtype="uint8", low=0.0, high=255.0)
@@ -52,7 +74,7 @@ class PixelContract:
 
         Raises InputError for another shape or type.
         """
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0 or frame.dtype != np.uint8:
             raise InputError(
                 f"A frame is (height, width, 3) RGB uint8, got {frame.shape} {frame.dtype}; "
                 "open pictures with unblur.images.files.read_picture."
@@ -75,17 +97,30 @@ class PixelContract:
     def decode(self, tensor: NDArray[Any], height: int, width: int) -> Frame:
         """Inverse of `encode`: clamp, round half up, crop to (height, width); -> (height, width, 3) RGB uint8.
 
-        Raises InputError when the tensor holds NaN: bytes would hide it.
+        Raises InputError when the tensor is not what `encode` makes of such a frame, or holds NaN or infinity:
+        a crop and bytes would hide it.
         """
+        padded = self.padded_size(height, width)
+        expected = (1, 3, *padded) if self.layout == "nchw" else (1, *padded, 3)
+        if tensor.shape != expected or (self.dtype == "uint8") != (tensor.dtype == np.uint8):
+            raise InputError(
+                f"The network's output is {tuple(tensor.shape)} {tensor.dtype} instead of {expected} {self.dtype}; "
+                "the graph does not keep the contract it states: export it again."
+            )
         picture = tensor[0].transpose(1, 2, 0) if self.layout == "nchw" else tensor[0]
         picture = picture[:height, :width]
         if self.channel_order == "bgr":
             picture = picture[..., ::-1]
         if self.dtype == "float32":
-            if np.isnan(picture).any():
-                raise InputError("The network's output has NaN in it; check the checkpoint and the precision.")
-            unit = (np.clip(picture, self.low, self.high) - self.low) / (self.high - self.low)
-            picture = np.floor(unit * np.float32(255) + np.float32(0.5))
+            if not np.isfinite(picture).all():
+                raise InputError(
+                    "The network's output has NaN or infinity in it; check the checkpoint and the precision."
+                )
+            # In float32 and in this order these are the bits of clamp(-0.5, 0.5) + 0.5, x255, +0.5, truncate.
+            levels = (np.clip(picture.astype(np.float32), self.low, self.high) - np.float32(self.low)) * np.float32(
+                255 / (self.high - self.low)
+            )
+            picture = np.floor(np.clip(levels, 0, 255) + np.float32(0.5))
         return np.ascontiguousarray(picture.astype(np.uint8))
 
     def to_json(self) -> str:
@@ -96,9 +131,10 @@ class PixelContract:
         """Raises InputError when the text is not a contract of this version."""
         try:
             values = json.loads(text)
-            known = {f.name for f in fields(cls)}
-            if not isinstance(values, dict) or set(values) != known:
-                raise ValueError(f"keys {sorted(values)} instead of {sorted(known)}")
-            return cls(**values)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"Not a pixel contract ({error}); export the graph again.") from error
+        known = {f.name for f in fields(cls)}
+        if not isinstance(values, dict) or set(values) != known:
+            found = sorted(values) if isinstance(values, dict) else type(values).__name__
+            raise InputError(f"Not a pixel contract ({found} instead of the keys {sorted(known)}); export again.")
+        return cls(**values)

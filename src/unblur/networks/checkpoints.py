@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import struct
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +22,17 @@ from unblur.networks.registry import FAMILIES, Recognised, recognise
 
 WRAPPERS = ("model_state", "state_dict", "params_ema", "params")
 """Keys under which training scripts put the weights, in the order they are preferred."""
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+FOREIGN_CODE = re.compile(r"nsupported (?:global: )?GLOBAL ([\w.]+)")
+"""How torch's restricted unpickler names what a file wanted it to import or call."""
+
+# Readers of damaged files fail in as many ways as there are bytes to damage; each of these was seen or is documented.
+UNREADABLE = (
+    *(pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError, LookupError),
+    *(AttributeError, TypeError, ImportError, AssertionError, OverflowError, MemoryError, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -54,16 +68,10 @@ def load_checkpoint(path: str | Path, channel_order: Literal["bgr", "rgb"] | Non
     path = Path(path)
     state = _state_dict(path)
     recognised = recognise({key: tuple(value.shape) for key, value in state.items()})
-    for key, value in state.items():
-        bad = int((~torch.isfinite(value)).sum())
-        if bad:
-            raise InputError(
-                f"{path}: {key} holds {bad} value(s) that are NaN or infinite; "
-                "this checkpoint is damaged or its training diverged: use an earlier one."
-            )
+    state = {key: _float32(path, key, value) for key, value in state.items()}
     family = FAMILIES[recognised.family]
     network = family.build(recognised.spec)
-    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True)
+    network.load_state_dict(state, strict=True)
     network.eval().requires_grad_(False)
     contract = replace(family.contract, channel_order=channel_order) if channel_order else family.contract
     return Checkpoint(path, file_digest(path), recognised, contract, network)
@@ -85,35 +93,68 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not loaded:
         raise InputError(f"{path} holds {type(loaded).__name__}, not a state dict of named tensors.")
     state = dict(loaded)
-    if all(isinstance(key, str) and key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
     for key, value in state.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(key, str) or not isinstance(value, Tensor):
             kind = type(value).__name__
-            raise InputError(f"{path}: entry {key!r} is {kind}, not a tensor; is this a state dict?")
-        if not value.is_floating_point():
-            raise InputError(f"{path}: {key} is {value.dtype}; unblur loads floating-point weights only.")
+            raise InputError(
+                f"{path}: entry {key!r} is {kind}; a state dict has named tensors only. "
+                f"Save network.state_dict() alone, or under one of the keys {', '.join(WRAPPERS)}."
+            )
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
 
 
+def _float32(path: Path, key: str, value: Tensor) -> Tensor:
+    """One weight as dense float32. Raises InputError for another kind of number, and for NaN and infinity."""
+    if value.dtype not in FLOATS or value.layout != torch.strided or value.device.type != "cpu":
+        kind = f"{value.layout} {value.dtype} on {value.device.type}"
+        raise InputError(
+            f"{path}: {key} is {kind}; unblur loads dense {', '.join(str(d) for d in FLOATS)}: "
+            "save the network's floating-point weights, not a quantised copy."
+        )
+    value = value.float()
+    bad = int((~torch.isfinite(value)).sum())
+    if bad:
+        raise InputError(
+            f"{path}: {key} holds {bad} value(s) that are NaN or infinite in float32; "
+            "this checkpoint is damaged or its training diverged: use an earlier one."
+        )
+    return value
+
+
 def _read(path: Path) -> Any:
-    if not path.exists():
-        raise InputError(f"Checkpoint {path} does not exist.")
+    """What the file holds, without running any of it. Raises InputError."""
     if path.is_dir():
         raise InputError(f"Checkpoint {path} is a directory; name the .pth, .pt or .safetensors file in it.")
-    if path.stat().st_size == 0:
-        raise InputError(f"Checkpoint {path} is empty (0 bytes); copy or download it again.")
     try:
-        if path.suffix == ".safetensors":
+        if not path.exists():
+            raise InputError(f"Checkpoint {path} does not exist; check the name.")
+        if not path.is_file():
+            raise InputError(f"Checkpoint {path} is not a regular file; name the .pth, .pt or .safetensors file.")
+        if path.stat().st_size == 0:
+            raise InputError(f"Checkpoint {path} is empty (0 bytes); copy or download it again.")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"Checkpoint {path} cannot be opened: {error.strerror}; check its permissions.") from error
+    try:
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first = str(error).splitlines()[0]
+        with warnings.catch_warnings():
+            # torch remarks on pickle protocols; what cannot be read is an error below anyway.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        if code := FOREIGN_CODE.search(str(error)):
+            raise InputError(
+                f"{path} asks to run code ({code[1]}), which unblur never does; "
+                "save the bare state dict (torch.save(network.state_dict(), ...)) or safetensors."
+            ) from error
+        # The unpickler's own text advises to switch the safety off: not repeated.
+        first = "" if isinstance(error, pickle.UnpicklingError) else str(error).splitlines()[:1]
+        reason = f"{type(error).__name__}: {first[0]}".split(". ")[0] if first else type(error).__name__
         raise InputError(
-            f"{path} is not a plain checkpoint: {first} unblur never runs code from a checkpoint; "
-            "save the bare state dict (torch.save(network.state_dict(), ...)) or safetensors."
+            f"{path} is not a readable checkpoint: truncated, damaged or another kind of file ({reason}); "
+            "copy or download it again, as .pth, .pt or .safetensors."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError,
-            IndexError, TypeError, ModuleNotFoundError, ImportError) as error:  # fmt: skip
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read as a checkpoint ({first}); copy or download it again.") from error

@@ -18,6 +18,9 @@ from unblur.core.errors import InputError, nearest
 from unblur.images.contract import PixelContract
 from unblur.networks.banet import BANet, BANetSpec
 
+_MOST_CHANNELS = 1 << 16
+"""A file may claim any shape; beyond this a proposal's sizes would overflow even on device "meta"."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -36,7 +39,7 @@ def _infer_banet(shapes: Shapes) -> BANetSpec:
 
     def channels(key: str, default: int) -> int:
         shape = shapes.get(key, ())
-        return shape[0] if shape and shape[0] > 0 else default
+        return shape[0] if shape and 0 < shape[0] <= _MOST_CHANNELS else default
 
     width = channels("BAM_1.input_conv.weight", 128)
     return BANetSpec(

@@ -46,6 +46,29 @@ class BANetSpec:
         return self.width // 2
 
 
+def nearest_index(length: int, bins: int, device: torch.device | None = None) -> Tensor:
+    """(length,) int64: which of `bins` each place reads, floor(j * float32(bins / length)) in float32.
+
+    For 85, 51 and 39 of the lengths to 2048 (bins 3, 5, 7; e.g. 123, 205, 246, 287) this is not bins*j // length.
+    """
+    scale = torch.tensor(bins, dtype=torch.float32) / torch.tensor(length, dtype=torch.float32)
+    index = torch.floor(torch.arange(length, dtype=torch.float32) * scale).long().clamp(max=bins - 1)
+    return index.to(device)
+
+
+def stretch(strip: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Nearest upsampling of a (B, C, h, w) strip to `size`, with the float32 index in every precision.
+
+    torch 2.13 computes the index of float64 maps in double on the CPU, and in float for small ones: a float64
+    reference would then be another network than the float32 one at the lengths above.
+    """
+    if strip.dtype == torch.float64:
+        rows = nearest_index(size[0], strip.shape[2], strip.device)
+        columns = nearest_index(size[1], strip.shape[3], strip.device)
+        return strip[:, :, rows][..., columns]
+    return F.interpolate(strip, size, mode="nearest")
+
+
 class BlurAwareAttention(nn.Module):
     """Multi-kernel strip pooling and attention refinement (paper eqs. 2-5); (B, width, h, w) -> same."""
 
@@ -76,7 +99,7 @@ class BlurAwareAttention(nn.Module):
             conv_h, conv_w = self.strip_convs(bins)
             tall = conv_h(F.adaptive_avg_pool2d(f, (size[0], bins)))
             wide = conv_w(F.adaptive_avg_pool2d(f, (bins, size[1])))
-            levels.append(F.interpolate(tall, size, mode="nearest") + F.interpolate(wide, size, mode="nearest"))
+            levels.append(stretch(tall, size) + stretch(wide, size))
         z = F.relu(self.fuse_conv(torch.cat(levels, dim=1)))
         o = f * torch.sigmoid(self.conv_final(z))
         return o * torch.sigmoid(self.mask_conv_2(F.relu(self.mask_conv_1(o))))

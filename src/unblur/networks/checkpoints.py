@@ -67,7 +67,10 @@ def load_checkpoint(path: str | Path, channel_order: Literal["bgr", "rgb"] | Non
     """
     path = Path(path)
     state = _state_dict(path)
-    recognised = recognise({key: tuple(value.shape) for key, value in state.items()})
+    try:
+        recognised = recognise({key: tuple(value.shape) for key, value in state.items()})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     state = {key: _float32(path, key, value) for key, value in state.items()}
     family = FAMILIES[recognised.family]
     network = family.build(recognised.spec)

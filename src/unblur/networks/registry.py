@@ -116,7 +116,7 @@ def recognise(shapes: Shapes) -> Recognised:
     raise InputError(
         f"No known network has these {len(shapes)} tensors. Nearest is {name}, "
         f"which differs in {count}:\n  {shown}\n"
-        f"Known networks: {', '.join(preset_names())}."
+        f"Use a checkpoint of a known network ({', '.join(preset_names())}, or another depth and width of these)."
     )
 
 

@@ -1,0 +1,62 @@
+"""What every runner shares: the check of each input, and closing exactly once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from unblur.engines.runner import Signature
+
+
+class BaseRunner(ABC):
+    """A `Runner` whose backend fills in `_run` and `_release`."""
+
+    def __init__(self, signature: Signature, description: dict[str, str]) -> None:
+        self._signature = signature
+        self._description = description
+        self._open = True
+
+    @property
+    def signature(self) -> Signature:
+        """What `run` takes and gives."""
+        return self._signature
+
+    @property
+    def description(self) -> dict[str, str]:
+        """Backend, version, device, threads, precision: strings for reports."""
+        return dict(self._description)
+
+    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """One batch of one in, the result out in memory of its own; finished when the call returns.
+
+        Raises InputError as `Signature.check`, RuntimeError after `close`.
+        """
+        if not self._open:
+            raise RuntimeError(f"This {self._description['backend']} runner is closed; open the engine again.")
+        self._signature.check(tensor)
+        return self._run(tensor)
+
+    def close(self) -> None:
+        """Release the engine; may be called twice."""
+        if self._open:
+            self._open = False
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """The work itself. The input has been checked and must not be modified."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Drop what holds the engine's memory."""

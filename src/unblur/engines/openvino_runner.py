@@ -1,0 +1,98 @@
+"""OpenVINO on the CPU, in a precision that is asked for by name and verified after compilation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
+from unblur.engines.base import BaseRunner
+from unblur.engines.bf16 import missing_bf16
+from unblur.engines.graph_file import GraphFile
+
+DEVICE = "CPU"
+HINTS = {"f32": "f32", "bf16": "bf16"}
+CONVOLUTIONS = frozenset({"Convolution", "Deconvolution"})
+"""Names that the runtime model gives to the layers that do the work, after fusion."""
+
+
+class OpenVinoRunner(BaseRunner):
+    """A graph in OpenVINO's CPU plugin: latency hint, one stream of `threads` threads."""
+
+    def __init__(self, name: str, graph: GraphFile, precision: Literal["f32", "bf16"], threads: int) -> None:
+        """Raises MissingRuntimeError without the package or the CPU's bf16 instructions, InputError for a graph that
+        OpenVINO refuses, BudgetError when a convolution was compiled in another precision than asked.
+        """
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingRuntimeError(
+                f'{name}: the package openvino is not installed ({error}); pip install "unblur[cpu]".'
+            ) from error
+        core = openvino.Core()
+        if DEVICE not in core.available_devices:
+            raise MissingRuntimeError(
+                f"{name}: OpenVINO finds no {DEVICE} device, only {core.available_devices}; "
+                'reinstall it with pip install --force-reinstall "unblur[cpu]".'
+            )
+        capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and "BF16" not in capabilities:
+            raise missing_bf16(name, "openvino", f"OpenVINO reports {', '.join(capabilities)}")
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+        }
+        try:
+            compiled = core.compile_model(core.read_model(graph.path), DEVICE, settings)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise InputError(f"OpenVINO cannot open {graph.path} ({lines[-1]}); export it again.") from error
+        kinds = convolution_precisions(compiled)
+        if set(kinds) - {precision}:
+            raise BudgetError(
+                f"{name}: asked for {precision}, but OpenVINO compiled the convolutions of {graph.path} as "
+                f"{dict(kinds)}; use an engine whose precision this CPU and OpenVINO {openvino.__version__} have."
+            )
+        hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        if used != threads:
+            raise InputError(f"{name}: asked for {threads} threads, OpenVINO uses {used}; ask for {used}.")
+        super().__init__(
+            graph.signature,
+            {
+                "backend": "openvino",
+                "version": openvino.__version__,
+                "device": core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+                "threads": str(used),
+                "precision": hint,
+                "convolutions": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none",
+                "graph": graph.digest,
+            },
+        )
+        self._compiled: Any = compiled
+        self._request: Any = compiled.create_infer_request()
+
+    def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        # Neither side shared: OpenVINO's own buffers are overwritten by the next run.
+        results = self._request.infer([np.ascontiguousarray(tensor)], share_inputs=False, share_outputs=False)
+        restored: NDArray[Any] = np.array(results[0])
+        return restored
+
+    def _release(self) -> None:
+        self._request = None
+        self._compiled = None
+
+
+def convolution_precisions(compiled: Any) -> Counter[str]:
+    """What the convolutions of a compiled model really run in: {"f32": 94}. Reads its runtime (execution) model."""
+    kinds: Counter[str] = Counter()
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        if str(info["layerType"].astype(str)) in CONVOLUTIONS:
+            kinds[str(info["runtimePrecision"].astype(str))] += 1
+    return kinds

@@ -1,0 +1,133 @@
+"""Names, threads, missing packages and missing instructions: every refusal says what to do instead."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from tiny_graph import write_graph
+
+from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
+from unblur.engines import openvino_runner, torch_runner
+from unblur.engines.catalogue import CATALOGUE, REFERENCE, default_threads, open_engine
+from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(BANet(BANetSpec(depth=1, stem_width=2, width=4, fuse_width=2)), path)
+    return load_checkpoint(path)
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_graph(tmp_path_factory.mktemp("graph") / "tiny.onnx", None)
+
+
+def test_the_reference_is_eager_float32_torch(checkpoint: Checkpoint) -> None:
+    with open_engine(REFERENCE, checkpoint, None) as runner:
+        about = runner.description
+    assert (about["backend"], about["mode"], about["precision"], about["layout"]) == (
+        "torch",
+        "eager",
+        "f32",
+        "contiguous",
+    )
+    assert about["threads"] == str(default_threads())
+    assert about["checkpoint"] == checkpoint.digest
+
+
+def test_unknown_engine_names_the_nearest(checkpoint: Checkpoint) -> None:
+    with pytest.raises(InputError, match=r"did you mean 'onnxruntime'.*known: torch,"):
+        open_engine("onnx-runtime", checkpoint, None)
+
+
+@pytest.mark.parametrize("name", [name for name, engine in CATALOGUE.items() if engine.needs_graph])
+def test_engines_of_graphs_need_one(name: str, checkpoint: Checkpoint) -> None:
+    with pytest.raises(InputError, match="unblur export"):
+        open_engine(name, checkpoint, None)
+
+
+def test_threads_are_at_least_one(checkpoint: Checkpoint) -> None:
+    with pytest.raises(InputError, match="0 threads"):
+        open_engine("torch", checkpoint, None, threads=0)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_threads_reach_the_backend(name: str, checkpoint: Checkpoint, graph: Path) -> None:
+    with open_engine(name, checkpoint, graph, threads=1) as runner:
+        assert runner.description["threads"] == "1"
+        assert runner.description["precision"] == "f32"
+
+
+def test_torch_gives_the_number_of_threads_back(checkpoint: Checkpoint) -> None:
+    before = torch.get_num_threads()
+    inside = []
+    with open_engine("torch", checkpoint, None, threads=before + 1) as runner:
+        hook = checkpoint.network.register_forward_hook(lambda *_: inside.append(torch.get_num_threads()))
+        try:
+            runner.run(checkpoint.contract.encode(np.zeros((16, 16, 3), np.uint8)))
+        finally:
+            hook.remove()
+    assert inside == [before + 1]
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_a_missing_package_says_how_to_get_it(
+    package: str, checkpoint: Checkpoint, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingRuntimeError, match=r'pip install "unblur\[cpu\]"') as caught:
+        open_engine(package, checkpoint, graph)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("name", ["torch-bf16", "torch-compile-bf16"])
+def test_torch_without_bf16_instructions(name: str, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_runner, "torch_has_bf16", lambda: False)
+    with pytest.raises(MissingRuntimeError, match=r"avx512_bf16 nor amx_bf16.*use torch"):
+        open_engine(name, checkpoint, None)
+
+
+def test_openvino_without_bf16_instructions(checkpoint: Checkpoint, graph: Path) -> None:
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with open_engine("openvino-bf16", checkpoint, graph) as runner:
+            assert runner.description["convolutions"] == "1 bf16"
+        return
+    with pytest.raises(MissingRuntimeError, match=r"avx512_bf16 nor amx_bf16.*OpenVINO reports FP32.*use openvino"):
+        open_engine("openvino-bf16", checkpoint, graph)
+
+
+def test_torch_without_a_compiler(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_runner, "_compilers", lambda: ["no-such-compiler"])
+    with pytest.raises(MissingRuntimeError, match=r"no-such-compiler.*install g\+\+"):
+        open_engine("torch-compile", checkpoint, None)
+
+
+def test_openvino_is_asked_what_it_really_runs(graph: Path) -> None:
+    compiled = openvino.Core().compile_model(str(graph), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert openvino_runner.convolution_precisions(compiled) == Counter({"f32": 1})
+
+
+def test_another_precision_than_asked_is_not_accepted(
+    checkpoint: Checkpoint, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_runner, "convolution_precisions", lambda _: Counter({"f32": 93, "f16": 1}))
+    with pytest.raises(BudgetError, match=r"asked for f32.*'f16': 1"):
+        open_engine("openvino", checkpoint, graph)
+
+
+def test_the_catalogue_imports_no_backend() -> None:
+    code = (
+        "import sys, unblur.engines.catalogue; "
+        "print({'onnxruntime', 'openvino', 'tensorrt', 'tensorrt_rtx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

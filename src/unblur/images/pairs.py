@@ -1,0 +1,105 @@
+"""Pairs of blurred and sharp pictures in the folder layouts of the public data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from unblur.core.errors import InputError, nearest
+from unblur.images.contract import Frame
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Paths of one blurred picture and its sharp truth."""
+
+    blurred: Path
+    sharp: Path
+
+
+def find_pairs(folder: Path, layout: str, split: str = "train") -> list[Pair]:
+    """All pairs of a data set, ordered by name. `folder` holds `train` and `test`, or is one of them already.
+
+    gopro:    <split>/<sequence>/{blur,sharp}/NAME.png (the gamma-corrected folder blur_gamma is not read)
+    hide:     <split>/**/NAME.png with the truth under GT/NAME.png, the subfolders of `test` may differ from GT's
+    realblur: RealBlur_J_train_list.txt (test likewise; R alike), lines "SHARP BLURRED", paths relative to `folder`
+
+    Raises InputError for an unknown layout, a folder without a pair, or a blurred picture without its truth.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"Unknown layout {layout!r}{nearest(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}.")
+    if not folder.is_dir():
+        raise InputError(f"The {layout} folder {folder} does not exist; name the folder the data set was unpacked to.")
+    pairs = LAYOUTS[layout](folder, split)
+    if not pairs:
+        raise InputError(
+            f"No {layout} pair for {split!r} in {folder}; expected {EXPECTED[layout].format(split=split)}."
+        )
+    for pair in pairs:
+        for path in (pair.blurred, pair.sharp):
+            if not path.is_file():
+                raise InputError(f"{pair.blurred} has no partner: {path} is missing; unpack the {layout} data again.")
+    return pairs
+
+
+def read_pair(pair: Pair) -> tuple[Frame, Frame]:
+    """(blurred, sharp), each (H, W, 3) RGB uint8. Raises InputError when a file is no picture or the sizes differ."""
+    blurred, sharp = (_read(path) for path in (pair.blurred, pair.sharp))
+    if blurred.shape != sharp.shape:
+        raise InputError(f"{pair.blurred} is {blurred.shape[:2]} but {pair.sharp} is {sharp.shape[:2]}: not a pair.")
+    return blurred, sharp
+
+
+def _read(path: Path) -> Frame:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a picture ({error}); copy or unpack it again.") from error
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _within(folder: Path, split: str) -> Path:
+    inner = folder / split
+    return inner if inner.is_dir() else folder
+
+
+def _gopro(folder: Path, split: str) -> list[Pair]:
+    blurred = [path for path in _pictures(_within(folder, split)) if path.parent.name == "blur"]
+    return [Pair(path, path.parent.parent / "sharp" / path.name) for path in blurred]
+
+
+def _hide(folder: Path, split: str) -> list[Pair]:
+    truths = _pictures(folder / "GT") or _pictures(folder.parent / "GT")
+    by_name = {path.name: path for path in truths}
+    blurred = [path for path in _pictures(_within(folder, split)) if "GT" not in path.relative_to(folder).parts]
+    if not truths:
+        return []
+    return [Pair(path, by_name.get(path.name, truths[0].parent / path.name)) for path in blurred]
+
+
+def _realblur(folder: Path, split: str) -> list[Pair]:
+    pairs = []
+    for listing in sorted(folder.glob(f"RealBlur_*_{split}_list.txt")):
+        for line in listing.read_text("utf-8").splitlines():
+            words = line.split()
+            if len(words) >= 2:
+                pairs.append(Pair(folder / words[1], folder / words[0]))
+    return pairs
+
+
+LAYOUTS: dict[str, Callable[[Path, str], list[Pair]]] = {"gopro": _gopro, "hide": _hide, "realblur": _realblur}
+EXPECTED = {
+    "gopro": "{split}/<sequence>/blur/*.png beside {split}/<sequence>/sharp",
+    "hide": "{split}/**/*.png and GT/*.png",
+    "realblur": "RealBlur_J_{split}_list.txt with lines 'SHARP BLURRED'",
+}

@@ -1,0 +1,137 @@
+"""What a training run is made of: one frozen TOML file. Two runs of the same file give the same weights on a CPU."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from unblur.core.artefacts import value_digest
+from unblur.core.errors import InputError, nearest
+from unblur.networks.registry import preset_names
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """Where pairs come from: a data set's folder, or drawn scenes (`scenes` of them, `scene_side_px` square)."""
+
+    source: Literal["synthetic", "gopro", "hide", "realblur"] = "synthetic"
+    folder: Path | None = None
+    scenes: int = Field(512, ge=1)
+    scene_side_px: int = Field(256, ge=16)
+    workers: int = Field(2, ge=0)
+
+
+class Stage(_Section):
+    """One stretch of training: random crops, a cosine from `first_lr` to `last_lr` after a linear warm-up."""
+
+    crop_px: int = Field(256, ge=16, multiple_of=2)
+    batch: int = Field(8, ge=1)
+    iterations: int = Field(ge=1)
+    first_lr: float = Field(1e-4, gt=0)
+    last_lr: float = Field(1e-7, gt=0)
+    warmup: int = Field(0, ge=0)
+
+
+class Loss(_Section):
+    """Charbonnier's epsilon and the weight of the FFT term (BANet, TIP 2022)."""
+
+    charbonnier_eps: float = Field(1e-3, gt=0)
+    fft_weight: float = Field(0.01, ge=0)
+
+
+class Optimiser(_Section):
+    """Adam. `max_norm` clips the gradient's norm; 0 leaves it alone."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_norm: float = Field(0.0, ge=0)
+
+
+class Evaluation(_Section):
+    """Held-out synthetic pairs: `pairs` of `side_px`, drawn from other photographs and seeds than any training."""
+
+    pairs: int = Field(32, ge=1)
+    side_px: int = Field(192, ge=16, multiple_of=2)
+    seed: int = Field(0, ge=0)
+
+
+class TrainingConfig(_Section):
+    """A whole run. `amp` "auto" is bfloat16 on a CUDA device that has it, float16 on an older one, off on a CPU."""
+
+    network: str
+    seed: int = Field(666, ge=0)
+    start_at_identity: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    channels_last: bool = True
+    threads: int = Field(0, ge=0)
+    save_every: int = Field(1000, ge=1)
+    data: Data = Data()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    evaluation: Evaluation = Evaluation()
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in preset_names():
+            raise ValueError(f"unknown network {name!r}{nearest(name, preset_names())}; known: {preset_names()}")
+        return name
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of all stages together."""
+        return sum(stage.iterations for stage in self.stages)
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides the weights: worker count, saving and final evaluation do not."""
+        values = self.model_dump(mode="json", exclude={"save_every": True, "evaluation": True, "data": {"workers"}})
+        return value_digest(values)
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read and check a TOML file. Raises InputError naming the key, its value and the nearest known key."""
+    try:
+        with path.open("rb") as file:
+            values: dict[str, Any] = tomllib.load(file)
+    except FileNotFoundError as error:
+        raise InputError(f"Configuration {path} does not exist; training/configs holds those that ship.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"Configuration {path} is a directory; name a .toml file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}.") from error
+    try:
+        config = TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{path}: " + "; ".join(_sentence(item) for item in error.errors())) from error
+    if config.data.source != "synthetic" and config.data.folder is None:
+        raise InputError(f"{path}: data.source is {config.data.source!r}, so data.folder must name its folder.")
+    folder = config.data.folder
+    if folder is not None and not folder.is_absolute():  # relative to the file, wherever the command is run
+        data = config.data.model_copy(update={"folder": (path.parent / folder).resolve()})
+        config = config.model_copy(update={"data": data})
+    return config
+
+
+def _sentence(item: Any) -> str:
+    """One fault of a ValidationError, in words."""
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        model: type[BaseModel] = TrainingConfig
+        for part in item["loc"][:-1]:
+            model = _SECTIONS.get(part, model) if isinstance(part, str) else model
+        return f"unknown key {where!r}{nearest(str(item['loc'][-1]), model.model_fields)}"
+    if item["type"] == "missing":
+        return f"key {where!r} is missing"
+    return f"{where} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "data": Data, "loss": Loss, "optimiser": Optimiser, "evaluation": Evaluation, "stages": Stage,
+}  # fmt: skip

@@ -173,3 +173,8 @@ class BANet(nn.Module):
         y = self.de_layer2(torch.cat([self.de_layer1(y), res], dim=1))
         out: Tensor = self.de_layer3(y) + x
         return out
+
+    def first_block(self, x: Tensor) -> Tensor:
+        """Output of BAM_1, (B, width, H/2, W/2): all that depends on the size has happened once by then."""
+        y: Tensor = self.blocks[0](self.en_layer2(self.en_layer1(x)))
+        return y

@@ -1,0 +1,48 @@
+"""Where an artefact comes from: versions of what made it and the machine it was made on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+PACKAGES = ("unblur", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
+            "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12")  # fmt: skip
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that results depend on; absent ones are left out. Imports none."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def cpu_model() -> str:
+    """The processor's name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, str]:
+    """Processor, cores and memory, as reports show them."""
+    return {
+        "cpu": cpu_model(),
+        "physical_cores": str(psutil.cpu_count(logical=False)),
+        "usable_cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }

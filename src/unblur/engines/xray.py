@@ -1,0 +1,141 @@
+"""The X-ray: kernels of a compiled engine, read from the builder's detailed log. No GPU needed.
+
+With DETAILED profiling verbosity the builder logs one message that begins with `Layers:` and has a line for
+each kernel: what it reads and writes, in which types, and which ONNX nodes ended up inside it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from unblur.core.errors import UnblurError
+
+BYTES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "UInt8": 1, "FP8": 1, "Bool": 1, "Int32": 4, "Int64": 8}
+SYNCHRONISATION = ("wait", "signal")
+"""Layer types that only order streams; they are no kernels."""
+
+_FIELDS = re.compile(
+    r"Name: (?P<name>.*?), LayerType: (?P<kind>[^,]*), Inputs: \[(?P<inputs>.*?)\]"
+    r"(?:, Constants: \[(?P<constants>.*?)\])?, Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
+    r"StreamId: (?P<stream>\d+)(?:, Metadata: (?P<metadata>.*))?$"
+)
+_TENSOR = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>\w+)")
+_ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+
+
+@dataclass(frozen=True)
+class KernelTensor:
+    """One input, constant or output of a kernel; `type` is the compiler's word (Float, Half, ...)."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+
+    @property
+    def bytes(self) -> int:
+        """Size when read or written once, 0 for a shape the compiler leaves open (a dynamic engine)."""
+        return math.prod(self.shape) * BYTES[self.type] if min(self.shape, default=1) >= 0 else 0
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launch: `kind` is the compiler's LayerType, `nodes` the ONNX nodes inside it."""
+
+    name: str
+    kind: str
+    inputs: tuple[KernelTensor, ...]
+    constants: tuple[KernelTensor, ...]
+    outputs: tuple[KernelTensor, ...]
+    nodes: tuple[str, ...]
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes of all inputs, constants and outputs, each once: the least the kernel can move."""
+        return sum(t.bytes for t in (*self.inputs, *self.constants, *self.outputs))
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether this kernel multiplies by convolution weights (a constant of rank 4 with a filter or channels)."""
+        return self.kind in ("correlation", "deconv") or any(word in self.name for word in ("Corr", "Deco", "Conv"))
+
+    @property
+    def compute_type(self) -> str:
+        """Type of the operands: that of the weights where there are some, else of the first input."""
+        weights = max(self.constants, key=lambda t: math.prod(t.shape), default=None)
+        operand = weights or (self.inputs[0] if self.inputs else self.outputs[0])
+        return operand.type
+
+
+@dataclass(frozen=True)
+class XRay:
+    """All kernels of an engine, in launch order."""
+
+    kernels: tuple[Kernel, ...]
+    activation_bytes: int
+
+    @property
+    def bytes_moved(self) -> int:
+        return sum(kernel.bytes_moved for kernel in self.kernels)
+
+    def summary(self) -> dict[str, Any]:
+        """Figures for a manifest: kernels, bytes moved, and both by kind of kernel."""
+        count: Counter[str] = Counter()
+        moved: Counter[str] = Counter()
+        for kernel in self.kernels:
+            count[kernel.kind] += 1
+            moved[kernel.kind] += kernel.bytes_moved
+        return {
+            "kernels": len(self.kernels),
+            "bytes_moved": self.bytes_moved,
+            "activation_bytes": self.activation_bytes,
+            "by_kind": {kind: {"kernels": count[kind], "bytes_moved": moved[kind]} for kind in sorted(count)},
+        }
+
+
+def parse_builder_log(messages: list[str]) -> XRay:
+    """Read the kernels from the builder's messages (VERBOSE severity included).
+
+    Raises UnblurError when the message is missing or a line of it is not understood: a kernel that is passed
+    over would falsify every count.
+    """
+    listing = next((m for m in messages if m.startswith("Layers:")), None)
+    if listing is None:
+        raise UnblurError("The builder logged no kernels; build with DETAILED profiling verbosity and a verbose logger.")
+    kernels = []
+    for line in listing.partition("\nI/O Tensors:")[0].splitlines()[1:]:
+        if line.strip():
+            kernel = _parse_kernel(line)
+            if kernel.kind not in SYNCHRONISATION:
+                kernels.append(kernel)
+    memory = [int(m[1]) for text in messages if (m := re.match(r"Total Activation Memory: (\d+) bytes", text))]
+    return XRay(tuple(kernels), max(memory, default=0))
+
+
+def _parse_kernel(line: str) -> Kernel:
+    match = _FIELDS.match(line)
+    if match is None:
+        raise UnblurError(f"A kernel of the builder's log is not understood: {line[:300]}")
+    return Kernel(
+        name=match["name"],
+        kind=match["kind"],
+        inputs=_tensors(match["inputs"]),
+        constants=_tensors(match["constants"] or ""),
+        outputs=_tensors(match["outputs"]),
+        nodes=tuple(_ONNX_NODE.findall(match["metadata"] or "")),
+    )
+
+
+def _tensors(text: str) -> tuple[KernelTensor, ...]:
+    tensors = []
+    for match in _TENSOR.finditer(text):
+        if match["type"] not in BYTES:
+            raise UnblurError(f"The type {match['type']!r} of tensor {match['name']} in the builder's log is unknown.")
+        shape = tuple(int(d) for d in match["dims"].split(",") if d)
+        tensors.append(KernelTensor(match["name"], shape, match["type"]))
+    if text.count("{ Name:") != len(tensors):
+        raise UnblurError(f"Tensors of the builder's log are not understood: {text[:300]}")
+    return tuple(tensors)

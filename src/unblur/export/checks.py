@@ -1,0 +1,236 @@
+"""Proof that a written graph is the network: checked, inferred, and run against PyTorch in float64.
+
+The tolerance is what PyTorch itself loses: the network's own float32 error against float64, times MARGIN, and
+at least FLOOR. A graph is not asked to be better than the network it came from, nor allowed to be much worse.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx.utils import Extractor
+from torch.utils.flop_counter import FlopCounterMode
+
+from unblur.core.console import Progress
+from unblur.core.errors import BudgetError, MissingRuntimeError
+from unblur.export.banet_form import BANetForm
+from unblur.export.trace import FIRST_BLOCK, INPUT, OUTPUT
+from unblur.images.contract import Frame, PixelContract
+from unblur.images.synthetic import synthetic_pair
+from unblur.networks.banet import BANet
+from unblur.networks.checkpoints import Checkpoint
+
+MARGIN = 8.0
+"""Observed over sizes 16 to 574, trained and random weights: graph error 0.4 to 2.6 times PyTorch's float32 error."""
+
+FLOOR = 1e-6
+"""In pixels of a range of 1: 1/4000 of a byte. Below it float32 summation order is all that is seen."""
+
+WHOLE_MACS = 350e9
+"""Up to this many multiply-accumulates the whole graph runs against float64: BANet at 256x256, some 10 s."""
+
+FLOAT32_TOLERANCE = 2e-5
+"""Where the reference is float32 itself; both round, and what they round differs."""
+
+ALGEBRA_TOLERANCE = 1e-12
+"""Form against network, both float64; observed at most 2e-15."""
+
+SWEEP = ((16, 16), (16, 18), (34, 58), (62, 94), (122, 74), (106, 202), (246, 16), (16, 410), (492, 18), (26, 574),
+         (400, 16), (123, 205), (17, 31), (101, 16))  # fmt: skip
+"""Sizes of `--prove`: halves that are prime, odd or small, odd frames (padded), and halves 123, 205, 246, 287, where
+the nearest index in float32 is not the one in exact arithmetic."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One comparison: where, against what, and how far apart the worst pixel was (in pixels of a range of 1)."""
+
+    subject: str
+    height: int
+    width: int
+    frame: str
+    reference: str
+    worst: float
+    tolerance: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_graph(
+    path: Path,
+    checkpoint: Checkpoint,
+    contract: PixelContract,
+    size: tuple[int, int] | None,
+    *,
+    prove: bool,
+    progress: Progress,
+) -> list[Proof]:
+    """Check a graph and compare it with its network, at its size or (size None) at several.
+
+    Raises onnx.checker.ValidationError for an invalid graph, BudgetError when a pixel is over the tolerance,
+    MissingRuntimeError without onnxruntime.
+    """
+    onnx.checker.check_model(str(path), full_check=True)
+    network = checkpoint.network
+    assert isinstance(network, BANet)
+    double = copy.deepcopy(network).double()
+    proofs = []
+    if size is not None and _macs(network, *size) > WHOLE_MACS:
+        # float64 convolutions of a whole large map take minutes and tens of gigabytes in PyTorch.
+        sizes = [size] if prove else []
+        algebra = list(SWEEP if prove else SWEEP[3:4])
+        proofs.append(_first_block(path, checkpoint, contract, size))
+    else:
+        sizes = [size] if size else list(SWEEP if prove else SWEEP[:4])
+        algebra = list(SWEEP) if prove and size else []
+    for height, width in progress.track(algebra, "proving the algebra", len(algebra)):
+        proofs.append(_algebra(network, double, *contract.padded_size(height, width)))
+    graph = _Session(path.read_bytes(), OUTPUT)
+    whole = len(sizes) > 0 and _macs(network, *sizes[0]) <= WHOLE_MACS
+    for height, width in progress.track(sizes, "running the graph against the network", len(sizes)):
+        for name, frame in _frames(height, width).items():
+            reference = double if whole else None
+            proofs.append(_compare(graph, network, reference, checkpoint.contract, contract, name, frame))
+    return proofs
+
+
+class _Session:
+    """One output of a graph in ONNX Runtime. Not a Runner: inner values have no pixel contract."""
+
+    def __init__(self, model: bytes, output: str) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingRuntimeError(
+                'A graph is proved in ONNX Runtime, which is not installed; pip install "unblur[cpu]".'
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._output = output
+
+    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        result: NDArray[Any] = self._session.run([self._output], {INPUT: tensor})[0]
+        return result
+
+
+@cache
+def _picture() -> Frame:
+    return synthetic_pair(0, 256, 256, "heldout")[0]
+
+
+def _frames(height: int, width: int) -> dict[str, Frame]:
+    """A blurred photograph, mirrored to the size, and noise of all byte values."""
+    side = _picture().shape[0]
+    pad = ((0, max(0, height - side)), (0, max(0, width - side)), (0, 0))
+    picture = np.pad(_picture(), pad, mode="reflect")[:height, :width]
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return {"photograph": np.ascontiguousarray(picture), "noise": noise}
+
+
+def _compare(
+    graph: _Session,
+    network: BANet,
+    double: BANet | None,
+    network_contract: PixelContract,
+    contract: PixelContract,
+    name: str,
+    frame: Frame,
+) -> Proof:
+    """Graph against network on one frame. Without `double` the reference is the float32 network itself."""
+    height, width = frame.shape[:2]
+    low, high = network_contract.low, network_contract.high
+    x = torch.from_numpy(network_contract.encode(frame))
+    with torch.inference_mode():
+        single = network(x).clamp(low, high).double()
+        reference = single if double is None else _exact(double, frame, network_contract).clamp(low, high)
+    span = high - low
+    own = float((single - reference).abs().max()) / span
+    tolerance = max(FLOOR, MARGIN * own) if double is not None else FLOAT32_TOLERANCE
+    expected = ((reference - low) / span)[0].permute(1, 2, 0).numpy()[:height, :width]
+    if network_contract.channel_order == "bgr":
+        expected = expected[..., ::-1]
+    got = graph.run(contract.encode(frame))
+    if contract.dtype == "uint8":
+        # A byte is right when the exact value rounds to it, give or take the tolerance.
+        difference = np.maximum(np.abs(got[0, :height, :width] / 255.0 - expected) - 0.5 / 255.0, 0.0)
+    else:
+        picture = (got[0].transpose(1, 2, 0)[:height, :width].astype(np.float64) - low) / span
+        difference = np.abs((picture[..., ::-1] if contract.channel_order == "bgr" else picture) - expected)
+    reference_name = "float64" if double is not None else "float32"
+    return _judge("graph", difference, (height, width), name, reference_name, tolerance)
+
+
+def _exact(double: BANet, frame: Frame, contract: PixelContract) -> torch.Tensor:
+    # From the same float32 pixels: what is judged is the network, not the conversion.
+    out: torch.Tensor = double(torch.from_numpy(contract.encode(frame)).double())
+    return out
+
+
+def _algebra(network: BANet, double: BANet, height: int, width: int) -> Proof:
+    """The export form against the network, both in float64: every weight, every bin, no rounding to hide behind."""
+    form = BANetForm(network, (height, width), flip_channels=False).eval()
+    x = torch.rand((1, 3, height, width), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 0.5
+    with torch.inference_mode():
+        difference = (form(x)[0] - double(x)).abs()[0].permute(1, 2, 0).numpy()
+        scale = max(1.0, float(double(x).abs().max()))
+    return _judge("algebra", difference, (height, width), "noise", "float64", ALGEBRA_TOLERANCE * scale)
+
+
+def _first_block(path: Path, checkpoint: Checkpoint, contract: PixelContract, size: tuple[int, int]) -> Proof:
+    """The graph at its full size as far as the output of the first block, against the float32 network.
+
+    That is everything that depends on the size; the weights of all blocks are compared one by one.
+    """
+    network = checkpoint.network
+    assert isinstance(network, BANet)
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    flip = contract.channel_order != checkpoint.contract.channel_order
+    _compare_weights(model, BANetForm(network, size, flip).float())
+    prefix = Extractor(model).extract_model([INPUT], [FIRST_BLOCK])
+    frame = _frames(*size)["photograph"]
+    with torch.inference_mode():
+        expected = network.first_block(torch.from_numpy(checkpoint.contract.encode(frame))).numpy()
+    got = _Session(prefix.SerializeToString(), FIRST_BLOCK).run(contract.encode(frame))
+    scale = max(1.0, float(np.abs(expected).max()))
+    difference = (np.abs(got - expected) / scale)[0].transpose(1, 2, 0)
+    return _judge("first block", difference, size, "photograph", "float32", FLOAT32_TOLERANCE)
+
+
+def _compare_weights(model: onnx.ModelProto, form: BANetForm) -> None:
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    for name, weight in form.named_parameters():
+        if name not in stored or not np.array_equal(stored[name], weight.detach().numpy()):
+            raise BudgetError(f"The graph's weight {name} is not the network's; nothing was written.")
+
+
+def _judge(
+    subject: str, difference: NDArray[np.float64], size: tuple[int, int], frame: str, reference: str, tolerance: float
+) -> Proof:
+    worst = float(difference.max())
+    # NaN compares false: `not <=` refuses it too.
+    if not worst <= tolerance:
+        row, column, channel = np.unravel_index(int(difference.argmax()), difference.shape)
+        raise BudgetError(
+            f"The {subject} is not the network: at {size[0]}x{size[1]} on {frame} it is {worst:.2e} away from "
+            f"PyTorch in {reference} (tolerance {tolerance:.1e}), worst at row {row}, column {column}, "
+            f"channel {channel}; nothing was written."
+        )
+    return Proof(subject, *size, frame, reference, worst, tolerance)
+
+
+def _macs(network: BANet, height: int, width: int) -> float:
+    """Multiply-accumulates of one frame, counted on the shapes alone."""
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(network).to("meta")(torch.empty((1, 3, height, width), device="meta"))
+    return float(counter.get_total_flops()) / 2

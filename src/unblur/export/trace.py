@@ -1,0 +1,137 @@
+"""Torch's exporter, held to what a graph here must be: named nodes, named sizes, no trace of the machine."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from unblur.core.errors import UnblurError
+from unblur.images.contract import PixelContract
+
+INPUT, OUTPUT, FIRST_BLOCK = "input", "restored", "first_block"
+"""Names in every graph. FIRST_BLOCK is an inner value: checks of large sizes stop there."""
+
+
+class PixelForm(nn.Module):
+    """A form between the pixels of `contract`: bytes and layout in, clamp and rounding out."""
+
+    def __init__(self, form: nn.Module, network_contract: PixelContract, contract: PixelContract) -> None:
+        super().__init__()
+        self.form = form
+        self.bytes = contract.dtype == "uint8"
+        self.low, self.high = network_contract.low, network_contract.high
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        span = self.high - self.low
+        if self.bytes:
+            # The -0.5 stays an operation: folded into a bias it would be wrong at the zero-padded border.
+            x = x.to(torch.float32).permute(0, 3, 1, 2) / 255.0
+            x = (x if span == 1.0 else x * span) + self.low
+        y, first_block = self.form(x)
+        y = torch.clamp(y, self.low, self.high)
+        if self.bytes:
+            unit = y - self.low
+            unit = unit if span == 1.0 else unit / span
+            y = torch.floor(unit * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
+        return y, first_block
+
+
+def trace(form: PixelForm, size: tuple[int, int] | None, multiple: int, opset: int) -> onnx.ModelProto:
+    """Trace `form` at `size` (H, W), or for every multiple of `multiple` when None.
+
+    Raises UnblurError when torch's exporter gives something else than one input and two outputs.
+    """
+    # For a dynamic graph the two lengths must differ from each other and from every constant of the network.
+    height, width = size or (46 * multiple, 62 * multiple)
+    shape = (1, height, width, 3) if form.bytes else (1, 3, height, width)
+    example = torch.zeros(shape, dtype=torch.uint8 if form.bytes else torch.float32)
+    dynamic = None
+    if size is None:
+        axes = (1, 2) if form.bytes else (2, 3)
+        dims = (torch.export.Dim("rows", min=2), torch.export.Dim("columns", min=2))
+        dynamic = {"x": {axis: multiple * dim for axis, dim in zip(axes, dims, strict=True)}}
+    with _quiet():
+        program = torch.onnx.export(
+            form.eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
+            input_names=[INPUT], output_names=[OUTPUT, FIRST_BLOCK], dynamic_shapes=dynamic,
+        )  # fmt: skip
+    if program is None:
+        raise UnblurError("torch.onnx.export returned no program.")
+    model = program.model
+    if model.opset_imports.get("") != opset:
+        found = model.opset_imports.get("")
+        raise UnblurError(f"torch's exporter wrote opset {found} although {opset} was asked for.")
+    _clean(model)
+    proto: onnx.ModelProto = ir.to_proto(model)
+    _declare_sizes(proto, size, form.bytes)
+    return proto
+
+
+def _clean(model: ir.Model) -> None:
+    """Name nodes by the layer they come from; drop stack traces, which hold paths of this machine."""
+    graph = model.graph
+    used: dict[str, int] = {}
+    prefix = "form."
+    for node in graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
+        weight = node.inputs[1].name if node.op_type in ("Conv", "ConvTranspose") and node.inputs[1] else None
+        layer = weight.removesuffix(".weight") if weight else (scopes[-2] if len(scopes) > 1 else "")
+        name = f"{layer.removeprefix(prefix)}/{node.op_type}".lstrip("/")
+        used[name] = used.get(name, 0) + 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in list(graph.initializers.values()):
+        value.metadata_props.clear()
+        if value.name and value.name.startswith(prefix):
+            value.name = value.name.removeprefix(prefix)
+    for value in graph.inputs:
+        value.metadata_props.clear()
+    graph.metadata_props.clear()
+    graph.doc_string = None
+    graph.name = "unblur"
+    model.metadata_props.clear()
+    model.doc_string = None
+
+
+def _declare_sizes(proto: onnx.ModelProto, size: tuple[int, int] | None, channels_last: bool) -> None:
+    """State the sizes of input and output, make the first block an inner value, and drop shapes of the example."""
+    graph = proto.graph
+    outputs = [value.name for value in graph.output]
+    if [value.name for value in graph.input] != [INPUT] or outputs != [OUTPUT, FIRST_BLOCK]:
+        raise UnblurError(f"torch's exporter wrote inputs {[v.name for v in graph.input]} and outputs {outputs}.")
+    del graph.output[1]
+    del graph.value_info[:]
+    for value in (graph.input[0], graph.output[0]):
+        dims = value.type.tensor_type.shape.dim
+        for axis, name, length in zip(
+            (1, 2) if channels_last else (2, 3), ("height", "width"), size or (0, 0), strict=True
+        ):
+            if size is None:
+                dims[axis].dim_param = name
+            else:
+                dims[axis].dim_value = length
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notes about packages and APIs that a reader can do nothing about."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,408 @@
+"""Pictures in and out: what is kept, what is turned upright, what is refused, and nothing half written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from unblur.core.errors import InputError
+from unblur.images.exif import PREFIX, orientation, upright
+from unblur.images.files import Picture, decode_picture, encode_picture, find_pictures, read_picture, write_picture
+
+LOSSLESS = [".png", ".webp", ".tif", ".tiff"]
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared/data/gopro_blurred"
+
+
+def pixels(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    """A slope that JPEG keeps to a level or two."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], -1).astype(np.uint8)
+
+
+def exif_block(turn: int | None = None) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Camera & Sons"
+    if turn is not None:
+        exif[ExifTags.Base.Orientation] = turn
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] = 2.8
+    return exif
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+@pytest.mark.parametrize("with_alpha", [False, True])
+def test_lossless_round_trip_with_alpha_and_metadata(tmp_path: Path, suffix: str, with_alpha: bool) -> None:
+    alpha = pixels(5, 8, 1)[..., 0] if with_alpha else None
+    if alpha is not None:
+        alpha[0] = 0  # colour below full transparency must stay
+    path, frame = tmp_path / f"a{suffix}", pixels(5, 8)
+    block = exif_block()
+    block.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    exif = upright(block.tobytes())
+    write_picture(path, Picture(frame, alpha, icc_profile=ICC, exif=exif, dpi=(300, 300)), frame)
+    back = read_picture(path)
+    assert np.array_equal(back.frame, frame)
+    assert np.array_equal(back.alpha, alpha) if with_alpha else back.alpha is None
+    assert not back.was_grey
+    assert back.icc_profile == ICC
+    if suffix != ".webp":
+        assert back.dpi == pytest.approx((300, 300), abs=0.01)
+    with Image.open(path) as image:
+        assert image.getexif()[ExifTags.Base.Make] == "Camera & Sons"
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+        assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] == "N"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG"])
+def test_jpeg_is_quality_95_without_chroma_subsampling(tmp_path: Path, suffix: str) -> None:
+    path, frame = tmp_path / f"a{suffix}", smooth(64, 48)
+    write_picture(path, Picture(frame, icc_profile=ICC, exif=exif_block().tobytes(), dpi=(72, 72)), frame)
+    expected, buffer = Image.fromarray(frame), io.BytesIO()
+    expected.save(buffer, "JPEG", quality=95, subsampling=0)
+    with Image.open(path) as image, Image.open(buffer) as twin:
+        assert image.quantization == twin.quantization
+        assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
+        assert image.info["icc_profile"] == ICC
+        assert image.getexif()[ExifTags.Base.Make] == "Camera & Sons"
+    assert np.abs(read_picture(path).frame.astype(int) - frame).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("with_alpha", [False, True])
+def test_grey_stays_grey(tmp_path: Path, suffix: str, with_alpha: bool) -> None:
+    if with_alpha and suffix == ".jpg":
+        pytest.skip("a JPEG has no alpha")
+    path, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    level = smooth(16, 24)[..., 0]
+    grey = Image.fromarray(level)
+    if with_alpha:
+        grey.putalpha(Image.fromarray(pixels(16, 24, 1)[..., 0]))
+    grey.save(path)
+    picture = read_picture(path)
+    assert picture.was_grey
+    assert (picture.alpha is not None) == with_alpha
+    assert np.array_equal(picture.frame[..., 0], picture.frame[..., 2])
+    write_picture(out, picture, picture.frame)
+    with Image.open(out) as image:
+        assert image.mode == ("LA" if with_alpha else "L")
+    assert np.abs(read_picture(out).frame.astype(int) - level[..., None]).max() <= (3 if suffix == ".jpg" else 0)
+
+
+def test_a_grey_profile_does_not_go_into_an_rgb_file(tmp_path: Path) -> None:
+    profile = ICC[:16] + b"GRAY" + ICC[20:]
+    frame = pixels(4, 4)
+    picture = Picture(frame, was_grey=True, icc_profile=profile)
+    write_picture(tmp_path / "a.webp", picture, frame)  # WebP is always RGB
+    assert read_picture(tmp_path / "a.webp").icc_profile is None
+    write_picture(tmp_path / "a.png", picture, frame)
+    assert read_picture(tmp_path / "a.png").icc_profile == profile
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_orientation_goes_into_the_pixels_and_the_tag_becomes_1(tmp_path: Path, suffix: str, turn: int) -> None:
+    upright_frame = smooth(32, 48)
+    # Where the corner (row 0, column 0) of the upright picture is stored, for each orientation (EXIF 4.6.4).
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: a[:, ::-1].transpose(1, 0, 2),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: a[::-1].transpose(1, 0, 2),
+    }[turn](upright_frame)
+    path, out = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    options: dict[str, Any] = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}.get(suffix, {})
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif_block(turn).tobytes(), dpi=(300, 150), **options)
+    picture = read_picture(path)
+    assert picture.frame.shape == upright_frame.shape
+    assert np.abs(picture.frame.astype(int) - upright_frame).max() <= (6 if suffix == ".jpg" else 0)
+    if suffix in (".png", ".jpg"):
+        assert picture.dpi == pytest.approx((150, 300) if turn >= 5 else (300, 150), abs=0.02)
+    write_picture(out, picture, picture.frame)
+    with Image.open(out) as image:
+        assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert image.getexif()[ExifTags.Base.Make] == "Camera & Sons"
+    assert read_picture(out).frame.shape == upright_frame.shape
+
+
+@pytest.mark.parametrize("source", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("target", [".png", ".jpg", ".webp", ".tif"])
+def test_metadata_crosses_formats(tmp_path: Path, source: str, target: str) -> None:
+    Image.fromarray(smooth(8, 8)).save(tmp_path / f"a{source}", exif=exif_block(6).tobytes(), icc_profile=ICC)
+    picture = read_picture(tmp_path / f"a{source}")
+    write_picture(tmp_path / f"b{target}", picture, picture.frame)
+    with Image.open(tmp_path / f"b{target}") as image:
+        assert image.getexif()[ExifTags.Base.Make] == "Camera & Sons"
+        assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert image.getexif().get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FNumber] == pytest.approx(2.8)
+        assert image.info["icc_profile"] == ICC
+
+
+def test_alpha_is_turned_with_the_pixels(tmp_path: Path) -> None:
+    rgba = pixels(6, 9, 4)
+    Image.fromarray(rgba, "RGBA").save(tmp_path / "a.png", exif=exif_block(6))
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.alpha is not None
+    assert np.array_equal(picture.alpha, np.rot90(rgba[..., 3], -1))
+    assert np.array_equal(picture.frame, np.rot90(rgba[..., :3], -1))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("prefix", [b"", PREFIX])
+def test_exif_is_patched_in_place(order: str, prefix: bytes) -> None:
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+    entries = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack(f"{order}HHII", 0x927C, 7, 4, 99)
+    block = prefix + head + struct.pack(f"{order}H", 2) + entries + b"\0\0\0\0maker notes at 99"
+    assert orientation(block) == 6
+    changed = upright(block)
+    assert orientation(changed) == 1
+    bare = block.removeprefix(PREFIX)
+    differing = [i for i, (a, b) in enumerate(zip(PREFIX + bare, changed, strict=True)) if a != b]
+    assert len(differing) == 1
+
+
+@pytest.mark.parametrize(
+    "block", [b"", b"Exif\0\0", b"II*\0", b"II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08\xff\xff", b"x"]
+)
+def test_damaged_exif_means_upright(block: bytes) -> None:
+    assert orientation(block) == 1
+    assert upright(block).removeprefix(PREFIX) == block.removeprefix(PREFIX)
+
+
+def test_palette_becomes_rgb(tmp_path: Path) -> None:
+    colours = pixels(4, 6)
+    Image.fromarray(colours).quantize(24).save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+        assert np.array_equal(picture.frame, np.array(image.convert("RGB")))
+    assert picture.alpha is None
+    assert not picture.was_grey
+
+
+def test_transparent_palette_and_transparent_colour_become_alpha(tmp_path: Path) -> None:
+    image = Image.fromarray(pixels(4, 6)).quantize(24)
+    image.info["transparency"] = bytes(range(0, 240, 10))
+    image.save(tmp_path / "palette.png")
+    index = np.array(image)
+    assert np.array_equal(read_picture(tmp_path / "palette.png").alpha, index * 10)
+    frame = np.zeros((2, 2, 3), np.uint8)
+    frame[0, 0] = (9, 8, 7)
+    Image.fromarray(frame).save(tmp_path / "key.png", transparency=(9, 8, 7))
+    alpha = read_picture(tmp_path / "key.png").alpha
+    assert alpha is not None
+    assert alpha.tolist() == [[0, 255], [255, 255]]
+
+
+def refused(path: Path, *words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_picture(path)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_16_bit_png_is_refused(tmp_path: Path, colour: int, channels: int) -> None:
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(2, 2, 16, colour, (b"\0" + bytes(4 * channels)) * 2))
+    refused(path, "16-bit PNG", "convert it first")
+
+
+def test_8_bit_png_by_the_same_hand_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "plain.png"
+    path.write_bytes(png(2, 2, 8, 2, (b"\0" + bytes(range(6))) * 2))
+    assert read_picture(path).frame[0].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def tiff_rgb16(path: Path) -> None:
+    """A 2x1 RGB TIFF with 16 bits per channel, which Pillow opens as plain RGB."""
+    entries = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 140),
+               (277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 12)]  # fmt: skip
+    body = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    data = (b"II*\0" + struct.pack("<I", 8) + body + bytes(4)).ljust(134, b"\0") + struct.pack("<HHH", 16, 16, 16)
+    path.write_bytes(data + bytes(12))
+
+
+def test_deep_tiffs_are_refused(tmp_path: Path) -> None:
+    tiff_rgb16(tmp_path / "rgb.tif")
+    with Image.open(tmp_path / "rgb.tif") as image:
+        assert image.mode == "RGB", "the trap: Pillow does not tell"
+    refused(tmp_path / "rgb.tif", "16-bit TIFF", "convert it first")
+    Image.fromarray(np.zeros((2, 2), np.uint16)).save(tmp_path / "grey.tif")
+    refused(tmp_path / "grey.tif", "16-bit TIFF")
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tif")
+    refused(tmp_path / "float.tif", "floating-point", "convert it")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk_is_refused(tmp_path: Path, suffix: str) -> None:
+    Image.new("CMYK", (4, 4)).save(tmp_path / f"ink{suffix}")
+    refused(tmp_path / f"ink{suffix}", "CMYK", "convert it to 8-bit grey or RGB")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_1_bit_is_refused(tmp_path: Path, suffix: str) -> None:
+    Image.new("1", (4, 4)).save(tmp_path / f"fax{suffix}")
+    refused(tmp_path / f"fax{suffix}", "1-bit", "convert it")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.fromarray(pixels(4, 4, seed=i)) for i in range(3)]
+    frames[0].save(tmp_path / f"many{suffix}", save_all=True, append_images=frames[1:])
+    refused(tmp_path / f"many{suffix}", "3 pages or animation frames", "split it")
+
+
+def test_the_photograph_of_a_multi_picture_jpeg_is_taken(tmp_path: Path) -> None:
+    frames = [Image.fromarray(smooth(16, 16)), Image.new("RGB", (16, 16))]
+    frames[0].save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=frames[1:], quality=100, subsampling=0)
+    with Image.open(tmp_path / "phone.jpg") as image:
+        assert image.format == "MPO"
+    assert np.abs(read_picture(tmp_path / "phone.jpg").frame.astype(int) - smooth(16, 16)).max() < 8
+
+
+def test_another_format_under_a_known_suffix_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", "GIF")
+    refused(tmp_path / "a.png", "not a PNG, JPEG, WebP or TIFF", "remove or convert")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
+def test_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(pixels(40, 40)).save(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    refused(path, "copy it again" if share != 0.1 or suffix == ".png" else "")
+
+
+def test_missing_and_directory(tmp_path: Path) -> None:
+    refused(tmp_path / "no.png", "No such file", "check the name")
+    refused(tmp_path, "cannot be opened")
+
+
+@pytest.mark.parametrize("side", [9_500, 60_000])  # above Pillow's warning, above its error
+def test_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(side, side, 8, 0, b""))
+    refused(path, "too many pixels", "split it")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_damaged_bytes_never_escape_as_another_error(suffix: str) -> None:
+    buffer, dice, outcomes = io.BytesIO(), random.Random(9), set()
+    kind = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"}[suffix]
+    Image.fromarray(pixels(12, 12)).save(buffer, kind, exif=exif_block(6))
+    whole = buffer.getvalue()
+    for _ in range(250):
+        damaged = bytearray(whole)
+        for _ in range(dice.randint(1, 5)):
+            damaged[dice.randrange(len(whole))] = dice.randrange(256)
+        try:
+            outcomes.add(decode_picture(bytes(damaged), Path(f"a{suffix}")).frame.ndim)
+        except InputError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
+
+
+def test_alpha_does_not_fit_into_jpeg() -> None:
+    frame = pixels(2, 2)
+    with pytest.raises(InputError, match=r"no transparency.*\.png"):
+        encode_picture(Path("a.jpg"), Picture(frame, alpha=frame[..., 0]), frame)
+
+
+def test_a_size_that_the_format_cannot_hold() -> None:
+    frame = np.zeros((1, 16_384, 3), np.uint8)
+    with pytest.raises(InputError, match=r"WEBP does not hold this 1x16384 picture.*\.png"):
+        encode_picture(Path("a.webp"), Picture(frame), frame)
+
+
+def test_an_unknown_suffix_is_refused() -> None:
+    frame = pixels(2, 2)
+    with pytest.raises(InputError, match=r"unblur writes \.png"):
+        encode_picture(Path("a.bmp"), Picture(frame), frame)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EFBIG, "Cannot write"),
+        (errno.EACCES, "Cannot write"),
+        (errno.EIO, "Cannot"),
+    ],
+)
+def test_a_failed_write_leaves_the_old_file_and_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    path, frame = tmp_path / "a.png", pixels(4, 4)
+    path.write_bytes(b"old")
+
+    def fail(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(InputError, match=words) as caught:
+        write_picture(path, Picture(frame), frame)
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_find_pictures(tmp_path: Path) -> None:
+    inside = ["a.png", "B.JPG", "c.jpeg", "d.WebP", "e.tif", "f.TIFF", "sub/deep/g.png", "h.part.png"]
+    outside = [".hidden.png", ".cache/x.png", ".a.1234abcd.part.png", "a.png.part", "b.gif", "notes.txt", "png"]
+    for name in inside + outside:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "folder.png").mkdir()
+    assert find_pictures(tmp_path) == sorted(tmp_path / name for name in inside)
+
+
+def test_find_pictures_does_not_follow_a_linked_folder_round_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert find_pictures(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_find_pictures_in_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot list"):
+        find_pictures(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the real photographs are not beside this checkout")
+def test_a_real_photograph_round_trips(tmp_path: Path) -> None:
+    source = find_pictures(PHOTOGRAPHS)[0]
+    picture = read_picture(source)
+    assert picture.frame.shape == (720, 1280, 3)
+    write_picture(tmp_path / "a.png", picture, picture.frame)
+    assert np.array_equal(read_picture(tmp_path / "a.png").frame, picture.frame)

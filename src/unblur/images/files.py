@@ -127,9 +127,13 @@ def decode_picture(data: bytes, path: Path) -> Picture:
 def write_picture(path: Path, picture: Picture, frame: Frame) -> None:
     """Write `frame` with the alpha, metadata and greyness of `picture`, whole or not at all.
 
-    Raises InputError as `encode_picture`, and when the file cannot be written.
+    Raises InputError as `encode_picture` and `write_encoded`.
     """
-    data = encode_picture(path, picture, frame)
+    write_encoded(path, encode_picture(path, picture, frame))
+
+
+def write_encoded(path: Path, data: bytes) -> None:
+    """Write an encoded picture, whole or not at all. Raises InputError when the file cannot be written."""
     try:
         write_bytes(path, data)
     except OSError as error:  # such as EFBIG, which is no full disk

@@ -1,0 +1,79 @@
+"""`unblur deblur IN OUT`: pictures in, deblurred pictures out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from unblur.cli.door import Arguments, door, positive
+from unblur.core.artefacts import file_digest
+from unblur.core.console import ConsoleProgress
+from unblur.core.errors import InputError
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Arguments(
+        "unblur deblur",
+        "Deblur a picture or a folder of pictures (8-bit PNG, JPEG, WebP, TIFF). Sub-folders are mirrored; what is "
+        "finished is not done again; no input is ever written over.",
+    )
+    parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
+    parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")
+    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
+    parser.add_argument(
+        "--engine", choices=("auto", "torch", "onnxruntime", "openvino"), default="auto", help="backend"
+    )
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of the engine's arithmetic")
+    parser.add_argument("--threads", type=positive, help="CPU threads; all physical cores if left out")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that unblur did not write")
+    return parser.parse_args(argv)
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 all finished; 2 usage, or some pictures could not be deblurred (the others are finished)."""
+    args = _arguments(argv)
+    # After the arguments: --help and a mistyped flag need no picture library, and a finished folder needs no runtime.
+    from unblur.engines.runner import Runner
+    from unblur.pipeline.deblur_folder import deblur_pictures, task_key
+    from unblur.pipeline.deblur_tasks import plan_tasks
+    from unblur.pipeline.engine_choice import choose_engine
+    from unblur.pipeline.places import bundled_checkpoint
+
+    progress = ConsoleProgress()
+    plan = plan_tasks(args.source, args.output)
+    name = choose_engine(args.engine, args.precision)
+    if args.engine == "auto":
+        progress.note(f"engine: {name} (the fastest backend that is installed)")
+    path = args.checkpoint or bundled_checkpoint()
+    digest = _digest(path)
+
+    def open_engine() -> Runner:
+        from unblur.networks.checkpoints import load_checkpoint
+        from unblur.pipeline.open_runner import open_runner
+
+        checkpoint = load_checkpoint(path)
+        if checkpoint.digest != digest:
+            raise InputError(f"{path} changed while it was read; run the same command again.")
+        runner = open_runner(name, checkpoint, threads=args.threads, progress=progress)
+        progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
+        return runner
+
+    outcome = deblur_pictures(
+        plan, lambda data: task_key(data, digest, name), open_engine, overwrite=args.overwrite, progress=progress
+    )
+    print(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {plan.folder}")
+    if outcome.failed:
+        listed = "\n  ".join(outcome.failed)
+        raise InputError(f"{len(outcome.failed)} of {len(plan.tasks)} pictures could not be deblurred:\n  {listed}")
+    return 0
+
+
+def _digest(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise InputError(f"Checkpoint {path} is not a file; name the .pth, .pt or .safetensors file.")
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise InputError(f"Checkpoint {path} cannot be opened: {error.strerror}; check the name.") from error

@@ -1,0 +1,25 @@
+"""From `--engine` and `--precision` to a name of the catalogue, without importing a runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from unblur.core.errors import InputError
+
+BACKENDS = {"f32": ("openvino", "onnxruntime", "torch"), "bf16": ("openvino", "torch")}
+"""Backends that have each precision, fastest first: the order in which "auto" takes the first installed one."""
+
+
+def choose_engine(backend: str, precision: str) -> str:
+    """The engine's name: the backend, with the precision behind it unless it is f32.
+
+    Raises InputError when the backend does not have the precision. Whether a named backend is installed shows
+    when it is opened: only "auto" may look around.
+    """
+    having = BACKENDS[precision]
+    if backend == "auto":
+        # torch is a requirement of the package, so there is always one.
+        backend = next(name for name in having if importlib.util.find_spec(name) is not None)
+    if backend not in having:
+        raise InputError(f"{backend} has no {precision} here; take --engine {' or '.join(having)}, or --precision f32.")
+    return backend if precision == "f32" else f"{backend}-{precision}"

@@ -1,0 +1,51 @@
+"""Where things lie when nobody says: the project's artefacts, or the user's cache, and the bundled checkpoint."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import unblur
+from unblur.core.errors import InputError
+
+BUNDLED = Path("checkpoints", "banet-nano.safetensors")
+
+
+def project_root() -> Path | None:
+    """The nearest folder, from the working directory upwards, that has a pipeline.toml; None outside a project."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "pipeline.toml").is_file()), None)
+
+
+def artefact_folder() -> Path:
+    """`artifacts/` of the current project; outside one, the user's cache folder."""
+    root = project_root()
+    return root / "artifacts" if root else cache_folder()
+
+
+def cache_folder() -> Path:
+    """The platform's folder for files that can be made again."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:  # XDG Base Directory Specification: relative values are to be ignored
+        stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = stated if stated.is_absolute() else Path.home() / ".cache"
+    return base / "unblur"
+
+
+def bundled_checkpoint() -> Path:
+    """The demonstration weights of this project or of the checkout that the package runs from.
+
+    Raises InputError where there are none.
+    """
+    checkout = Path(unblur.__file__).resolve().parents[2]
+    for root in (project_root(), checkout):
+        if root is not None and (root / BUNDLED).is_file():
+            return root / BUNDLED
+    raise InputError(
+        f"No checkpoint was given and the bundled {BUNDLED.as_posix()} is neither in this project nor in {checkout}; "
+        "name one with --checkpoint FILE."
+    )

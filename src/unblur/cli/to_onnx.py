@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=positive, help="even width of the frames, in pixels")
     parser.add_argument("--dynamic", action="store_true", help="one graph for every even size from 16")
     parser.add_argument("--pixels", choices=("float", "uint8"), default="float",
-                        help="float: NCHW BGR in [-0.5, 0.5]; uint8: NHWC RGB bytes, all arithmetic inside")  # fmt: skip
+                        help="float: NCHW BGR in [-0.5, 0.5]; uint8: NHWC RGB bytes, arithmetic inside")  # fmt: skip
     parser.add_argument("--opset", type=int, default=20, help="ONNX opset, 19 to 21")
     parser.add_argument("--channel-order", choices=("bgr", "rgb"), default="bgr",
                         help="order the checkpoint was trained with; weights do not tell it")  # fmt: skip

@@ -104,7 +104,9 @@ def parse_builder_log(messages: list[str]) -> XRay:
     """
     listing = next((m for m in messages if m.startswith("Layers:")), None)
     if listing is None:
-        raise UnblurError("The builder logged no kernels; build with DETAILED profiling verbosity and a verbose logger.")
+        raise UnblurError(
+            "The builder logged no kernels; build with DETAILED profiling verbosity and a verbose logger."
+        )
     kernels = []
     for line in listing.partition("\nI/O Tensors:")[0].splitlines()[1:]:
         if line.strip():

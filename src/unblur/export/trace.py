@@ -84,7 +84,7 @@ def _clean(model: ir.Model) -> None:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
         weight = node.inputs[1].name if node.op_type in ("Conv", "ConvTranspose") and node.inputs[1] else None
         layer = weight.removesuffix(".weight") if weight else (scopes[-2] if len(scopes) > 1 else "")
-        name = f"{layer.removeprefix(prefix)}/{node.op_type}".lstrip("/")
+        name = f"{layer.removeprefix('form').removeprefix('.')}/{node.op_type}".lstrip("/")
         used[name] = used.get(name, 0) + 1
         node.name = name if used[name] == 1 else f"{name}_{used[name]}"
         node.metadata_props.clear()

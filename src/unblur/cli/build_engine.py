@@ -48,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
         built = build_engine(graph, arguments.output, fp16=arguments.fp16, targets=targets, progress=progress)
     manifest = built.manifest
-    realised = ", ".join(f"{count} {kind}" for kind, count in sorted(manifest["convolutions_run_in"].items()))
     print(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
-    print(f"{manifest['kernels']} kernels move {manifest['bytes_moved'] / 1e9:.3f} GB a frame; "
-          f"convolution kernels run in: {realised}")  # fmt: skip
+    for target, kernels in manifest["targets"].items():
+        realised = ", ".join(f"{count} {kind}" for kind, count in sorted(kernels["convolutions_run_in"].items()))
+        print(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame; "
+              f"convolutions run in: {realised}")  # fmt: skip
     print(f"manifest {built.manifest_path}, compiled graph {built.graph_path}")
     return 0

@@ -17,18 +17,20 @@ from unblur.core.errors import InputError, MissingRuntimeError, UnblurError, nea
 from unblur.engines.xray import XRay, parse_builder_log
 
 PRODUCT = "tensorrt-rtx"
+PORTABLE = "portable"
+"""Name of the target when none is asked: any GPU from Ampere on."""
+
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """GPU families that TensorRT for RTX 1.7 compiles for ahead of time."""
 
 
 @dataclass(frozen=True)
 class CompiledEngine:
-    """What the compiler gave: the serialised engine, its kernels, and how it was made."""
+    """What the compiler gave: the serialised engine, its kernels for each target, and how it was made."""
 
     data: bytes
     version: str
-    targets: tuple[str, ...]
-    xray: XRay
+    xrays: dict[str, XRay]
     seconds: float
     warnings: tuple[str, ...]
 
@@ -61,10 +63,24 @@ def parse_targets(text: str | None) -> tuple[str, ...]:
 def compile_engine(model: bytes, targets: Sequence[str] = (), progress: Progress = SILENT) -> CompiledEngine:
     """Compile a serialised ONNX model for GPU families (none: portable).
 
+    For several families the compiler lists the kernels of one only, so each is also compiled alone to be seen.
+
     Raises MissingRuntimeError without the package, InputError when the parser refuses the graph (each refusal
     with node, operator and reason), UnblurError when the compiler gives no engine.
     """
     trt = open_product()
+    start = time.perf_counter()
+    name = ", ".join(targets) or "any GPU from Ampere on"
+    progress.note(f"compiling with TensorRT for RTX {trt.__version__} for {name}")
+    data, xray, complaints = _compile(trt, model, targets)
+    if len(targets) > 1:
+        xrays = {target: _compile(trt, model, [target])[1] for target in targets}
+    else:
+        xrays = {targets[0] if targets else PORTABLE: xray}
+    return CompiledEngine(data, trt.__version__, xrays, time.perf_counter() - start, tuple(dict.fromkeys(complaints)))
+
+
+def _compile(trt: Any, model: bytes, targets: Sequence[str]) -> tuple[bytes, XRay, list[str]]:
     messages: list[str] = []
     complaints: list[str] = []
 
@@ -91,17 +107,11 @@ def compile_engine(model: bytes, targets: Sequence[str] = (), progress: Progress
         for k, target in enumerate(targets):
             if not config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), k):
                 raise InputError(f"This TensorRT for RTX does not compile for {target}; known: {', '.join(TARGETS)}.")
-    progress.note(
-        f"compiling with TensorRT for RTX {trt.__version__} for {', '.join(targets) or 'any GPU from Ampere on'}"
-    )
-    start = time.perf_counter()
     host = builder.build_serialized_network(network, config)
-    seconds = time.perf_counter() - start
     if host is None:
         reasons = "\n".join(complaints[-5:]) or "it logged no reason"
         raise UnblurError(f"TensorRT for RTX gave no engine:\n{reasons}")
-    xray = parse_builder_log(messages)
-    return CompiledEngine(bytes(host), trt.__version__, tuple(targets), xray, seconds, tuple(dict.fromkeys(complaints)))
+    return bytes(host), parse_builder_log(messages), complaints
 
 
 def _refusals(parser: Any) -> list[str]:

@@ -16,6 +16,7 @@ from unblur.core.provenance import package_versions
 from unblur.engines.audit import computes_in, demand_half, realised_precision
 from unblur.engines.graph_file import read_graph
 from unblur.engines.tensorrt_builder import PRODUCT, CompiledEngine, compile_engine, open_product
+from unblur.engines.xray import XRay
 from unblur.export.casting import CONVOLUTIONS, cast_to_fp16
 
 
@@ -51,7 +52,8 @@ def build_engine(
     engine = compile_engine(data, targets, progress)
     convolutions = [node.name for node in model.graph.node if node.op_type in CONVOLUTIONS]
     if fp16:
-        demand_half(engine.xray, convolutions)
+        for xray in engine.xrays.values():
+            demand_half(xray, convolutions)
     graph_path, manifest_path = companions(output)
     # The manifest names both digests and is written last: without it the other two are taken for nothing.
     manifest_path.unlink(missing_ok=True)
@@ -81,7 +83,6 @@ def _manifest(
     return {
         "product": PRODUCT,
         "version": engine.version,
-        "targets": list(engine.targets) or ["portable: Ampere and later"],
         "precision": precision,
         "kept_fp32": [{"node": node, "reason": reason} for node, reason in kept],
         "network": properties.get("network"),
@@ -91,8 +92,14 @@ def _manifest(
         "engine_bytes": len(engine.data),
         "build_seconds": round(engine.seconds, 3),
         "warnings": list(engine.warnings),
-        "convolutions_run_in": realised_precision(engine.xray),
-        **engine.xray.summary(),
+        "targets": {target: _kernels(xray) for target, xray in engine.xrays.items()},
+    }
+
+
+def _kernels(xray: XRay) -> dict[str, Any]:
+    return {
+        **xray.summary(),
+        "convolutions_run_in": realised_precision(xray),
         "each_kernel": [
             {
                 "name": kernel.name,
@@ -101,6 +108,6 @@ def _manifest(
                 "bytes_moved": kernel.bytes_moved,
                 "nodes": list(kernel.nodes),
             }
-            for kernel in engine.xray.kernels
+            for kernel in xray.kernels
         ],
     }

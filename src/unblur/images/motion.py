@@ -8,6 +8,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+SHORTEST_SHIFT_PX = 2.0
+"""A camera held by hand never stands quite still over seven frames."""
+
 
 @dataclass(frozen=True)
 class Path:
@@ -58,14 +61,14 @@ def shift_modes(rng: Generator, length: float) -> NDArray[np.float64]:
 
 
 def camera_path(rng: Generator, height: int, width: int, longest_px: float) -> Path:
-    """A hand-held camera: up to `longest_px` of shift, a little roll and zoom, a slanted ground.
+    """A hand-held camera: 2 to `longest_px` pixels of shift, a little roll and zoom, a slanted ground.
 
     Roll and zoom are drawn as pixels at the edge of a 256 pixel patch, and limited for larger frames.
     """
     away = max(256, height, width) / 2
     return Path(
-        shift=shift_modes(rng, rng.uniform(0, longest_px)),
-        turn=rng.normal(0, [2.0, 0.6, 0.6], 3) / away,
-        zoom=rng.normal(0, [1.2, 0.4, 0.0], 3) / away,
+        shift=shift_modes(rng, rng.uniform(SHORTEST_SHIFT_PX, longest_px)),
+        turn=rng.normal(0, [1.6, 0.5, 0.5], 3) / away,
+        zoom=rng.normal(0, [0.8, 0.3, 0.0], 3) / away,
         slope=rng.uniform(-0.4, 0.4, 2) / away,
     )

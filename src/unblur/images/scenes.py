@@ -87,7 +87,8 @@ def dead_leaves(rng: Generator, height: int, width: int) -> Picture:
     picture[:] = rng.uniform(0, 1, 3)
     palette = rng.uniform(0, 1, (int(rng.integers(4, 12)), 3)).astype(np.float32)
     grey = palette.mean(1, keepdims=True)
-    palette = grey + (palette - grey) * np.float32(rng.uniform(0.1, 0.9))
+    palette = grey + (palette - grey) * np.float32(rng.uniform(0.1, 0.8))
+    palette = palette.mean() + (palette - palette.mean()) * np.float32(rng.uniform(0.3, 0.9))
     smallest, largest = 10.0, 0.3 * max(rows, columns)
     count = 20 + rows * columns // 700  # every place is covered about twice over
     # Inverse transform of p(r) ~ r^-3 on [smallest, largest].
@@ -124,8 +125,9 @@ def text_sheet(rng: Generator, height: int, width: int, ground: Picture) -> Pict
         y += int(size * rng.uniform(1.1, 2.2))
     ink = np.asarray(image, np.float32).reshape(height, 2, width, 2).mean((1, 3))[..., None] / np.float32(255)
     # Ink keeps its distance from the ground, or there would be nothing to read.
-    dark = float(ground.mean()) > 0.5
-    colour = (rng.uniform(0, 0.35, 3) if dark else rng.uniform(0.65, 1, 3)).astype(np.float32)
+    mean = float(ground.mean())
+    distance = rng.uniform(0.25, 0.6) * (-1 if mean > 0.5 else 1)
+    colour = np.clip(mean + distance + rng.normal(0, 0.1, 3), 0, 1).astype(np.float32)
     return (ground * (1 - ink) + colour * ink).astype(np.float32)
 
 
@@ -139,15 +141,15 @@ def ramp(rng: Generator, height: int, width: int) -> Picture:
 
 
 def scene(rng: Generator, height: int, width: int, split: Split) -> Picture:
-    """A still picture: six in ten a photograph, the rest dead leaves, text over either, or text over a gradient."""
+    """A still picture: seven in ten a photograph, the rest dead leaves, or text over a photograph or a gradient."""
     kinds: dict[str, tuple[float, Callable[[], Picture]]] = {
-        "photograph": (0.6, lambda: photograph_patch(rng, height, width, split)),
+        "photograph": (0.7, lambda: photograph_patch(rng, height, width, split)),
         "leaves": (0.2, lambda: dead_leaves(rng, height, width)),
         "text on photograph": (
-            0.1,
+            0.05,
             lambda: text_sheet(rng, height, width, photograph_patch(rng, height, width, split)),
         ),
-        "text on gradient": (0.1, lambda: text_sheet(rng, height, width, ramp(rng, height, width))),
+        "text on gradient": (0.05, lambda: text_sheet(rng, height, width, ramp(rng, height, width))),
     }
     draw = rng.uniform()
     for chance, make in kinds.values():

@@ -18,7 +18,7 @@ from unblur.images.contract import Frame
 from unblur.images.motion import Path, camera_path, shift_modes
 from unblur.images.scenes import Split, blob, scene
 
-LONGEST_SHIFT_PX = 16.0
+LONGEST_SHIFT_PX = 14.0
 """GoPro's exposures are 7 to 13 frames of a 240 Hz camera; most of their blur is shorter than this at 720p."""
 
 MOST_MOMENTS = 33
@@ -64,7 +64,7 @@ def _layers(
         cover = blob(rng, rows, columns)[..., None]
         pixels = scene(rng, rows, columns, split) ** np.float32(gamma)
         layers.append(np.concatenate([pixels * cover, cover], axis=-1))
-        own = shift_modes(rng, rng.uniform(0, 0.7 * LONGEST_SHIFT_PX))
+        own = shift_modes(rng, rng.uniform(0, 0.5 * LONGEST_SHIFT_PX))
         paths.append(camera.joined(own, rng.uniform(1.0, 1.5)))
     planes = [np.ascontiguousarray(layer.transpose(2, 0, 1)) for layer in layers]
     # Coefficients once per layer, not once per moment. Cubic, because a linear read would blur what stands still.

@@ -1,0 +1,96 @@
+"""Layouts of the public data sets, each on a tiny made tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unblur.core.errors import InputError
+from unblur.images.pairs import find_pairs, read_pair
+
+
+def picture(path: Path, value: int, size: tuple[int, int] = (6, 4)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, 0, 255 - value)).save(path)
+    return path
+
+
+def names(folder: Path, layout: str, split: str = "train") -> list[tuple[str, str]]:
+    found = find_pairs(folder, layout, split)
+    return [(p.blurred.relative_to(folder).as_posix(), p.sharp.relative_to(folder).as_posix()) for p in found]
+
+
+def test_gopro_pairs_blur_with_sharp_and_leaves_blur_gamma_and_the_other_split_alone(tmp_path: Path) -> None:
+    for sequence in ("GOPR02", "GOPR01"):
+        for kind in ("blur", "blur_gamma", "sharp"):
+            picture(tmp_path / "train" / sequence / kind / "000001.png", 1)
+    picture(tmp_path / "test" / "GOPR09" / "blur" / "000002.png", 1)
+    picture(tmp_path / "test" / "GOPR09" / "sharp" / "000002.png", 1)
+    assert names(tmp_path, "gopro") == [
+        ("train/GOPR01/blur/000001.png", "train/GOPR01/sharp/000001.png"),
+        ("train/GOPR02/blur/000001.png", "train/GOPR02/sharp/000001.png"),
+    ]
+    assert names(tmp_path, "gopro", "test") == [("test/GOPR09/blur/000002.png", "test/GOPR09/sharp/000002.png")]
+
+
+def test_gopro_takes_the_folder_of_a_split_itself(tmp_path: Path) -> None:
+    picture(tmp_path / "GOPR01" / "blur" / "1.png", 1)
+    picture(tmp_path / "GOPR01" / "sharp" / "1.png", 1)
+    assert names(tmp_path, "gopro") == [("GOPR01/blur/1.png", "GOPR01/sharp/1.png")]
+
+
+def test_hide_finds_the_truth_under_gt_for_both_kinds_of_test_pictures(tmp_path: Path) -> None:
+    picture(tmp_path / "train" / "1.png", 1)
+    picture(tmp_path / "test" / "test-close-ups" / "2.png", 1)
+    picture(tmp_path / "test" / "test-long-shot" / "3.png", 1)
+    for name in ("1", "2", "3"):
+        picture(tmp_path / "GT" / f"{name}.png", 2)
+    assert names(tmp_path, "hide") == [("train/1.png", "GT/1.png")]
+    assert names(tmp_path, "hide", "test") == [
+        ("test/test-close-ups/2.png", "GT/2.png"),
+        ("test/test-long-shot/3.png", "GT/3.png"),
+    ]
+
+
+def test_realblur_reads_its_lists_whose_first_column_is_the_truth(tmp_path: Path) -> None:
+    picture(tmp_path / "J" / "scene001" / "blur" / "blur_1.png", 1)
+    picture(tmp_path / "J" / "scene001" / "gt" / "gt_1.png", 2)
+    listing = tmp_path / "RealBlur_J_train_list.txt"
+    listing.write_text("J/scene001/gt/gt_1.png J/scene001/blur/blur_1.png 0\n\n")
+    (pair,) = find_pairs(tmp_path, "realblur")
+    assert (pair.blurred.name, pair.sharp.name) == ("blur_1.png", "gt_1.png")
+
+
+@pytest.mark.parametrize("layout", ["gopro", "hide", "realblur"])
+def test_an_empty_folder_says_what_was_expected(tmp_path: Path, layout: str) -> None:
+    with pytest.raises(InputError, match=f"No {layout} pair for 'train'.*expected"):
+        find_pairs(tmp_path, layout)
+
+
+def test_a_missing_folder_an_unknown_layout_and_a_missing_partner_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        find_pairs(tmp_path / "none", "gopro")
+    with pytest.raises(InputError, match="did you mean 'gopro'"):
+        find_pairs(tmp_path, "gopr")
+    picture(tmp_path / "train" / "GOPR01" / "blur" / "7.png", 1)
+    with pytest.raises(InputError, match=r"no partner: .*sharp.7\.png is missing"):
+        find_pairs(tmp_path, "gopro")
+
+
+def test_read_pair_gives_rgb_bytes_and_refuses_sizes_that_differ_and_files_that_are_no_pictures(tmp_path: Path) -> None:
+    blurred = picture(tmp_path / "s" / "blur" / "1.png", 10)
+    sharp = picture(tmp_path / "s" / "sharp" / "1.png", 20)
+    (pair,) = find_pairs(tmp_path, "gopro")
+    a, b = read_pair(pair)
+    assert a.shape == b.shape == (4, 6, 3)
+    assert a.dtype == np.uint8
+    assert a[0, 0].tolist() == [10, 0, 245]
+    picture(sharp, 20, size=(8, 4))
+    with pytest.raises(InputError, match="not a pair"):
+        read_pair(pair)
+    blurred.write_bytes(b"not a picture")
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        read_pair(pair)

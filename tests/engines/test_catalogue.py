@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tiny_graph import write_graph
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines import openvino_runner, torch_runner
 from unblur.engines.catalogue import CATALOGUE, REFERENCE, default_threads, open_engine
+from unblur.engines.graph_file import CHECKPOINT_KEY
 from unblur.networks.banet import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -52,6 +54,19 @@ def test_unknown_engine_names_the_nearest(checkpoint: Checkpoint) -> None:
 def test_engines_of_graphs_need_one(name: str, checkpoint: Checkpoint) -> None:
     with pytest.raises(InputError, match="unblur export"):
         open_engine(name, checkpoint, None)
+
+
+def test_a_graph_of_another_checkpoint_is_refused(checkpoint: Checkpoint, graph: Path, tmp_path: Path) -> None:
+    model = onnx.load(graph)
+    for digest, accepted in ((checkpoint.digest, True), ("0" * 64, False)):
+        entry = next((e for e in model.metadata_props if e.key == CHECKPOINT_KEY), None) or model.metadata_props.add()
+        entry.key, entry.value = CHECKPOINT_KEY, digest
+        onnx.save(model, tmp_path / "graph.onnx")
+        if accepted:
+            open_engine("onnxruntime", checkpoint, tmp_path / "graph.onnx").close()
+        else:
+            with pytest.raises(InputError, match="exported from another checkpoint"):
+                open_engine("onnxruntime", checkpoint, tmp_path / "graph.onnx")
 
 
 def test_threads_are_at_least_one(checkpoint: Checkpoint) -> None:

@@ -84,7 +84,7 @@ def open_engine(name: str, checkpoint: Checkpoint, graph: Path | None, threads: 
     """Open an engine of the catalogue. `graph`: the exported ONNX file of the same checkpoint, for those that run one;
     torch engines ignore it. `threads`: None for `default_threads`.
 
-    Raises InputError for an unknown name, a missing or foreign graph, or fewer than one thread; MissingRuntimeError
+    Raises InputError for an unknown name, a missing or foreign graph or one of another checkpoint, or fewer than one thread; MissingRuntimeError
     when the package or the CPU's instructions are missing; BudgetError when the backend took another precision.
     """
     engine = find_engine(name)
@@ -96,4 +96,10 @@ def open_engine(name: str, checkpoint: Checkpoint, graph: Path | None, threads: 
         return engine.open(name, checkpoint, None, threads)
     if graph is None:
         raise InputError(f"{name} runs an exported graph and none was given; export it with `unblur export`.")
-    return engine.open(name, checkpoint, read_graph(graph), threads)
+    graph_file = read_graph(graph)
+    if graph_file.checkpoint not in (None, checkpoint.digest):
+        raise InputError(
+            f"{graph} was exported from another checkpoint ({graph_file.checkpoint[:12]}...) than {checkpoint.path} "
+            f"({checkpoint.digest[:12]}...); export it again, or give the checkpoint it came from."
+        )
+    return engine.open(name, checkpoint, graph_file, threads)

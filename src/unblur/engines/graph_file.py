@@ -14,6 +14,7 @@ from unblur.core.errors import InputError
 from unblur.engines.runner import Signature
 from unblur.images.contract import METADATA_KEY, PixelContract
 
+CHECKPOINT_KEY = "unblur.checkpoint_sha256"
 TENSOR_TYPES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16",
                                 TensorProto.DOUBLE: "f64"}  # fmt: skip
@@ -23,13 +24,15 @@ WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "
 class GraphFile:
     """A graph that one frame at a time can be run through.
 
-    `digest` is the file's SHA-256; `precision` names the floating-point types of its weights, such as "f32".
+    `digest` is the file's SHA-256; `precision` names the floating-point types of its weights, such as "f32";
+    `checkpoint` is the SHA-256 of the checkpoint it was exported from, None where the file does not say.
     """
 
     path: Path
     digest: str
     signature: Signature
     precision: str
+    checkpoint: str | None
 
 
 def read_graph(path: Path) -> GraphFile:
@@ -48,7 +51,8 @@ def read_graph(path: Path) -> GraphFile:
         )
     height, width = _size(model.graph.input[0], contract, path)
     _size(model.graph.output[0], contract, path)
-    return GraphFile(path, file_digest(path), Signature(contract, height, width), _precision(model))
+    checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
+    return GraphFile(path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint)
 
 
 def _load(path: Path) -> onnx.ModelProto:

@@ -1,0 +1,85 @@
+"""What an engine may cost at most: stated before the measurement, checked after the report is written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from unblur.core.errors import InputError, nearest
+
+EVERY_CANDIDATE = "*"
+"""Key of the budget of all candidates; the reference keeps only a budget under its own name."""
+
+
+class Budget(BaseModel):
+    """Limits of one engine; None is no limit.
+
+    fidelity_db_min: PSNR of the worst frame against the reference, in dB: of the float tensors, or of 8-bit frames
+    where the engine takes bytes. psnr_loss_db_max: mean PSNR against truth that the reference has and the engine has
+    not, in dB (8-bit RGB). latency_ms_max: median. speedup_min: median of the reference over median of the engine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fidelity_db_min: float | None = None
+    psnr_loss_db_max: float | None = None
+    latency_ms_max: Annotated[float, Field(gt=0)] | None = None
+    speedup_min: Annotated[float, Field(gt=0)] | None = None
+
+
+Budgets = Mapping[str, Budget]
+"""Engine name, or EVERY_CANDIDATE, to budget."""
+
+
+def budget_of(name: str, budgets: Budgets, *, is_reference: bool) -> Budget:
+    """The limits that hold for an engine: its own, and for a candidate what "*" says about the rest."""
+    own = budgets.get(name, Budget())
+    if is_reference:
+        return own
+    shared = budgets.get(EVERY_CANDIDATE, Budget())
+    return Budget(**{**shared.model_dump(exclude_none=True), **own.model_dump(exclude_none=True)})
+
+
+def check_budgets(budgets: Budgets, engines: Collection[str], *, truth: bool, latency: bool) -> None:
+    """Raise InputError for a budget that nothing in this comparison can be held against."""
+    for name, budget in budgets.items():
+        if name != EVERY_CANDIDATE and name not in engines:
+            raise InputError(
+                f"A budget names the engine {name!r}{nearest(name, engines)}, which is not compared; "
+                f"compared are {', '.join(engines)}."
+            )
+        if budget.psnr_loss_db_max is not None and not truth:
+            raise InputError(
+                f"The budget psnr_loss_db_max of {name!r} needs the sharp pictures; give them with --truth, "
+                "or take the budget out."
+            )
+        if (budget.latency_ms_max is not None or budget.speedup_min is not None) and not latency:
+            raise InputError(f"The budget of {name!r} limits latency, but latency is not measured; measure it.")
+
+
+def parse_budgets(texts: Iterable[str]) -> dict[str, Budget]:
+    """ "KEY=VALUE" for every candidate or "ENGINE:KEY=VALUE" for one -> budgets. Raises InputError for another form,
+    an unknown key (naming the nearest), a value that is no number, or a limit given twice.
+    """
+    values: dict[str, dict[str, float]] = {}
+    for text in texts:
+        left, equals, number = text.partition("=")
+        engine, colon, key = left.rpartition(":")
+        name = engine if colon else EVERY_CANDIDATE
+        if not equals or not name:
+            raise InputError(f"--budget {text}: write KEY=VALUE or ENGINE:KEY=VALUE, as latency_ms_max=250.")
+        if key not in Budget.model_fields:
+            known = list(Budget.model_fields)
+            raise InputError(f"--budget {text}: unknown key {key!r}{nearest(key, known)}; known: {', '.join(known)}.")
+        try:
+            value = float(number)
+        except ValueError as error:
+            raise InputError(f"--budget {text}: {number!r} is no number.") from error
+        if key in values.setdefault(name, {}):
+            raise InputError(f"--budget {text}: {key} of {name!r} is given twice.")
+        if not abs(value) < float("inf") or (key in ("latency_ms_max", "speedup_min") and value <= 0):
+            raise InputError(f"--budget {text}: {key} must be a finite number{' above 0' if value <= 0 else ''}.")
+        values[name][key] = value
+    return {name: Budget(**limits) for name, limits in values.items()}

@@ -1,0 +1,275 @@
+"""Compare engines with the PyTorch reference: every frame through every engine, then latency, then the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from statistics import fmean
+
+from unblur.compare.budgets import Budgets, budget_of, check_budgets
+from unblur.compare.crops import strips_of
+from unblur.compare.fidelity import fidelity, mean_quality, quality
+from unblur.compare.frames import FrameFile
+from unblur.compare.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
+from unblur.compare.report import (
+    EngineResult,
+    Failure,
+    FrameResult,
+    LatencyResult,
+    LatencySession,
+    Quality,
+    Report,
+    Strip,
+)
+from unblur.compare.verdict import check
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.provenance import machine, package_versions
+from unblur.engines.catalogue import REFERENCE, open_engine
+from unblur.engines.runner import Runner
+from unblur.images.contract import Frame
+from unblur.metrics.stopwatch import Protocol
+from unblur.networks.checkpoints import Checkpoint
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine to compare. `open` gives a runner for one padded (height, width), or (None) for every size."""
+
+    name: str
+    open: Callable[[Size | None], Runner]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compare. `threads`: of the reference; candidates bring their own. `protocol`: None measures no latency.
+
+    `latency_size`: (height, width), None for the most frequent of the frames. `pictures`: so many frames are shown.
+    `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising.
+    """
+
+    threads: int | None = None
+    protocol: Protocol | None = field(default_factory=Protocol)
+    latency_size: Size | None = None
+    budgets: Budgets = field(default_factory=dict)
+    pictures: int = 3
+    skip_missing: bool = False
+
+
+@dataclass
+class _Notes:
+    """What piles up frame by frame."""
+
+    frames: dict[str, list[FrameResult]] = field(default_factory=dict)
+    blurred: list[Quality] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    shown: list[tuple[float, list[Strip]]] = field(default_factory=list)
+
+
+def compare_engines(
+    checkpoint: Checkpoint,
+    engines: Sequence[Candidate],
+    frames: Sequence[FrameFile],
+    settings: Settings | None = None,
+    progress: Progress = SILENT,
+) -> Report:
+    """Compare the engines with eager float32 PyTorch on these frames; the reference itself is always a row.
+
+    Truth is given for all frames or for none (`find_frames`). A frame that fails is listed and the others are
+    finished: write the report, then call its `enforce`. Raises InputError for budgets that cannot be checked, engines
+    given twice, or when no frame can be read; MissingRuntimeError as the engines do, unless `skip_missing`.
+    """
+    settings = settings or Settings()
+    candidates = [engine for engine in engines if engine.name != REFERENCE]
+    names = [REFERENCE, *(engine.name for engine in candidates)]
+    if len(set(names)) != len(names):
+        raise InputError(f"Every engine is compared once, got {', '.join(names)}.")
+    with_truth = any(frame.truth for frame in frames)
+    check_budgets(settings.budgets, names, truth=with_truth, latency=settings.protocol is not None)
+    notes = _Notes()
+    sizes = _read_sizes(frames, notes, progress)
+    padded = {checkpoint.contract.padded_size(*size) for size in sizes.values()}
+    size = padded.pop() if len(padded) == 1 else None
+    everything = [Candidate(REFERENCE, lambda _: open_engine(REFERENCE, checkpoint, None, settings.threads))]
+    everything += candidates
+    session: LatencySession | None = None
+    latencies: dict[str, LatencyResult] = {}
+    with ExitStack() as stack:
+        runners, missing = _open(everything, size, settings.skip_missing, stack, progress)
+        good = [frame for frame in frames if frame.name in sizes]
+        for frame in progress.track(good, "comparing frames", len(good)):
+            _compare_frame(frame, runners, notes, settings.pictures)
+        if REFERENCE not in notes.frames:
+            raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
+        about = {name: (runner.description, runner.signature.contract) for name, runner in runners.items()}
+        if settings.protocol:
+            at = settings.latency_size or most_frequent(list(sizes.values()))
+            if checkpoint.contract.padded_size(*at) != size:
+                stack.close()
+                present = [candidate for candidate in everything if candidate.name not in missing]
+                runners, _ = _open(present, checkpoint.contract.padded_size(*at), False, stack, progress)
+            pictures = _latency_frames(good, sizes, at)
+            _drop_unfit(runners, next(iter(pictures.values())), notes)
+            session, latencies = measure_latency(runners, REFERENCE, pictures, settings.protocol, progress)
+    results = []
+    for name in names:
+        if name in missing:
+            results.append(EngineResult(name=name, is_reference=False, not_measured=missing[name]))
+            continue
+        result = _summarise(name, notes.frames.get(name, []), notes.frames[REFERENCE], latencies.get(name))
+        result = result.model_copy(update={"description": about[name][0], "contract": about[name][1]})
+        budget = budget_of(name, settings.budgets, is_reference=name == REFERENCE)
+        results.append(result.model_copy(update={"checks": check(result, budget)}))
+    return Report(
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        network=checkpoint.name,
+        checkpoint=checkpoint.path.name,
+        checkpoint_digest=checkpoint.digest,
+        reference=REFERENCE,
+        machine=machine(),
+        versions=dict(package_versions()),
+        engines=tuple(results),
+        blurred_quality=mean_quality(notes.blurred),
+        latency=session,
+        failures=tuple(notes.failures),
+        strips=tuple(strip for _, strips in notes.shown for strip in strips),
+    )
+
+
+def _read_sizes(frames: Sequence[FrameFile], notes: _Notes, progress: Progress) -> dict[str, Size]:
+    """(height, width) of every readable frame by name; the others become failures."""
+    sizes: dict[str, Size] = {}
+    for frame in progress.track(frames, "reading frames", len(frames)):
+        try:
+            picture, _ = frame.read()
+            sizes[frame.name] = (picture.shape[0], picture.shape[1])
+        except InputError as error:
+            notes.failures.append(Failure(frame=frame.name, engine=None, reason=frame.strip_paths(str(error))))
+    if not sizes:
+        raise InputError(f"None of the {len(frames)} frames can be compared:{_listed(notes.failures)}")
+    return sizes
+
+
+def _listed(failures: Sequence[Failure]) -> str:
+    return "".join(f"\n  {failure.frame}: {failure.reason}" for failure in failures)
+
+
+def _open(
+    engines: Sequence[Candidate], size: Size | None, skip_missing: bool, stack: ExitStack, progress: Progress
+) -> tuple[dict[str, Runner], dict[str, str]]:
+    """Runners by name, and the reasons of those that this machine cannot run."""
+    runners: dict[str, Runner] = {}
+    missing: dict[str, str] = {}
+    for engine in engines:
+        try:
+            runners[engine.name] = stack.enter_context(engine.open(size))
+        except MissingRuntimeError as error:
+            if not skip_missing:
+                raise
+            missing[engine.name] = str(error).removeprefix(f"{engine.name}: ")
+            progress.note(f"not measured: {error}")
+    return runners, missing
+
+
+def _compare_frame(frame: FrameFile, runners: Mapping[str, Runner], notes: _Notes, pictures: int) -> None:
+    """Run one frame through every runner, the reference first, and keep the numbers and perhaps the strips."""
+    blurred, truth = frame.read()
+    height, width = blurred.shape[:2]
+    restored: dict[str, Frame] = {}
+    results: dict[str, FrameResult] = {}
+    reference = None
+    for name, runner in runners.items():
+        contract = runner.signature.contract
+        try:
+            tensor = runner.run(contract.encode(blurred))
+            picture = contract.decode(tensor, height, width)
+            if reference is None:
+                reference = (tensor, picture)
+            near = fidelity(reference[0], tensor, contract, (reference[1], picture))
+        except InputError as error:
+            engine = None if reference is None else name
+            notes.failures.append(Failure(frame=frame.name, engine=engine, reason=str(error)))
+            if reference is None:
+                return
+            continue
+        results[name] = FrameResult(
+            frame=frame.name,
+            height=height,
+            width=width,
+            fidelity=near,
+            quality=quality(picture, truth) if truth is not None else None,
+        )
+        restored[name] = picture
+    for name, result in results.items():
+        notes.frames.setdefault(name, []).append(result)
+    if truth is not None:
+        notes.blurred.append(quality(blurred, truth))
+    _keep_strips(frame, blurred, truth, restored, results, notes, pictures)
+
+
+def _keep_strips(
+    frame: FrameFile,
+    blurred: Frame,
+    truth: Frame | None,
+    restored: Mapping[str, Frame],
+    results: Mapping[str, FrameResult],
+    notes: _Notes,
+    pictures: int,
+) -> None:
+    """The first frames are shown, and in the last place the one with the worst fidelity of all."""
+    worst = min(result.fidelity.strictest_db for result in results.values())
+    full = len(notes.shown) == pictures
+    if pictures == 0 or (full and worst >= notes.shown[-1][0]):
+        return
+    texts = {name: f"{r.quality.psnr_db:.2f} dB" for name, r in results.items() if r.quality}
+    if truth is not None and notes.blurred:
+        texts["blurred"] = f"{notes.blurred[-1].psnr_db:.2f} dB"
+    others = {name: picture for name, picture in restored.items() if name != REFERENCE}
+    strips = strips_of(frame.name, blurred, (REFERENCE, restored[REFERENCE]), others, truth, texts)
+    notes.shown[-1 if full else len(notes.shown) :] = [(worst, strips)]
+
+
+def _latency_frames(good: Sequence[FrameFile], sizes: Mapping[str, Size], at: Size) -> dict[str, Frame]:
+    """Up to FRAMES_MAX frames at this size; of other sizes the centre, only where none has it."""
+    fitting = [frame for frame in good if sizes[frame.name] == at] or list(good)
+    return {frame.name: fit_frame(frame.read()[0], *at) for frame in fitting[:FRAMES_MAX]}
+
+
+def _drop_unfit(runners: dict[str, Runner], frame: Frame, notes: _Notes) -> None:
+    """An engine built for another size has no latency at this one: listed, not skipped in silence."""
+    for name, runner in list(runners.items()):
+        signature = runner.signature
+        try:
+            signature.check(signature.contract.encode(frame))
+        except InputError as error:
+            what = f"latency at {frame.shape[0]}x{frame.shape[1]}"
+            notes.failures.append(Failure(frame=what, engine=name, reason=str(error)))
+            del runners[name]
+
+
+def _summarise(
+    name: str, frames: Sequence[FrameResult], reference: Sequence[FrameResult], latency: LatencyResult | None
+) -> EngineResult:
+    """Means and the worst frame. An engine that failed on a frame has no mean: it would be one of other frames."""
+    result = EngineResult(name=name, is_reference=name == REFERENCE, frames=tuple(frames), latency=latency)
+    if [frame.frame for frame in frames] != [frame.frame for frame in reference]:
+        return result
+    worst = min(frames, key=lambda frame: frame.fidelity.strictest_db)
+    mean = mean_quality([frame.quality for frame in frames if frame.quality])
+    base = mean_quality([frame.quality for frame in reference if frame.quality])
+    loss = None
+    if mean and base:
+        loss = 0.0 if mean.psnr_db == base.psnr_db else base.psnr_db - mean.psnr_db
+    return result.model_copy(
+        update={
+            "worst_fidelity_db": worst.fidelity.strictest_db,
+            "worst_fidelity_frame": worst.frame,
+            "mean_fidelity_frame_db": fmean(frame.fidelity.frame_db for frame in frames),
+            "mean_quality": mean,
+            "psnr_loss_db": loss,
+        }
+    )

@@ -1,0 +1,135 @@
+"""Where to look: crops at the sharpest detail and at the largest difference, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unblur.compare.report import Crop, Strip
+from unblur.images.contract import Frame
+
+CROP = 160
+"""Height and width of a crop in pixels, less where the frame is smaller."""
+
+AMPLIFICATION_MAX = 64
+
+
+def strips_of(
+    name: str,
+    blurred: Frame,
+    reference: tuple[str, Frame],
+    candidates: Mapping[str, Frame],
+    truth: Frame | None,
+    notes: Mapping[str, str],
+) -> list[Strip]:
+    """Strips of one frame, all of (H, W, 3) RGB uint8: the sharpest detail, and where a candidate is furthest off.
+
+    `reference`: its name and frame. `notes`: engine name to the text under its picture. The second strip is left out
+    when no byte of any candidate differs from the reference, or when it would show the same place.
+    """
+    sharpest = truth if truth is not None else reference[1]
+    detail = best_window(gradient(sharpest))
+    source = "truth" if truth is not None else "reference"
+    places = [(detail, f"the sharpest detail of the {source}")]
+    if candidates:
+        difference = np.max([_difference(frame, reference[1]) for frame in candidates.values()], axis=0)
+        place = best_window(difference)
+        if difference.any() and place != detail:
+            places.append((place, "the largest difference between a candidate and the reference"))
+    size = min(CROP, blurred.shape[0]), min(CROP, blurred.shape[1])
+    return [_strip(name, place, size, why, blurred, reference, candidates, truth, notes) for place, why in places]
+
+
+def gradient(frame: Frame) -> NDArray[np.float64]:
+    """Magnitude of the forward differences of luminance, (H, W)."""
+    grey = frame.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    down = np.diff(grey, axis=0, append=grey[-1:])
+    right = np.diff(grey, axis=1, append=grey[:, -1:])
+    magnitude: NDArray[np.float64] = np.hypot(down, right)
+    return magnitude
+
+
+def best_window(values: NDArray[np.float64]) -> tuple[int, int]:
+    """(top, left) of the CROP x CROP window with the largest sum, the first of equals."""
+    height, width = min(CROP, values.shape[0]), min(CROP, values.shape[1])
+    sums = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
+    sums[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
+    window = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    # Sums of equal windows differ by rounding; the first place within it keeps the choice stable.
+    first = int(np.argmax(window >= window.max() - 1e-9 * max(1.0, float(sums[-1, -1]))))
+    return first // window.shape[1], first % window.shape[1]
+
+
+def png_uri(frame: Frame) -> str:
+    """A picture as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def amplification(largest: int) -> int:
+    """The power of two that brings the largest difference of bytes near 255, at most AMPLIFICATION_MAX."""
+    factor = 1
+    while largest and 2 * factor * largest <= 255 and 2 * factor <= AMPLIFICATION_MAX:
+        factor *= 2
+    return factor
+
+
+def _difference(frame: Frame, reference: Frame) -> NDArray[np.float64]:
+    difference: NDArray[np.float64] = np.abs(frame.astype(np.float64) - reference.astype(np.float64)).sum(axis=2)
+    return difference
+
+
+def _strip(
+    name: str,
+    place: tuple[int, int],
+    size: tuple[int, int],
+    reason: str,
+    blurred: Frame,
+    reference: tuple[str, Frame],
+    candidates: Mapping[str, Frame],
+    truth: Frame | None,
+    notes: Mapping[str, str],
+) -> Strip:
+    window = np.s_[place[0] : place[0] + size[0], place[1] : place[1] + size[1]]
+    pictures = [
+        ("blurred", blurred),
+        reference,
+        *candidates.items(),
+        *([("truth", truth)] if truth is not None else []),
+    ]
+    crops = tuple(
+        Crop(caption=caption, uri=png_uri(frame[window]), note=notes.get(caption, "")) for caption, frame in pictures
+    )
+    wide = {
+        engine: np.abs(frame[window].astype(np.int16) - reference[1][window].astype(np.int16))
+        for engine, frame in candidates.items()
+    }
+    factor = amplification(max((int(d.max()) for d in wide.values()), default=0))
+    differences = tuple(
+        Crop(
+            caption=engine,
+            uri=png_uri(np.clip(d * factor, 0, 255).astype(np.uint8)),
+            note=f"largest {int(d.max())} of 255, {np.count_nonzero(d)} of {d.size} bytes"
+            if d.any()
+            else "no byte differs",
+        )
+        for engine, d in wide.items()
+    )
+    return Strip(
+        frame=name,
+        reason=reason,
+        top=place[0],
+        left=place[1],
+        height=size[0],
+        width=size[1],
+        amplification=factor,
+        crops=crops,
+        differences=differences,
+        differs=any(d.any() for d in wide.values()),
+    )

@@ -1,0 +1,58 @@
+"""Fidelity: a candidate against the reference. Quality: anything against truth. They never share a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.compare.report import Fidelity, Quality
+from unblur.images.contract import Frame, PixelContract
+from unblur.metrics.quality import max_abs_error, psnr_db, ssim_matlab, ssim_per_channel
+
+
+def fidelity(
+    reference: NDArray[Any], candidate: NDArray[Any], contract: PixelContract, restored: tuple[Frame, Frame]
+) -> Fidelity:
+    """Candidate against reference on one frame.
+
+    reference, candidate: what the two runners gave, padding included; `contract` is the candidate's, and the tensors
+    are compared only when they are floats of one shape, that is of one contract. `restored`: the two decoded frames,
+    reference first. Raises InputError when a tensor holds NaN or infinity.
+    """
+    frame_db = psnr_db(*restored, peak=255)
+    frame_error = int(max_abs_error(*restored))
+    if contract.dtype != "float32" or reference.shape != candidate.shape:
+        return Fidelity(tensor_db=None, tensor_max_error=None, frame_db=frame_db, frame_max_error=frame_error)
+    height, width = restored[0].shape[:2]
+    window = np.s_[..., :height, :width] if contract.layout == "nchw" else np.s_[:, :height, :width]
+    a, b = reference[window], candidate[window]
+    return Fidelity(
+        tensor_db=psnr_db(a, b, peak=contract.high - contract.low),
+        tensor_max_error=max_abs_error(a, b),
+        frame_db=frame_db,
+        frame_max_error=frame_error,
+    )
+
+
+def quality(frame: Frame, truth: Frame) -> Quality:
+    """A frame against the sharp picture, both (H, W, 3) RGB uint8."""
+    return Quality(
+        psnr_db=psnr_db(frame, truth, peak=255),
+        ssim_matlab=ssim_matlab(frame, truth),
+        ssim_per_channel=ssim_per_channel(frame, truth),
+    )
+
+
+def mean_quality(qualities: Sequence[Quality]) -> Quality | None:
+    """Arithmetic means over frames, as the papers report them (never the PSNR of a mean error); None for none."""
+    if not qualities:
+        return None
+    return Quality(
+        psnr_db=fmean(q.psnr_db for q in qualities),
+        ssim_matlab=fmean(q.ssim_matlab for q in qualities),
+        ssim_per_channel=fmean(q.ssim_per_channel for q in qualities),
+    )

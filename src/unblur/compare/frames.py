@@ -1,0 +1,91 @@
+"""The frames of a comparison, each with its sharp partner if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unblur.core.errors import InputError
+from unblur.images.contract import Frame
+from unblur.images.files import find_pictures, read_picture
+
+
+@dataclass(frozen=True)
+class FrameFile:
+    """A blurred picture, its name in the report (relative, so that reports name no one's folders), and its truth."""
+
+    name: str
+    path: Path
+    truth: Path | None = None
+
+    def read(self) -> tuple[Frame, Frame | None]:
+        """(H, W, 3) RGB uint8, and the truth's or None. Raises InputError, naming the file, for either picture
+        unreadable or two different sizes.
+        """
+        frame = read_picture(self.path).frame
+        if self.truth is None:
+            return frame, None
+        truth = read_picture(self.truth).frame
+        if truth.shape != frame.shape:
+            sizes = f"{frame.shape[0]}x{frame.shape[1]} and {truth.shape[0]}x{truth.shape[1]}"
+            raise InputError(
+                f"{self.path} and its truth {self.truth} are {sizes} (height x width); a pair has one size."
+            )
+        return frame, truth
+
+    def strip_paths(self, reason: str) -> str:
+        """The reason of a failure with the relative name in place of whole paths."""
+        for path in (self.path, self.truth):
+            reason = reason.replace(str(path), self.name) if path else reason
+        return reason
+
+
+def find_frames(frames: Path, truth: Path | None = None) -> list[FrameFile]:
+    """Pictures of a folder (or one file), sorted; partners in `truth` have the same relative path and stem.
+
+    Raises InputError for a missing or empty folder, a frame without a partner, and a partner that is there twice.
+    """
+    found = _pictures(frames, "frames")
+    root = frames if frames.is_dir() else frames.parent
+    names = {path: path.relative_to(root).as_posix() for path in found}
+    if truth is None:
+        return [FrameFile(names[path], path) for path in found]
+    partners = _by_stem(_pictures(truth, "truth"), truth if truth.is_dir() else truth.parent)
+    if frames.is_file() and truth.is_file():
+        return [FrameFile(names[frames], frames, truth)]
+    result, alone = [], []
+    for path in found:
+        candidates = partners.get(path.relative_to(root).with_suffix("").as_posix(), [])
+        if len(candidates) > 1:
+            same = " and ".join(str(candidate) for candidate in candidates)
+            raise InputError(f"{path} has more than one truth: {same}; keep one of them.")
+        if candidates:
+            result.append(FrameFile(names[path], path, candidates[0]))
+        else:
+            alone.append(names[path])
+    if alone:
+        shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+        raise InputError(
+            f"{len(alone)} of {len(found)} frames have no sharp partner in {truth}: {shown}. A partner has the same "
+            "relative path and stem; add it, or leave the frame out."
+        )
+    return result
+
+
+def _pictures(place: Path, what: str) -> list[Path]:
+    if not place.exists():
+        raise InputError(f"The {what} {place} do not exist; name a folder of pictures, or one picture.")
+    if place.is_file():
+        return [place]
+    found = find_pictures(place)
+    if not found:
+        raise InputError(f"No picture in {place}; unblur reads PNG, JPEG, WebP and TIFF.")
+    return found
+
+
+def _by_stem(paths: Sequence[Path], root: Path) -> dict[str, list[Path]]:
+    stems: dict[str, list[Path]] = {}
+    for path in paths:
+        stems.setdefault(path.relative_to(root).with_suffix("").as_posix(), []).append(path)
+    return stems

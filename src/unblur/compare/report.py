@@ -1,0 +1,203 @@
+"""What a comparison found, as data: everything that report.json holds, and the pictures that only the page shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from unblur.core.errors import BudgetError, InputError
+from unblur.images.contract import PixelContract
+from unblur.metrics.quantiles import Ratio, Summary
+from unblur.metrics.stopwatch import Protocol, Sample
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen, closed, and with infinity (identical pictures) written as a string in JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class Fidelity(Part):
+    """Candidate against reference on one frame.
+
+    `tensor_db` and `tensor_max_error` are of the float tensors (peak: `high - low` of the pixel contract) and None
+    where the engine gives bytes; `frame_db` (peak 255) and `frame_max_error` are of the 8-bit frames.
+    """
+
+    tensor_db: float | None
+    tensor_max_error: float | None
+    frame_db: float
+    frame_max_error: int
+
+    @property
+    def strictest_db(self) -> float:
+        """What a budget is held against: the tensors, which rounding to bytes has not flattered."""
+        return self.frame_db if self.tensor_db is None else self.tensor_db
+
+
+class Quality(Part):
+    """Anything against truth on one 8-bit RGB frame."""
+
+    psnr_db: float
+    ssim_matlab: float
+    ssim_per_channel: float
+
+
+class FrameResult(Part):
+    """One engine on one frame. `quality` is None without truth."""
+
+    frame: str
+    height: int
+    width: int
+    fidelity: Fidelity
+    quality: Quality | None
+
+
+class LatencyResult(Part):
+    """One engine's latency: statistics of the samples, speed against the reference, and whether it had warmed up.
+
+    `description` is of the runner that was timed, which may be another graph (one size) than the one of the frames.
+    """
+
+    description: dict[str, str]
+    summary: Summary
+    speedup: Ratio
+    warmed_up: bool
+
+
+class Check(Part):
+    """One budget and what was measured; `measured` is None where nothing could be, which breaks the budget."""
+
+    budget: str
+    limit: float
+    measured: float | None
+    kept: bool
+
+
+class EngineResult(Part):
+    """One engine: what it is, its frames, their means, latency and verdict. `not_measured` holds the reason if any.
+
+    Means are arithmetic means over frames of the values in dB, as the papers do; the worst frame is named.
+    """
+
+    name: str
+    is_reference: bool
+    not_measured: str | None = None
+    description: dict[str, str] = {}
+    contract: PixelContract | None = None
+    frames: tuple[FrameResult, ...] = ()
+    worst_fidelity_db: float | None = None
+    worst_fidelity_frame: str | None = None
+    mean_fidelity_frame_db: float | None = None
+    mean_quality: Quality | None = None
+    psnr_loss_db: float | None = None
+    latency: LatencyResult | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class LatencySession(Part):
+    """How latency was measured, with every raw sample, warm-up included.
+
+    `load_before`: the machine's load average over the last minute as the measurement began, None where unknown.
+    """
+
+    height: int
+    width: int
+    frames: tuple[str, ...]
+    protocol: Protocol
+    load_before: float | None
+    warmup_rounds: int
+    samples: tuple[Sample, ...]
+
+
+class Failure(Part):
+    """A frame that could not be compared, by one engine or (None) by any."""
+
+    frame: str
+    engine: str | None
+    reason: str
+
+
+class Crop(Part):
+    """One picture of a strip as a data URI; `note` is the figure under its caption."""
+
+    caption: str
+    uri: str
+    note: str = ""
+
+
+class Strip(Part):
+    """One place of one frame as every engine gives it. `reason` says why this place; pixels from the top left.
+
+    `differs`: does any byte of any candidate differ from the reference here?
+    """
+
+    frame: str
+    reason: str
+    top: int
+    left: int
+    height: int
+    width: int
+    amplification: int
+    crops: tuple[Crop, ...]
+    differences: tuple[Crop, ...]
+    differs: bool
+
+
+class Report(Part):
+    """A whole comparison. `strips` are shown on the page only."""
+
+    form: Literal["unblur comparison 1"] = "unblur comparison 1"
+    created_utc: str
+    network: str
+    checkpoint: str
+    checkpoint_digest: str
+    reference: str
+    machine: dict[str, str]
+    versions: dict[str, str]
+    engines: tuple[EngineResult, ...]
+    blurred_quality: Quality | None
+    latency: LatencySession | None
+    failures: tuple[Failure, ...]
+    strips: tuple[Strip, ...] = Field(default=(), exclude=True)
+
+    @property
+    def has_truth(self) -> bool:
+        return self.blurred_quality is not None
+
+    @property
+    def checks(self) -> list[tuple[EngineResult, Check]]:
+        """Every budget of every engine."""
+        return [(engine, check) for engine in self.engines for check in engine.checks]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; infinity as "Infinity"."""
+        values: dict[str, Any] = json.loads(self.model_dump_json())
+        return values
+
+    def enforce(self) -> None:
+        """Raise what this comparison should leave with, after the report has been written.
+
+        BudgetError naming engine, budget and measured value of every broken budget; otherwise InputError listing the
+        frames that could not be compared.
+        """
+        broken = [(engine, check) for engine, check in self.checks if not check.kept]
+        failed = "".join(
+            f"\n  {failure.frame}{f' ({failure.engine})' if failure.engine else ''}: {failure.reason}"
+            for failure in self.failures
+        )
+        if broken:
+            lines = "".join(
+                f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(check.measured)}"
+                for engine, check in broken
+            )
+            also = f"\nFrames that could not be compared:{failed}" if failed else ""
+            raise BudgetError(f"{len(broken)} budget(s) broken:{lines}{also}")
+        if self.failures:
+            raise InputError(f"{len(self.failures)} comparison(s) failed, the others are in the report:{failed}")
+
+
+def _number(value: float | None) -> str:
+    return "nothing (see the failed frames)" if value is None else f"{value:.4g}"

@@ -1,0 +1,89 @@
+"""What a report says in words, the same in Markdown and on the page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from unblur.compare.report import Report
+from unblur.compare.table import check_text
+
+
+BUSY = 1.25
+"""Load per core above which others were at work: this process alone makes about 1."""
+
+
+def when(report: Report) -> str:
+    """Date and time of the comparison for people."""
+    return f"{datetime.fromisoformat(report.created_utc):%Y-%m-%d %H:%M} UTC"
+
+
+def verdict_sentence(report: Report) -> str:
+    """One sentence: budgets kept, broken, or none stated."""
+    checks = report.checks
+    broken = sum(not check.kept for _, check in checks)
+    if not checks:
+        return "No budget was stated: this report measures and does not judge."
+    if broken:
+        return f"{broken} of {len(checks)} budgets broken."
+    return f"All {len(checks)} budgets kept."
+
+
+def broken_lines(report: Report) -> list[str]:
+    """One line per broken budget: engine, limit, measured value."""
+    return [f"{engine.name}: {check_text(check)}" for engine, check in report.checks if not check.kept]
+
+
+def failure_lines(report: Report) -> list[str]:
+    """One line per frame that could not be compared."""
+    return [
+        f"{failure.frame}{f' ({failure.engine})' if failure.engine else ''}: {failure.reason}"
+        for failure in report.failures
+    ]
+
+
+def missing_lines(report: Report) -> list[str]:
+    """One line per engine that this machine cannot run."""
+    return [f"{engine.name}: {engine.not_measured}" for engine in report.engines if engine.not_measured]
+
+
+def how_measured(report: Report) -> list[str]:
+    """What the columns mean and under which conditions they were taken."""
+    count = max(len(engine.frames) for engine in report.engines)
+    lines = [
+        f"Fidelity: PSNR of an engine against the reference ({report.reference}, eager float32 PyTorch) on the worst "
+        f"of {count} frame(s): float tensors with peak 1.0, or 8-bit frames (peak 255) where an engine takes bytes. "
+        "The largest error is in the same unit.",
+    ]
+    if report.has_truth:
+        lines.append(
+            "Quality: against the sharp pictures, 8-bit RGB, whole picture, per frame and then averaged. SSIM is "
+            "MATLAB's volume form; the per-channel form is lower and not comparable with it."
+        )
+    if report.latency:
+        session = report.latency
+        lines.append(
+            f"Latency: {session.height}x{session.width} (height x width), {len(session.frames)} frame(s) in turn, "
+            f"{session.protocol.rounds} interleaved rounds in random order (seed {session.protocol.seed}) after "
+            f"{session.warmup_rounds} warm-up rounds; encoding and decoding of pictures not included. Speed-up: "
+            "median of the reference over median of the engine, with a bootstrapped 95% interval over rounds."
+        )
+        cores = int(report.machine["usable_cores"])
+        if session.load_before is not None and session.load_before > BUSY * cores:
+            lines.append(
+                f"The machine was busy (load {session.load_before:.1f} on {cores} core(s)): milliseconds are too long, "
+                "and PyTorch, whose threads wait for each other by spinning, suffers more than others. Repeat on an "
+                "idle machine before believing a ratio."
+            )
+        cold = [e.name for e in report.engines if e.latency and not e.latency.warmed_up]
+        if cold:
+            lines.append(
+                f"No steady state before the measurement (machine busy or clock changing): {', '.join(cold)}. "
+                "Read their milliseconds with care."
+            )
+    threads = sorted({engine.description["threads"] for engine in report.engines if engine.description})
+    lines.append(
+        f"Machine: {report.machine['cpu']}, {report.machine['usable_cores']} usable core(s); engines on "
+        f"{' / '.join(threads)} thread(s). Checkpoint {report.checkpoint} ({report.checkpoint_digest[:12]}), "
+        f"{when(report)}."
+    )
+    return lines

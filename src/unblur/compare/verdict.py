@@ -1,0 +1,28 @@
+"""Budgets held against what was measured."""
+
+from __future__ import annotations
+
+from unblur.compare.budgets import Budget
+from unblur.compare.report import Check, EngineResult
+
+
+def check(engine: EngineResult, budget: Budget) -> tuple[Check, ...]:
+    """One check per limit of the budget. A limit that nothing was measured for is broken, never passed over."""
+    latency = engine.latency
+    measured: dict[str, float | None] = {
+        "fidelity_db_min": engine.worst_fidelity_db,
+        "psnr_loss_db_max": engine.psnr_loss_db,
+        "latency_ms_max": latency.summary.median_ms if latency else None,
+        "speedup_min": latency.speedup.value if latency else None,
+    }
+    limits: dict[str, float] = budget.model_dump(exclude_none=True)
+    return tuple(
+        Check(budget=key, limit=limit, measured=measured[key], kept=_kept(key, limit, measured[key]))
+        for key, limit in limits.items()
+    )
+
+
+def _kept(key: str, limit: float, value: float | None) -> bool:
+    if value is None:
+        return False
+    return value >= limit if key.endswith("_min") else value <= limit

@@ -1,0 +1,328 @@
+"""Resuming: killed at every step, changed behind its back, out of space; with a runner that needs no network."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unblur.core.errors import InputError
+from unblur.engines.runner import Signature
+from unblur.images.contract import PixelContract
+from unblur.images.files import read_picture
+from unblur.pipeline.deblur_folder import Outcome, deblur_pictures, task_key
+from unblur.pipeline.deblur_tasks import plan_tasks
+from unblur.pipeline.finished import NAME
+
+posix = pytest.mark.skipif(os.name != "posix", reason="forks, links and limits as POSIX has them")
+
+
+class Negative:
+    """A runner that turns every byte b into 255 - b; NaN for a frame whose first red byte is 13."""
+
+    signature = Signature(PixelContract())
+    description: dict[str, str] = {}  # noqa: RUF012 - never written to
+    opened = closed = 0
+
+    def run(self, tensor: np.ndarray) -> np.ndarray:
+        marked = round(float(tensor[0, 2, 0, 0] + 0.5) * 255) == 13
+        return tensor * np.float32("nan") if marked else -tensor
+
+    def close(self) -> None:
+        Negative.closed += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Same(Negative):
+    """A runner that changes nothing."""
+
+    def run(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor
+
+
+def opened() -> Negative:
+    Negative.opened += 1
+    return Negative()
+
+
+@pytest.fixture(autouse=True)
+def counters() -> None:
+    Negative.opened = Negative.closed = 0
+
+
+def draw(path: Path, seed: int = 0, first: int = 200) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), np.uint8)
+    frame[0, 0, 0] = first
+    Image.fromarray(frame).save(path)
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for i, name in enumerate(("a.png", "sub/b.png")):
+        draw(tmp_path / "in" / name, seed=i)
+    return tmp_path / "in"
+
+
+def go(
+    source: Path,
+    output: Path,
+    checkpoint: str = "c" * 64,
+    engine: str = "torch",
+    opener: Callable[[], Negative] = opened,
+    **options: Any,
+) -> Outcome:
+    plan = plan_tasks(source, output)
+    return deblur_pictures(plan, lambda data: task_key(data, checkpoint, engine), opener, **options)
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def test_done_then_skipped(tmp_path: Path, source: Path) -> None:
+    assert go(source, tmp_path / "out") == Outcome(2, 0, ())
+    frame, restored = (read_picture(root / "sub/b.png").frame for root in (source, tmp_path / "out"))
+    assert np.array_equal(restored, 255 - frame)
+    assert (Negative.opened, Negative.closed) == (1, 1)
+    assert go(source, tmp_path / "out") == Outcome(0, 2, ())
+    assert Negative.opened == 1, "nothing to do must open nothing"
+
+
+@pytest.mark.parametrize("change", [{"checkpoint": "d" * 64}, {"engine": "openvino"}, {"engine": "torch-bf16"}])
+def test_another_checkpoint_or_engine_redoes_everything(tmp_path: Path, source: Path, change: dict[str, str]) -> None:
+    go(source, tmp_path / "out")
+    assert go(source, tmp_path / "out", **change) == Outcome(2, 0, ())
+    assert go(source, tmp_path / "out", **change) == Outcome(0, 2, ())
+
+
+def test_a_changed_input_redoes_its_output_alone(tmp_path: Path, source: Path) -> None:
+    go(source, tmp_path / "out")
+    draw(source / "a.png", seed=9)
+    draw(source / "new.png", seed=10)
+    assert go(source, tmp_path / "out") == Outcome(2, 1, ())
+    assert np.array_equal(read_picture(tmp_path / "out/a.png").frame, 255 - read_picture(source / "a.png").frame)
+
+
+def test_the_key_depends_on_every_package_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"unblur": "1", "torch": "1", "numpy": "1", "onnx": "1", "onnxscript": "1", "onnxruntime": "1",
+                "openvino": "1"}  # fmt: skip
+    matters = {}
+    for engine in ("torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"):
+        monkeypatch.setattr("unblur.pipeline.deblur_folder.package_versions", lambda: versions)
+        before = task_key(b"x", "c", engine)
+        matters[engine] = set()
+        for name in versions:
+            changed = {**versions, name: "2"}
+            monkeypatch.setattr("unblur.pipeline.deblur_folder.package_versions", lambda changed=changed: changed)
+            if task_key(b"x", "c", engine) != before:
+                matters[engine].add(name)
+    torch = {"unblur", "torch", "numpy"}
+    graph = torch | {"onnx", "onnxscript"}
+    assert matters == {
+        "torch": torch,
+        "torch-bf16": torch,
+        "onnxruntime": graph | {"onnxruntime"},
+        "openvino": graph | {"openvino"},
+        "openvino-bf16": graph | {"openvino"},
+    }
+    assert len({task_key(b"x", "c", "torch"), task_key(b"y", "c", "torch"), task_key(b"x", "d", "torch")}) == 3
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited", "someone else's"])
+def test_an_output_that_is_not_ours_is_refused_then_replaced_on_request(
+    tmp_path: Path, source: Path, damage: str
+) -> None:
+    output = tmp_path / "out/a.png"
+    if damage == "someone else's":
+        draw(output, seed=77)
+    else:
+        go(source, tmp_path / "out")
+        output.write_bytes(output.read_bytes()[:-9] if damage == "truncated" else output.read_bytes() + b"x")
+    before = visible(tmp_path / "out")
+    Negative.opened = 0
+    with pytest.raises(InputError, match=r"a\.png exists and is not what unblur wrote.*--overwrite"):
+        go(source, tmp_path / "out")
+    assert visible(tmp_path / "out") == before
+    assert Negative.opened == 0, "refused before any work"
+    go(source, tmp_path / "out", overwrite=True)
+    assert np.array_equal(read_picture(output).frame, 255 - read_picture(source / "a.png").frame)
+    assert go(source, tmp_path / "out") == Outcome(0, 2, ())
+
+
+def test_a_deleted_output_is_done_again(tmp_path: Path, source: Path) -> None:
+    go(source, tmp_path / "out")
+    (tmp_path / "out/a.png").unlink()
+    assert go(source, tmp_path / "out") == Outcome(1, 1, ())
+
+
+def test_outputs_without_their_record_are_foreign(tmp_path: Path, source: Path) -> None:
+    go(source, tmp_path / "out")
+    (tmp_path / "out" / NAME).unlink()
+    with pytest.raises(InputError, match="--overwrite"):
+        go(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "[" * 99_999),
+        '{"version": 1}',
+        '{"version": 2, "outputs": {}}',
+        '{"version": 1, "outputs": {"a.png": {"key": 1, "sha256": "", "replaces": null}}}',
+    ],
+)
+def test_a_damaged_record_is_refused_with_the_cure(tmp_path: Path, source: Path, text: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / NAME).write_text(text)
+    with pytest.raises(InputError, match=r"unblur\.json is damaged.*delete it"):
+        go(source, tmp_path / "out")
+
+
+def test_a_picture_that_the_network_cannot_restore_is_left_out(tmp_path: Path, source: Path) -> None:
+    draw(source / "cursed.png", first=13)
+    outcome = go(source, tmp_path / "out")
+    assert (outcome.done, len(outcome.failed)) == (2, 1)
+    assert "cursed.png" in outcome.failed[0]
+    assert "NaN" in outcome.failed[0]
+    assert sorted(visible(tmp_path / "out")) == ["a.png", "sub/b.png"]
+
+
+def test_only_bad_pictures_open_no_engine_and_write_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(b"no")
+    assert len(go(tmp_path / "in", tmp_path / "out").failed) == 1
+    assert Negative.opened == 0
+    assert not (tmp_path / "out").exists()
+
+
+def child(work: Callable[[], object]) -> int:
+    """Run in a forked process; -> its wait status. Exit code 0: returned, 2: InputError, 9: anything else."""
+    pid = os.fork()
+    if pid == 0:
+        code = 9
+        try:
+            work()
+            code = 0
+        except InputError as error:
+            code = 2 if "choose" in str(error) or "Free some space" in str(error) else 9
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1]
+
+
+@posix
+@pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_rename_and_run_again(tmp_path: Path, source: Path, replacing: bool, after: bool) -> None:
+    """SIGKILL just before or after each rename, over nothing or over outputs of an older checkpoint of ours."""
+    go(source, tmp_path / "whole")
+    expected = visible(tmp_path / "whole")
+    renames = 5  # the record, then a promise and an output for each of two pictures
+    for fatal in range(1, renames + 2):
+        output = tmp_path / f"out{fatal}"
+        old: dict[str, bytes] = {}
+        if replacing:
+            go(source, output, checkpoint="0" * 64, opener=Same)
+            old = visible(output)
+            assert not old.items() & expected.items()
+
+        def work(output: Path = output, fatal: int = fatal) -> None:
+            replace, count = Path.replace, 0
+
+            def deadly(self: Path, target: Path) -> Path:
+                nonlocal count
+                count += 1
+                if count == fatal and not after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                result = replace(self, target)
+                if count == fatal:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return result
+
+            Path.replace = deadly  # type: ignore[method-assign]
+            go(source, output)
+
+        status = child(work)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert killed == (fatal <= renames), f"rename {fatal}"
+        assert visible(output).items() <= old.items() | expected.items(), "a half file under a final name"
+        assert go(source, output).failed == ()
+        assert visible(output) == expected
+        assert go(source, output) == Outcome(0, 2, ())
+
+
+@posix
+def test_a_file_size_limit_is_a_sentence(tmp_path: Path, source: Path) -> None:
+    import resource
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8)).save(source / "z.png")
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        go(source, tmp_path / "out")
+
+    assert os.WEXITSTATUS(child(work)) == 2
+    assert sorted(visible(tmp_path / "out")) == ["a.png", "sub/b.png"]
+    assert [p for p in (tmp_path / "out").rglob("*") if ".part" in p.name] == []
+    assert go(source, tmp_path / "out") == Outcome(1, 2, ())
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "choose a folder")])
+def test_disk_full_keeps_what_is_finished(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if self.parent.name == "sub":
+            raise OSError(number, os.strerror(number))
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(InputError, match=words):
+            go(source, tmp_path / "out")
+    assert Negative.closed == 1
+    assert sorted(visible(tmp_path / "out")) == ["a.png"]
+    assert go(source, tmp_path / "out") == Outcome(1, 1, ())
+
+
+def test_an_output_folder_that_cannot_be_written_shows_before_the_engine_opens(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="choose another"):
+        go(source, tmp_path / "file/out")
+    assert Negative.opened == 0
+
+
+def test_ctrl_c_closes_the_engine(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Negative, tensor: np.ndarray) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Negative, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        go(source, tmp_path / "out")
+    assert Negative.closed == 1
+    assert visible(tmp_path / "out") == {}
+
+
+def test_the_record_is_small_and_plain(tmp_path: Path, source: Path) -> None:
+    go(source, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / NAME).read_text())
+    assert sorted(record["outputs"]) == ["a.png", "sub/b.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [NAME, "a.png", "sub"]

@@ -84,7 +84,7 @@ def _compile(trt: Any, model: bytes, targets: Sequence[str]) -> tuple[bytes, XRa
     messages: list[str] = []
     complaints: list[str] = []
 
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]  # exists only at run time
+    class Logger(trt.ILogger):  # type: ignore[misc]  # exists only at run time
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 

@@ -21,7 +21,7 @@ SYNCHRONISATION = ("wait", "signal")
 _FIELDS = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>[^,]*), Inputs: \[(?P<inputs>.*?)\]"
     r"(?:, Constants: \[(?P<constants>.*?)\])?, Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
-    r"StreamId: (?P<stream>\d+)(?:, Metadata: (?P<metadata>.*))?$"
+    r"StreamId: (?P<stream>\d+)(?:, EventId: \d+)?(?:, Metadata: (?P<metadata>.*))?$"
 )
 _TENSOR = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>\w+)")
 _ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")

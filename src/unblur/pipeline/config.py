@@ -1,0 +1,109 @@
+"""pipeline.toml: the one configuration. Defaults < the file < flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from unblur.compare.budgets import Budget
+from unblur.core.config import Section, check, read_toml, set_value
+from unblur.core.errors import InputError
+from unblur.engines.tensorrt_builder import parse_targets
+
+
+class NetworkSection(Section):
+    """The checkpoint, and the channel order it was trained with (weights do not tell it)."""
+
+    checkpoint: Path = Path("checkpoints/banet-nano.safetensors")
+    channel_order: Literal["bgr", "rgb"] = "bgr"
+
+
+class FramesSection(Section):
+    """Frames to compare on: a folder and its sharp partners, or `generated` drawn pairs of the graph's size."""
+
+    blurred: Path | None = None
+    sharp: Path | None = None
+    generated: int = Field(4, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class GraphSection(Section):
+    """The exported graph: one even size, and the pixels it takes."""
+
+    height: int = Field(256, ge=16)
+    width: int = Field(256, ge=16)
+    pixels: Literal["float", "uint8"] = "float"
+    opset: Literal[19, 20, 21] = 20
+    prove: bool = False
+
+
+class BuildSection(Section):
+    """The TensorRT engine. `required = false` leaves it out, visibly, where its package is not installed."""
+
+    enabled: bool = True
+    required: bool = False
+    fp16: bool = True
+    targets: tuple[str, ...] = ()
+
+    @field_validator("targets")
+    @classmethod
+    def _known(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return parse_targets(",".join(targets)) if targets else ()
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+
+class CompareSection(Section):
+    """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency)."""
+
+    engines: tuple[str, ...] = ("onnxruntime", "openvino")
+    threads: int = Field(0, ge=0)
+    rounds: int = Field(15, ge=0)
+
+
+class PathsSection(Section):
+    """Where artefacts go."""
+
+    artifacts: Path = Path("artifacts")
+
+
+class PipelineConfig(Section):
+    """The whole file. Relative paths are relative to the file."""
+
+    network: NetworkSection = NetworkSection()
+    frames: FramesSection = FramesSection()
+    graph: GraphSection = GraphSection()
+    build: BuildSection = BuildSection()
+    compare: CompareSection = CompareSection()
+    budgets: dict[str, Budget] = Field(default_factory=dict)
+    paths: PathsSection = PathsSection()
+
+    @model_validator(mode="after")
+    def _sharp_needs_blurred(self) -> PipelineConfig:
+        if self.frames.sharp is not None and self.frames.blurred is None:
+            raise ValueError("frames.sharp is given without frames.blurred; name both folders")
+        return self
+
+
+def load_pipeline_config(path: Path, assignments: tuple[str, ...] = ()) -> PipelineConfig:
+    """Read pipeline.toml and apply "section.key=value" flags. Raises InputError for anything unknown or wrong."""
+    values: dict[str, Any] = read_toml(path)
+    for assignment in assignments:
+        set_value(values, assignment)
+    config = check(PipelineConfig, values, str(path))
+    root = path.resolve().parent
+
+    def absolute(section: Section, *keys: str) -> dict[str, Any]:
+        given = {key: getattr(section, key) for key in keys}
+        return {key: root / value for key, value in given.items() if value is not None}
+
+    return config.model_copy(
+        update={
+            "network": config.network.model_copy(update=absolute(config.network, "checkpoint")),
+            "frames": config.frames.model_copy(update=absolute(config.frames, "blurred", "sharp")),
+            "paths": config.paths.model_copy(update=absolute(config.paths, "artifacts")),
+        }
+    )

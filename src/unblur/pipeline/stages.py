@@ -1,0 +1,191 @@
+"""The stages of a run, each a function from what it depends on to an artefact of the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from unblur.compare.budgets import budget_of, check_budgets
+from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.frames import FrameFile, find_frames
+from unblur.compare.report import Report, Strip
+from unblur.compare.verdict import check
+from unblur.compare.write import write_report
+from unblur.core.artefacts import file_digest, value_digest, write_json
+from unblur.core.console import Progress
+from unblur.engines.catalogue import find_engine, open_engine
+from unblur.engines.runner import Runner, restore_frame
+from unblur.export.build import build_engine, companions
+from unblur.images.contract import Frame
+from unblur.images.files import Picture, write_picture
+from unblur.images.synthetic import synthetic_pair
+from unblur.metrics.stopwatch import Protocol
+from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.config import BuildSection, CompareSection, FramesSection, PipelineConfig
+from unblur.pipeline.graphs import Size, stored_graph
+from unblur.pipeline.store import Artefact, Recipe, Store
+
+FP16_GRAPH = "fp16-graph"
+"""Row of the compiled engine's own graph, executed by ONNX Runtime: its decibels without a GPU, not its latency."""
+
+CPU_RUNTIMES = frozenset({"onnxruntime", "onnxruntime-gpu", "openvino"})
+
+
+def drawn_frames(store: Store, frames: FramesSection, size: Size) -> Artefact:
+    """A folder of `blurred` and `sharp` pictures drawn from a seed, held out from any training."""
+    recipe = Recipe("frames", {"seed": frames.seed, "count": frames.generated, "size": list(size)}, {})
+
+    def write(folder: Path) -> None:
+        for k in range(frames.generated):
+            blurred, sharp = synthetic_pair(frames.seed + k, *size, "heldout")
+            _write_png(folder / "blurred" / f"{k:03}.png", blurred)
+            _write_png(folder / "sharp" / f"{k:03}.png", sharp)
+
+    return store.make(recipe, f"drawn-{size[0]}x{size[1]}", write)
+
+
+def find_config_frames(config: PipelineConfig, store: Store) -> tuple[list[FrameFile], str]:
+    """The frames to compare on and the digest of their names and contents. Raises InputError as `find_frames`."""
+    blurred, sharp = config.frames.blurred, config.frames.sharp
+    if blurred is None:
+        drawn = drawn_frames(store, config.frames, (config.graph.height, config.graph.width)).path
+        blurred, sharp = drawn / "blurred", drawn / "sharp"
+    frames = find_frames(blurred, sharp)
+    contents = [[f.name, file_digest(f.path), file_digest(f.truth) if f.truth else None] for f in frames]
+    return frames, value_digest(contents)
+
+
+def engine(store: Store, graph: Artefact, name: str, build: BuildSection, progress: Progress) -> Artefact:
+    """A folder with the engine, the graph that was compiled and the manifest. Raises as `build_engine`."""
+    recipe = Recipe(
+        "engines",
+        {"fp16": build.fp16, "targets": list(build.targets)},
+        {"graph": graph.digest},
+        frozenset({"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
+    )
+    target = "+".join(build.targets) or "portable"
+    label = f"{name}-{'fp16' if build.fp16 else 'fp32'}-tensorrt-rtx-{target}"
+
+    def write(folder: Path) -> None:
+        build_engine(graph.path, folder / f"{label}.engine", fp16=build.fp16, targets=build.targets, progress=progress)
+
+    return store.make(recipe, label, write)
+
+
+def engine_file(folder: Path) -> Path:
+    """The engine inside a folder made by `engine`."""
+    return next(folder.glob("*.engine"))
+
+
+def comparison(
+    store: Store,
+    checkpoint: Checkpoint,
+    frames: Sequence[FrameFile],
+    frames_digest: str,
+    graph: Artefact,
+    built: Artefact | None,
+    settings: CompareSection,
+    progress: Progress,
+) -> Artefact:
+    """The measurement without a verdict, as JSON. It is bound to the machine it was taken on.
+
+    Raises as `compare_engines`.
+    """
+    threads = settings.threads or None
+    candidates = [_candidate(store, checkpoint, name, threads, progress) for name in settings.engines]
+    compiled = None
+    if built is not None:
+        compiled = companions(engine_file(built.path))[0]
+        candidates.append(_compiled_graph(checkpoint, compiled, threads))
+    parents = {"checkpoint": checkpoint.digest, "frames": frames_digest, "graph": graph.digest}
+    if built is not None:
+        parents["engine"] = built.digest
+    spec = {"engines": list(settings.engines), "threads": settings.threads, "rounds": settings.rounds}
+    contract = {"contract": checkpoint.contract.to_json()}
+    recipe = Recipe("measurements", spec | contract, parents, CPU_RUNTIMES, machine_bound=True)
+    protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
+
+    def write(path: Path) -> None:
+        report = compare_engines(
+            checkpoint, candidates, frames, Settings(threads=threads, protocol=protocol, skip_missing=True), progress
+        )
+        strips = [strip.model_dump(mode="json") for strip in report.strips]
+        path.write_text(json.dumps({"report": report.to_json(), "strips": strips}))
+
+    return store.make(recipe, f"{checkpoint.name}.json", write)
+
+
+def verdict(store: Store, measured: Artefact, config: PipelineConfig) -> tuple[Report, Artefact]:
+    """The report under the configuration's budgets, and its folder. Raises InputError for a budget of nothing."""
+    values = json.loads(measured.path.read_text())
+    report = Report.model_validate(values["report"])
+    check_budgets(
+        config.budgets,
+        [engine.name for engine in report.engines],
+        truth=report.has_truth,
+        latency=report.latency is not None,
+    )
+    engines = tuple(
+        result.model_copy(
+            update={"checks": check(result, budget_of(result.name, config.budgets, is_reference=result.is_reference))}
+        )
+        for result in report.engines
+    )
+    strips = tuple(Strip.model_validate(strip) for strip in values["strips"])
+    report = report.model_copy(update={"engines": engines, "strips": strips})
+    budgets = {name: budget.model_dump() for name, budget in config.budgets.items()}
+    recipe = Recipe("reports", {"budgets": budgets}, {"measurement": measured.digest})
+
+    def write(folder: Path) -> None:
+        write_report(report, folder)
+        write_json(folder / "pipeline.json", config.model_dump(mode="json"))
+
+    return report, store.make(recipe, report.network, write)
+
+
+def pictures(
+    store: Store, checkpoint: Checkpoint, frames: Sequence[FrameFile], digest: str, settings: CompareSection,
+    progress: Progress,
+) -> Artefact:  # fmt: skip
+    """A folder with every frame deblurred by the first engine of the comparison."""
+    name = settings.engines[0] if settings.engines else "torch"
+    recipe = Recipe(
+        "pictures",
+        {"engine": name, "contract": checkpoint.contract.to_json()},
+        {"checkpoint": checkpoint.digest, "frames": digest},
+        CPU_RUNTIMES,
+    )
+
+    def write(folder: Path) -> None:
+        by_size: dict[Size, list[FrameFile]] = {}
+        for frame in frames:
+            size = checkpoint.contract.padded_size(*frame.read()[0].shape[:2])
+            by_size.setdefault(size, []).append(frame)
+        for size, group in by_size.items():
+            with _candidate(store, checkpoint, name, settings.threads or None, progress).open(size) as runner:
+                for frame in progress.track(group, "deblurring", len(group)):
+                    target = (folder / frame.name).with_suffix(".png")
+                    _write_png(target, restore_frame(runner, frame.read()[0]))
+
+    return store.make(recipe, f"{checkpoint.name}-{name}", write)
+
+
+def _candidate(store: Store, checkpoint: Checkpoint, name: str, threads: int | None, progress: Progress) -> Candidate:
+    """An engine of the catalogue on the graph of the size at hand."""
+
+    def open_it(size: Size | None) -> Runner:
+        graph = None
+        if find_engine(name).needs_graph:
+            graph = stored_graph(store, checkpoint, size, progress=progress).path
+        return open_engine(name, checkpoint, graph, threads)
+
+    return Candidate(name, open_it)
+
+
+def _compiled_graph(checkpoint: Checkpoint, path: Path, threads: int | None) -> Candidate:
+    return Candidate(FP16_GRAPH, lambda _: open_engine("onnxruntime", checkpoint, path, threads))
+
+
+def _write_png(path: Path, frame: Frame) -> None:
+    write_picture(path, Picture(frame), frame)

@@ -1,0 +1,138 @@
+"""The artefact store: content-addressed files and folders, whole or not there.
+
+A key is the digest of a stage's name, its specification, the digests of its parents and the toolchain. The
+toolchain is everything installed that results can depend on, and unblur's own source; a stage may only leave
+out runtimes, and only by naming those it uses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import unblur
+from unblur.core.artefacts import atomic_path, file_digest, value_digest, write_json
+from unblur.core.errors import InputError
+from unblur.core.provenance import machine, package_versions
+
+RUNTIMES = frozenset(
+    {"onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}
+)
+"""Packages that a stage depends on only if it says so; every other package counts for every stage."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that an artefact depends on. `machine_bound`: the result is a measurement of this machine."""
+
+    stage: str
+    spec: Mapping[str, Any]
+    parents: Mapping[str, str]
+    runtimes: frozenset[str] = frozenset()
+    machine_bound: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "spec": dict(self.spec),
+            "parents": dict(self.parents),
+            "toolchain": toolchain(self.runtimes),
+            "machine": machine() if self.machine_bound else None,
+        }
+
+    @property
+    def key(self) -> str:
+        return value_digest(self.to_json())
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished file or folder of the store. `fresh`: it was made now."""
+
+    path: Path
+    digest: str
+    fresh: bool
+
+
+class Store:
+    """Artefacts below one folder, `<root>/<stage>/<label>-<key>`, each with a JSON sidecar that tells its recipe."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def make(self, recipe: Recipe, label: str, write: Callable[[Path], None]) -> Artefact:
+        """The artefact of a recipe: found whole, or made by `write`, which fills the path it is given.
+
+        `label` is readable and may end in a suffix; without one the artefact is a folder. What `write` raises
+        passes through, and nothing is left under the final name.
+        """
+        name, dot, suffix = label.partition(".")
+        path = self._root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
+        sidecar = path.with_name(path.name + ".recipe.json")
+        digest = _stated(sidecar, recipe.key)
+        if digest is not None and path.exists() and digest_of(path) == digest:
+            return Artefact(path, digest, fresh=False)
+        if dot:
+            with atomic_path(path) as temporary:
+                write(temporary)
+        else:
+            _make_folder(path, write)
+        digest = digest_of(path)
+        # Last: an artefact without its sidecar is never taken for finished.
+        write_json(sidecar, {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()})
+        return Artefact(path, digest, fresh=True)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's relative names and contents."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return value_digest({p.relative_to(path).as_posix(): file_digest(p) for p in files})
+
+
+def toolchain(runtimes: frozenset[str]) -> dict[str, str]:
+    """Versions of all packages that count, and the digest of unblur's own source."""
+    versions = {name: text for name, text in package_versions().items() if name not in RUNTIMES - runtimes}
+    return {**versions, "unblur_source": _source_digest()}
+
+
+@cache
+def _source_digest() -> str:
+    root = Path(unblur.__file__).parent
+    total = hashlib.sha256()
+    for path in sorted([*root.rglob("*.py"), *root.rglob("*.jinja")]):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def _stated(sidecar: Path, key: str) -> str | None:
+    """The digest a sidecar states for this key; None when it is missing, damaged or another recipe's."""
+    try:
+        stated = json.loads(sidecar.read_text())
+    except (OSError, ValueError):  # the artefact is then made again
+        return None
+    if not isinstance(stated, dict) or stated.get("key") != key:
+        return None
+    return str(stated.get("sha256"))
+
+
+def _make_folder(path: Path, write: Callable[[Path], None]) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        if path.exists():  # a folder of this key that is damaged, or it would have been a hit
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except PermissionError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}; choose a folder you may write to.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -38,10 +38,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Candidate:
-    """An engine to compare. `open` gives a runner for one padded (height, width), or (None) for every size."""
+    """An engine to compare. `open` gives a runner for one padded (height, width), or (None) for every size.
+
+    `timed`: False leaves it out of the latency measurement, for what only stands in for another engine.
+    """
 
     name: str
     open: Callable[[Size | None], Runner]
+    timed: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,11 @@ def compare_engines(
             at = settings.latency_size or most_frequent(list(sizes.values()))
             if checkpoint.contract.padded_size(*at) != size:
                 stack.close()
-                present = [candidate for candidate in everything if candidate.name not in missing]
+                present = [engine for engine in everything if engine.name not in missing and engine.timed]
                 runners, _ = _open(present, checkpoint.contract.padded_size(*at), False, stack, progress)
+            runners = {
+                engine.name: runners[engine.name] for engine in everything if engine.timed and engine.name in runners
+            }
             pictures = _latency_frames(good, sizes, at)
             _drop_unfit(runners, next(iter(pictures.values())), notes)
             session, latencies = measure_latency(runners, REFERENCE, pictures, settings.protocol, progress)

@@ -7,7 +7,6 @@ from datetime import datetime
 from unblur.compare.report import Report
 from unblur.compare.table import check_text
 
-
 BUSY = 1.25
 """Load per core above which others were at work: this process alone makes about 1."""
 

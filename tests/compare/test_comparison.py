@@ -1,0 +1,222 @@
+"""A whole comparison on fakes: what is measured, what fails, what breaks, and that a subtle fault does."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_frames import QUICK, save_frame
+
+from unblur.compare.budgets import Budget
+from unblur.compare.comparison import Candidate, compare_engines
+from unblur.compare.frames import find_frames
+from unblur.compare.report import Report
+from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
+from unblur.engines.catalogue import open_engine
+from unblur.images.files import read_picture
+from unblur.metrics.quality import psnr_db, ssim_matlab
+from unblur.networks.banet import BANet
+from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
+
+
+def _right(tensor):
+    return tensor
+
+
+def test_an_offset_of_a_hundredth_is_forty_decibels(checkpoint, pictures, settings, faulty) -> None:
+    report = compare_engines(checkpoint, [faulty("off", lambda t: t + 0.01)], find_frames(pictures[0]), settings)
+    reference, off = report.engines
+    assert (reference.name, reference.is_reference) == ("torch", True)
+    assert [frame.frame for frame in off.frames] == ["a.png", "night/b.png"]
+    assert [(f.height, f.width) for f in off.frames] == [(20, 24), (20, 23)]
+    for frame in off.frames:
+        # Observed 40.0000 within 1e-5: the outputs are float32 and stay clear of the clamp.
+        assert frame.fidelity.tensor_db == pytest.approx(40.0, abs=1e-3)
+        assert frame.fidelity.tensor_max_error == pytest.approx(0.01, abs=1e-6)
+        assert frame.fidelity.frame_max_error == 3  # 0.01 * 255 = 2.55 levels: 2 or 3
+    assert reference.worst_fidelity_db == math.inf
+    assert off.psnr_loss_db is None
+    assert report.blurred_quality is None
+
+
+def test_quality_is_against_truth_and_averaged_over_frames(checkpoint, pictures, settings, faulty) -> None:
+    frames = find_frames(*pictures)
+    report = compare_engines(checkpoint, [faulty("same", _right)], frames, settings)
+    psnr, ssim = [], []
+    for frame in frames:
+        blurred, truth = read_picture(frame.path).frame, read_picture(frame.truth).frame
+        psnr.append(psnr_db(blurred, truth, peak=255))
+        ssim.append(ssim_matlab(blurred, truth))
+    assert report.blurred_quality is not None
+    assert report.blurred_quality.psnr_db == pytest.approx(np.mean(psnr))
+    assert report.blurred_quality.ssim_matlab == pytest.approx(np.mean(ssim))
+    same = report.engines[1]
+    assert same.psnr_loss_db == 0.0
+    assert same.worst_fidelity_db == math.inf
+    assert same.mean_quality == report.engines[0].mean_quality != report.blurred_quality
+
+
+def test_one_changed_weight_breaks_a_fidelity_budget(checkpoint, pictures, settings, tmp_path) -> None:
+    """Negative control: the checkpoint differs from the candidate's in one weight of thousands, by two hundredths."""
+    network = BANet(checkpoint.recognised.spec)
+    network.load_state_dict(checkpoint.network.state_dict())
+    with torch.no_grad():
+        network.get_parameter("BAM_1.final_conv.weight")[0, 0, 1, 1] += 0.02
+    save_checkpoint(network, tmp_path / "changed.safetensors")
+    other = load_checkpoint(tmp_path / "changed.safetensors")
+    frames = find_frames(pictures[0])
+    budgets = {"*": Budget(fidelity_db_min=120)}
+    for candidate, kept in ((checkpoint, True), (other, False)):
+        engine = Candidate(
+            "torch-channels-last", lambda _, c=candidate: open_engine("torch-channels-last", c, None, threads=1)
+        )
+        report = compare_engines(checkpoint, [engine], frames, replace(settings, budgets=budgets))
+        measured = report.engines[1].worst_fidelity_db
+        assert measured is not None
+        # Observed: 158 dB for the same weights, 111 dB with the changed one.
+        assert report.engines[1].checks[0].kept is kept, measured
+        # In bytes the fault is one level here and there: no eye would find it.
+        assert all(frame.fidelity.frame_max_error <= 1 for frame in report.engines[1].frames)
+    with pytest.raises(BudgetError, match=r"torch-channels-last: fidelity_db_min is 120, measured 1\d\d") as caught:
+        report.enforce()
+    assert caught.value.exit_code == 3
+
+
+def test_latency_is_of_one_size_and_keeps_every_sample(checkpoint, pictures, settings, faulty, tmp_path) -> None:
+    save_frame(pictures[0] / "c.png", 32, 16, seed=7)
+    save_frame(pictures[0] / "d.png", 32, 16, seed=8)
+    opened = []
+
+    def open_it(size):
+        opened.append(size)
+        return faulty("x", _right).open(size)
+
+    report = compare_engines(checkpoint, [Candidate("x", open_it)], find_frames(pictures[0]), settings)
+    assert opened == [None, (32, 16)]  # several sizes: one runner for all of them, then one for the commonest
+    session = report.latency
+    assert session is not None
+    assert (session.height, session.width, session.frames) == (32, 16, ("c.png", "d.png"))
+    assert len([s for s in session.samples if not s.warmup]) == 2 * QUICK.rounds
+    for engine in report.engines:
+        assert engine.latency is not None
+        assert engine.latency.summary.count == QUICK.rounds
+    assert report.engines[0].latency.speedup.value == 1.0
+
+
+def test_one_size_needs_one_runner(checkpoint, tmp_path, settings, faulty) -> None:
+    for name in "ab":
+        save_frame(tmp_path / f"{name}.png", 19, 24)
+    opened = []
+
+    def open_it(size):
+        opened.append(size)
+        return faulty("x", _right).open(size)
+
+    report = compare_engines(checkpoint, [Candidate("x", open_it)], find_frames(tmp_path), settings)
+    assert opened == [(20, 24)]  # padded
+    assert (report.latency.height, report.latency.width) == (19, 24)
+
+
+def test_latency_at_a_size_that_no_frame_has(checkpoint, pictures, settings, faulty) -> None:
+    report = compare_engines(
+        checkpoint,
+        [faulty("x", _right)],
+        find_frames(pictures[0]),
+        replace(settings, latency_size=(64, 16)),
+    )
+    assert (report.latency.height, report.latency.width) == (64, 16)
+
+
+def test_no_latency_when_not_asked(checkpoint, pictures, settings, faulty) -> None:
+    stand_in = replace(faulty("stand-in", _right), timed=False)
+    engines = [faulty("x", _right), stand_in]
+    report = compare_engines(checkpoint, engines, find_frames(pictures[0]), settings)
+    assert [engine.latency is None for engine in report.engines] == [False, False, True]
+    report = compare_engines(checkpoint, engines, find_frames(pictures[0]), replace(settings, protocol=None))
+    assert report.latency is None
+    assert all(engine.latency is None for engine in report.engines)
+
+
+def test_a_bad_frame_among_good_ones_is_listed_and_the_others_finished(checkpoint, pictures, settings, faulty) -> None:
+    (pictures[0] / "bad.png").write_bytes(b"not a picture")
+    save_frame(pictures[1] / "bad.png")
+    save_frame(pictures[0] / "size.png", 20, 24)
+    save_frame(pictures[1] / "size.png", 22, 24)
+    report = compare_engines(checkpoint, [faulty("x", _right)], find_frames(*pictures), settings)
+    assert [failure.frame for failure in report.failures] == ["bad.png", "size.png"]
+    assert all(str(pictures[0].parent) not in failure.reason for failure in report.failures)
+    assert [frame.frame for frame in report.engines[1].frames] == ["a.png", "night/b.png"]
+    with pytest.raises(InputError, match=r"(?s)2 comparison.*bad\.png.*size\.png.*20x24 and 22x24") as caught:
+        report.enforce()
+    assert caught.value.exit_code == 2
+
+
+def test_only_bad_frames(checkpoint, tmp_path, settings, faulty) -> None:
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"None of the 1 frames.*\n  bad\.png"):
+        compare_engines(checkpoint, [faulty("x", _right)], find_frames(tmp_path), settings)
+
+
+def test_an_engine_that_gives_nan_breaks_its_budget(checkpoint, pictures, settings, faulty) -> None:
+    def overflow(tensor):
+        tensor[0, 0, 3, 3] = np.nan
+        return tensor
+
+    budgets = {"half": Budget(fidelity_db_min=20)}
+    engines = [faulty("half", overflow), faulty("fine", _right)]
+    report = compare_engines(checkpoint, engines, find_frames(pictures[0]), replace(settings, budgets=budgets))
+    assert {(f.frame, f.engine) for f in report.failures} == {("a.png", "half"), ("night/b.png", "half")}
+    assert len(report.engines[2].frames) == 2
+    with pytest.raises(BudgetError, match=r"(?s)half: fidelity_db_min is 20, measured nothing.*NaN"):
+        report.enforce()
+
+
+def test_every_budget_can_break(checkpoint, pictures, settings, faulty) -> None:
+    budgets = {"slow": Budget(fidelity_db_min=60, psnr_loss_db_max=0.0, latency_ms_max=1e-6, speedup_min=1e6)}
+    engines = [faulty("slow", lambda t: np.clip(t - 0.4, -0.5, 0.5))]
+    report = compare_engines(checkpoint, engines, find_frames(*pictures), replace(settings, budgets=budgets))
+    assert [check.kept for check in report.engines[1].checks] == [False] * 4
+    with pytest.raises(BudgetError, match="4 budget"):
+        report.enforce()
+
+
+def test_budgets_that_cannot_be_checked_are_refused_at_once(checkpoint, pictures, settings, faulty) -> None:
+    frames, engines = find_frames(pictures[0]), [faulty("x", _right)]
+    for budgets, protocol, message in (
+        ({"*": Budget(psnr_loss_db_max=0.1)}, QUICK, "--truth"),
+        ({"*": Budget(latency_ms_max=5)}, None, "latency is not measured"),
+        ({"y": Budget()}, QUICK, "names the engine 'y'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare_engines(checkpoint, engines, frames, replace(settings, budgets=budgets, protocol=protocol))
+
+
+def test_an_engine_twice_is_refused(checkpoint, pictures, settings, faulty) -> None:
+    with pytest.raises(InputError, match="once"):
+        compare_engines(checkpoint, [faulty("x", _right)] * 2, find_frames(pictures[0]), settings)
+
+
+def test_an_engine_this_machine_cannot_run(checkpoint, pictures, settings, faulty) -> None:
+    def cannot(size):
+        raise MissingRuntimeError("bf16: this CPU has no bf16.")
+
+    engines = [Candidate("bf16", cannot), faulty("x", _right)]
+    frames = find_frames(pictures[0])
+    with pytest.raises(MissingRuntimeError, match="no bf16"):
+        compare_engines(checkpoint, engines, frames, settings)
+    report = compare_engines(checkpoint, engines, frames, replace(settings, skip_missing=True))
+    assert [engine.not_measured for engine in report.engines] == [None, "this CPU has no bf16.", None]
+    report.enforce()
+
+
+def test_the_report_survives_json(checkpoint, pictures, settings, faulty) -> None:
+    report = compare_engines(checkpoint, [faulty("x", _right)], find_frames(*pictures), settings)
+    text = json.dumps(report.to_json(), allow_nan=False)  # identical pictures are infinitely alike
+    again = Report.model_validate(json.loads(text))
+    assert again == report.model_copy(update={"strips": ()})
+    assert again.engines[1].worst_fidelity_db == math.inf
+    assert str(Path.cwd()) not in text
+    assert str(pictures[0].parent) not in text

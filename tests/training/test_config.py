@@ -84,6 +84,6 @@ def test_the_digest_knows_what_decides_the_weights_and_nothing_else(tmp_path: Pa
 
     base = "network = 'banet_nano'\nstages = [{iterations = 4}]\n"
     assert digest(base) == digest(base + "save_every = 7\n[data]\nworkers = 0\n[evaluation]\npairs = 1\n")
-    changed = ["seed = 1\n", "start_at_identity = true\n", "threads = 3\n", "[loss]\nfft_weight = 0.1\n",
+    changed = ["seed = 1\n", "start = 'identity'\n", "threads = 3\n", "[loss]\nfft_weight = 0.1\n",
                "[data]\nscenes = 3\n", "[optimiser]\nmax_norm = 1.0\n"]  # fmt: skip
     assert len({digest(base), *(digest(base + line) for line in changed)}) == len(changed) + 1

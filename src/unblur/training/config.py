@@ -65,7 +65,7 @@ class TrainingConfig(_Section):
 
     network: str
     seed: int = Field(666, ge=0)
-    start_at_identity: bool = False
+    start: Literal["torch", "identity"] = "torch"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     channels_last: bool = True

@@ -23,6 +23,7 @@ from unblur.images.pairs import find_pairs
 from unblur.networks import build_network, save_checkpoint
 from unblur.networks.registry import FAMILIES
 from unblur.training.config import TrainingConfig
+from unblur.training.initial import initialise
 from unblur.training.losses import deblurring_loss
 from unblur.training.pool import Pool
 from unblur.training.samples import FolderSource, PoolSource, Samples, Source
@@ -62,13 +63,9 @@ def train(config: TrainingConfig, output: Path, progress: Progress = SILENT) -> 
 def fresh_state(config: TrainingConfig, team: Team) -> State:
     """The state before the first iteration; the same weights on every process."""
     torch.manual_seed(config.seed)
-    network = build_network(config.network).to(team.device)
-    if config.start_at_identity:
-        # Networks with a global residual then begin as the identity, and no iteration is spent on learning to copy.
-        last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
-        nn.init.zeros_(last.weight)
-        if last.bias is not None:
-            nn.init.zeros_(last.bias)
+    network = build_network(config.network)
+    initialise(network, config.seed, config.start)
+    network = network.to(team.device)
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=config.stages[0].first_lr, betas=config.optimiser.betas)

@@ -120,28 +120,34 @@ def test_a_changed_input_redoes_its_output_alone(tmp_path: Path, source: Path) -
 
 
 def test_the_key_depends_on_every_package_that_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"unblur": "1", "torch": "1", "numpy": "1", "onnx": "1", "onnxscript": "1", "onnxruntime": "1",
-                "openvino": "1"}  # fmt: skip
-    matters = {}
-    for engine in ("torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"):
-        monkeypatch.setattr("unblur.pipeline.deblur_folder.package_versions", lambda: versions)
-        before = task_key(b"x", "c", engine)
-        matters[engine] = set()
+    runtimes = ["onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"]
+    versions = dict.fromkeys(["unblur", "torch", "numpy", "onnx", "onnxscript", *runtimes], "1")
+    for engine, own in {
+        "torch": set(),
+        "torch-bf16": set(),
+        "onnxruntime": {"onnxruntime", "onnxruntime-gpu"},
+        "openvino": {"openvino"},
+        "openvino-bf16": {"openvino"},
+    }.items():
+        monkeypatch.setattr("unblur.pipeline.store.package_versions", lambda: versions)
+        before, matters = task_key(b"x", "c", engine), set()
         for name in versions:
             changed = {**versions, name: "2"}
-            monkeypatch.setattr("unblur.pipeline.deblur_folder.package_versions", lambda changed=changed: changed)
+            monkeypatch.setattr("unblur.pipeline.store.package_versions", lambda changed=changed: changed)
             if task_key(b"x", "c", engine) != before:
-                matters[engine].add(name)
-    torch = {"unblur", "torch", "numpy"}
-    graph = torch | {"onnx", "onnxscript"}
-    assert matters == {
-        "torch": torch,
-        "torch-bf16": torch,
-        "onnxruntime": graph | {"onnxruntime"},
-        "openvino": graph | {"openvino"},
-        "openvino-bf16": graph | {"openvino"},
-    }
-    assert len({task_key(b"x", "c", "torch"), task_key(b"y", "c", "torch"), task_key(b"x", "d", "torch")}) == 3
+                matters.add(name)
+        assert matters == set(versions) - set(runtimes) | own, engine
+
+
+def test_the_key_depends_on_input_checkpoint_engine_pillow_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [task_key(b"x", "c", "torch"), task_key(b"y", "c", "torch"), task_key(b"x", "d", "torch"),
+            task_key(b"x", "c", "torch-bf16")]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.metadata.version", lambda _: "0")
+        keys.append(task_key(b"x", "c", "torch"))
+    monkeypatch.setattr("unblur.pipeline.store._source_digest", lambda: "other source")
+    keys.append(task_key(b"x", "c", "torch"))
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "edited", "someone else's"])

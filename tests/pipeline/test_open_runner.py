@@ -1,12 +1,9 @@
-"""The graph cache, the choice of engine, and where things lie."""
+"""Which engine is taken, what it is given, and where things lie."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,73 +11,31 @@ import pytest
 import unblur.pipeline.open_runner as module
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import CATALOGUE
-from unblur.images.contract import PixelContract
 from unblur.pipeline import places
 from unblur.pipeline.engine_choice import BACKENDS, choose_engine
-from unblur.pipeline.open_runner import dynamic_graph
+from unblur.pipeline.store import Artefact, Store
 
 
-@pytest.fixture
-def exports(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Replace the exporter; -> the paths it was asked for."""
-    asked: list[Path] = []
-
-    def export(checkpoint: Any, output: Path, **options: Any) -> Any:
-        assert options["dynamic"]
-        asked.append(output)
-        data = f"graph of {checkpoint.digest}".encode()
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(data)
-        return SimpleNamespace(digest=hashlib.sha256(data).hexdigest())
-
-    monkeypatch.setattr(module, "export_graph", export)
-    return asked
-
-
-def checkpoint(digest: str = "a" * 64, contract: PixelContract | None = None) -> Any:
-    return SimpleNamespace(path=Path("w.pth"), digest=digest, name="banet-1x4", contract=contract or PixelContract())
-
-
-def test_exported_once(tmp_path: Path, exports: list[Path]) -> None:
-    first = dynamic_graph(checkpoint(), tmp_path)
-    assert dynamic_graph(checkpoint(), tmp_path) == first
-    assert len(exports) == 1
-
-
-@pytest.mark.parametrize(
-    "other", [checkpoint("b" * 64), checkpoint(contract=PixelContract(channel_order="rgb")), "version", "opset"]
-)
-def test_another_parent_is_another_graph(
-    tmp_path: Path, exports: list[Path], monkeypatch: pytest.MonkeyPatch, other: Any
+def test_only_graph_engines_get_a_graph_and_it_is_the_dynamic_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = dynamic_graph(checkpoint(), tmp_path)
-    if other == "version":
-        monkeypatch.setattr(module, "package_versions", lambda: {"torch": "0.0"})
-    elif other == "opset":
-        monkeypatch.setattr(module, "OPSET", 19)
-    second = dynamic_graph(checkpoint() if isinstance(other, str) else other, tmp_path)
-    assert second != first
-    assert len(exports) == 2
-    assert dynamic_graph(checkpoint(), tmp_path) == first or isinstance(other, str)
+    asked: list[tuple[Any, ...]] = []
 
+    def stored_graph(store: Store, checkpoint: Any, size: Any, progress: Any) -> Artefact:
+        asked.append((store, checkpoint, size))
+        return Artefact(tmp_path / "g.onnx", "d" * 64, fresh=True)
 
-@pytest.mark.parametrize("damage", ["truncated graph", "no graph", "no record", "damaged record", "foreign record"])
-def test_a_damaged_graph_is_never_a_hit(tmp_path: Path, exports: list[Path], damage: str) -> None:
-    path = dynamic_graph(checkpoint(), tmp_path)
-    record, whole = path.with_suffix(".json"), path.read_bytes()
-    match damage:
-        case "truncated graph":
-            path.write_bytes(whole[:-3])
-        case "no graph":
-            path.unlink()
-        case "no record":
-            record.unlink()
-        case "damaged record":
-            record.write_text("{")
-        case _:
-            record.write_text(json.dumps({**json.loads(record.read_text()), "key": "another"}))
-    assert dynamic_graph(checkpoint(), tmp_path).read_bytes() == whole
-    assert len(exports) == 2
+    monkeypatch.setattr(module, "stored_graph", stored_graph)
+    monkeypatch.setattr(module, "open_engine", lambda *arguments: arguments)
+    store: Any = Store(tmp_path)
+    weights: Any = object()
+    assert module.open_runner("torch-bf16", weights, store, threads=3) == ("torch-bf16", weights, None, 3)
+    assert asked == []
+    opened = module.open_runner("openvino-bf16", weights, store)
+    assert opened == ("openvino-bf16", weights, tmp_path / "g.onnx", None)
+    assert asked == [(store, weights, None)]
+    with pytest.raises(InputError, match="did you mean 'openvino'"):
+        module.open_runner("opnvino", weights, store)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.pipeline.deblur_folder import deblur_pictures, task_key
     from unblur.pipeline.deblur_tasks import plan_tasks
     from unblur.pipeline.engine_choice import choose_engine
-    from unblur.pipeline.places import bundled_checkpoint
+    from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 
     progress = ConsoleProgress()
     plan = plan_tasks(args.source, args.output)
@@ -52,11 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     def open_engine() -> Runner:
         from unblur.networks.checkpoints import load_checkpoint
         from unblur.pipeline.open_runner import open_runner
+        from unblur.pipeline.store import Store
 
         checkpoint = load_checkpoint(path)
         if checkpoint.digest != digest:
             raise InputError(f"{path} changed while it was read; run the same command again.")
-        runner = open_runner(name, checkpoint, threads=args.threads, progress=progress)
+        runner = open_runner(name, checkpoint, Store(artefact_folder()), threads=args.threads, progress=progress)
         progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
         return runner
 

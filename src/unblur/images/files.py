@@ -203,13 +203,13 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 
 def _picture(image: Image.Image) -> Picture:
-    """The decoded image, upright. A TIFF has been turned by Pillow's loader already."""
+    """The decoded image, upright. A TIFF has been turned by Pillow's loader already, and its tag is gone."""
     grey = image.mode in ("L", "LA", "La")
     alpha = image.has_transparency_data
     exif = exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
     icc_profile, dpi = image.info.get("icc_profile"), _dpi(image.info.get("dpi"))
     turned = image.convert("RGBA" if alpha else "RGB")
-    turn = orientation(exif) if exif and image.format != "TIFF" else 1
+    turn = orientation(exif) if exif else 1
     if turn > 1:
         turned = turned.transpose(_TURNS[turn])
     if turn >= 5 and dpi:  # the four that exchange height and width

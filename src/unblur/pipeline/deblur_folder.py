@@ -11,11 +11,11 @@ from pathlib import Path
 from unblur.core.artefacts import value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.core.provenance import package_versions
 from unblur.engines.runner import Runner, restore_frame
 from unblur.images.files import decode_picture, encode_picture, write_encoded
 from unblur.pipeline.deblur_tasks import Plan, Task
 from unblur.pipeline.finished import Finished
+from unblur.pipeline.store import RUNTIMES, toolchain
 
 SHOWN = 5
 """How many paths an error lists of each kind."""
@@ -31,16 +31,15 @@ class Outcome:
 
 
 def task_key(picture: bytes, checkpoint_digest: str, engine: str) -> str:
-    """SHA-256 of all that an output depends on: the input's bytes, the weights, the engine and its packages."""
-    wanted = ["unblur", "torch", "numpy"]
-    if not engine.startswith("torch"):
-        wanted += ["onnx", "onnxscript", engine.split("-")[0]]
-    installed = package_versions()
+    """SHA-256 of all that an output depends on: the input's bytes, the weights, the engine and the toolchain."""
+    backend = engine.split("-")[0]
     return value_digest({
         "input": hashlib.sha256(picture).hexdigest(),
         "checkpoint": checkpoint_digest,
         "engine": engine,
-        "versions": {name: installed.get(name) for name in wanted} | {"pillow": importlib.metadata.version("pillow")},
+        # onnxruntime-gpu installs the module that onnxruntime is, under another name
+        "toolchain": toolchain(frozenset({backend, f"{backend}-gpu"}) & RUNTIMES),
+        "pillow": importlib.metadata.version("pillow"),
     })  # fmt: skip
 
 

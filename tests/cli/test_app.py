@@ -1,0 +1,157 @@
+"""`unblur` itself: verbs, exit codes, and how little it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from unblur import __version__
+from unblur.cli import app
+from unblur.cli.door import Arguments, door, positive
+from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
+
+HEAVY = {"torch", "onnx", "onnxscript", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "skimage", "matplotlib"}
+ROOT = Path(__file__).parents[2]
+
+
+def imported(code: str) -> set[str]:
+    """Top-level packages in sys.modules after the code ran in a fresh interpreter."""
+    tail = "\nimport sys, json; print('MODULES', json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.split("MODULES")[1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import unblur.cli.app",
+        "from unblur.cli.app import main; assert main(['--help']) == 0",
+        "from unblur.cli.app import main; assert main(['dblur']) == 2",
+    ],
+)
+def test_the_front_door_imports_no_runtime(code: str) -> None:
+    modules = imported(code)
+    assert "unblur" in modules
+    assert modules & HEAVY == set()
+
+
+@pytest.mark.parametrize("verb", ["deblur"])
+def test_a_verbs_help_imports_no_runtime(verb: str) -> None:
+    help_of = (
+        f"from unblur.cli.app import main\ntry: main(['{verb}', '--help'])\nexcept SystemExit as e: assert e.code == 0"
+    )
+    assert imported(help_of) & HEAVY == set()
+
+
+def test_planning_and_resuming_deblurring_imports_no_runtime() -> None:
+    """A folder that is finished must not cost the seconds that a runtime takes to load."""
+    modules = "deblur_folder, deblur_tasks, engine_choice, places"
+    assert (
+        imported(f"from unblur.pipeline import {modules}; engine_choice.choose_engine('auto', 'f32')") & HEAVY == set()
+    )
+
+
+def test_help_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {verb} " in listed for verb in ("run", "export", "build", "deblur", "compare", "train"))
+    assert app.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"unblur {__version__}\n"
+    assert app.main([]) == 2
+    assert "usage: unblur VERB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("dblur", "deblur"), ("exprot", "export"), ("--hepl", ""), ("x", "")])
+def test_an_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture[str], typed: str, meant: str) -> None:
+    assert app.main([typed]) == 2
+    err = capsys.readouterr().err
+    assert f"Unknown verb {typed!r}" in err
+    assert ("did you mean" in err) == bool(meant)
+    assert f"did you mean {meant!r}?" in err or not meant
+    assert "usage:" in err
+
+
+def test_an_unknown_flag_of_a_verb_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["deblur", "in", "out", "--checkpiont=w.pth"]) == 2
+    err = capsys.readouterr().err
+    assert "--checkpiont" in err
+    assert "did you mean --checkpoint?" in err
+
+
+def test_flags_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["deblur", "in", "out", "--over"]) == 2, "a script must not break when a second --over... comes"
+    assert "unrecognized arguments: --over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", app.VERBS)
+def test_every_verb_has_its_door(verb: str) -> None:
+    module = app.VERBS[verb][0]
+    assert (ROOT / "src/unblur/cli" / f"{module}.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(InputError("a"), 2), (BudgetError("b"), 3), (MissingRuntimeError("c"), 4)]
+)
+def test_exit_codes(capsys: pytest.CaptureFixture[str], error: Exception, code: int) -> None:
+    @door
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise error
+
+    assert main() == code
+    assert capsys.readouterr().err == f"unblur: {error}\n"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    @door
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    @door
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise KeyboardInterrupt
+
+    assert main() == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+def test_a_closed_pipe_is_141_without_a_word() -> None:
+    """As in `unblur --help | head -0`, with more to say than a pipe holds."""
+    code = (
+        "import sys\nfrom unblur.cli.door import door\n@door\ndef main(argv=None):\n"
+        "    print('x' * 10_000_000)\n    return 0\nsys.exit(main())"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    err = child.stderr.read()
+    assert (child.wait(timeout=60), err) == (141, b"")
+    child.stderr.close()
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "1.5", "two", ""])
+def test_positive_refuses(text: str) -> None:
+    parser = Arguments("t", "t")
+    parser.add_argument("--n", type=positive)
+    with pytest.raises(InputError, match="not a whole number of at least 1"):
+        parser.parse_args([f"--n={text}"])
+    assert parser.parse_args(["--n=7"]).n == 7
+
+
+@pytest.mark.parametrize("script", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("engines/*.py")))
+def test_the_scripts_run_from_any_folder(tmp_path: Path, script: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout

@@ -61,8 +61,9 @@ class AttentionForm(nn.Module):
         tall: list[nn.Parameter] = []
         wide: list[nn.Parameter] = []
         for bins, block in zip(STRIP_BINS, fuse.chunk(len(STRIP_BINS), dim=1), strict=True):
-            for folded, conv in zip((tall, wide), attention.strip_convs(bins), strict=True):
-                folded.append(nn.Parameter(torch.einsum("qm,mcij->qcij", block, conv.weight)))
+            conv_h, conv_w = attention.strip_convs(bins)
+            tall.append(_folded(block, conv_h))
+            wide.append(tall[-1] if conv_w is conv_h else _folded(block, conv_w))
         self.tall, self.wide = nn.ParameterList(tall), nn.ParameterList(wide)
         self.conv_final = attention.conv_final
         self.mask_conv_1, self.mask_conv_2 = attention.mask_conv_1, attention.mask_conv_2
@@ -77,6 +78,11 @@ class AttentionForm(nn.Module):
         z = F.relu(_strips(tall, self.tall, columns, 3) + _strips(wide, self.wide, rows, 2))
         o = f * torch.sigmoid(self.conv_final(z))
         return o * torch.sigmoid(self.mask_conv_2(F.relu(self.mask_conv_1(o))))
+
+
+def _folded(fuse: Tensor, conv: nn.Conv2d) -> nn.Parameter:
+    """A 1x1 convolution (q, m) after a bias-free one (m, C, i, j): one convolution (q, C, i, j)."""
+    return nn.Parameter(torch.einsum("qm,mcij->qcij", fuse, conv.weight))
 
 
 def _strips(pooled: Tensor, weights: nn.ParameterList, axis: Axis, dim: int) -> Tensor:

@@ -1,0 +1,53 @@
+"""Shared by all tests: a tiny BANet whose weights are symmetric in nothing, and its graphs, exported once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_banet import TINY, asymmetric
+
+from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """PyTorch's waiting threads spin, which on a busy machine costs seconds per call."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(asymmetric(TINY), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Path) -> Checkpoint:
+    return load_checkpoint(tiny_path)
+
+
+@pytest.fixture(scope="session")
+def fixed_graph(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48x64, float pixels."""
+    from unblur.export.api import export_graph
+
+    path = tmp_path_factory.mktemp("graphs") / "fixed.onnx"
+    export_graph(tiny, path, height=48, width=64)
+    return path
+
+
+@pytest.fixture(scope="session")
+def dynamic_graph(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every even size, float pixels."""
+    from unblur.export.api import export_graph
+
+    path = tmp_path_factory.mktemp("graphs") / "dynamic.onnx"
+    export_graph(tiny, path, dynamic=True)
+    return path

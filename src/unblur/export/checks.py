@@ -17,6 +17,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx.utils import Extractor
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unblur.core.console import Progress
@@ -209,9 +210,13 @@ def _first_block(path: Path, checkpoint: Checkpoint, contract: PixelContract, si
 
 def _compare_weights(model: onnx.ModelProto, form: BANetForm) -> None:
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    for name, weight in form.named_parameters():
-        if name not in stored or not np.array_equal(stored[name], weight.detach().numpy()):
-            raise BudgetError(f"The graph's weight {name} is not the network's; nothing was written.")
+    names: dict[nn.Parameter, list[str]] = {}  # a weight shared by two strips is stored once, under either name
+    for name, weight in form.named_parameters(remove_duplicate=False):
+        names.setdefault(weight, []).append(name)
+    for weight, aliases in names.items():
+        found = [stored[name] for name in aliases if name in stored]
+        if not found or any(not np.array_equal(values, weight.detach().numpy()) for values in found):
+            raise BudgetError(f"The graph's weight {aliases[0]} is not the network's; nothing was written.")
 
 
 def _judge(

@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcome = deblur_pictures(
         plan, lambda data: task_key(data, digest, name), open_engine, overwrite=args.overwrite, progress=progress
     )
-    print(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {plan.folder}")
+    where = plan.folder if args.source.is_dir() else plan.tasks[0].output
+    print(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {where}")
     if outcome.failed:
         listed = "\n  ".join(outcome.failed)
         raise InputError(f"{len(outcome.failed)} of {len(plan.tasks)} pictures could not be deblurred:\n  {listed}")

@@ -1,0 +1,50 @@
+"""The pool of scenes: independent of who draws it, resumable, never half a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unblur.images.synthetic import synthetic_pair
+from unblur.training.pool import Pool
+
+
+def test_scene_k_is_the_pair_of_seed_plus_k_whoever_draws_it(tmp_path: Path) -> None:
+    alone, together = (Pool(tmp_path / name, seed=7, scenes=3, side=32) for name in ("alone", "together"))
+    alone.fill(workers=1)
+    together.fill(workers=2)
+    for k in range(3):
+        np.testing.assert_array_equal(alone.open(k), together.open(k))
+        np.testing.assert_array_equal(alone.open(k), np.stack(synthetic_pair(7 + k, 32, 32)))
+
+
+def test_a_fill_goes_on_where_it_stopped_and_draws_nothing_twice(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, seed=0, scenes=2, side=32)
+    pool.make(1)
+    before = pool.path(1).stat().st_mtime_ns
+    assert pool.missing() == [0]
+    pool.fill(workers=0)
+    assert pool.missing() == []
+    assert pool.path(1).stat().st_mtime_ns == before
+
+
+def test_an_interrupted_drawing_leaves_no_scene_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(tmp_path, seed=0, scenes=1, side=32)
+
+    def half(path: Path, pair: np.ndarray) -> None:
+        path.write_bytes(pair.tobytes()[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        pool.make(0)
+    assert pool.missing() == [0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pools_of_other_seeds_sizes_and_splits_share_a_folder_without_a_mix_up(tmp_path: Path) -> None:
+    pools = [Pool(tmp_path, 0, 1, 32), Pool(tmp_path, 1, 1, 32), Pool(tmp_path, 0, 1, 64),
+             Pool(tmp_path, 0, 1, 32, "heldout")]  # fmt: skip
+    assert len({pool.path(0) for pool in pools}) == len(pools)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unblur.cli.deblur_images import main
+from unblur.cli.deblur_images import arguments, main
 from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import restore_frame
 from unblur.images.files import read_picture
@@ -146,6 +148,19 @@ def test_a_bad_picture_alone_writes_nothing(tmp_path: Path, deblur, content: byt
     assert code == 2
     assert str(tmp_path / "a.jpg") in err
     assert sorted(os.listdir(tmp_path)) == ["a.jpg"]  # noqa: PTH208
+
+
+def test_the_commands_of_the_runbook_are_commands() -> None:
+    text = (Path(__file__).parents[2] / "engines/README.md").read_text()
+    commands = [shlex.split(line) for line in re.findall(r"\| `unblur deblur (.*?)` \|", text)]
+    assert len(commands) >= 4
+    for command in commands:
+        given = arguments().parse_args(command)
+        assert [str(given.source), str(given.output)] == [part.rstrip("/") for part in command[:2]]
+    usage = re.search(r"python engines/deblur_images.py IN OUT(.*?)\n\n", text, re.DOTALL)
+    assert usage is not None
+    known = re.findall(r"--[a-z]+", arguments().format_usage())
+    assert sorted(re.findall(r"--[a-z]+", usage[1])) == sorted(known)
 
 
 def refused(run: tuple[int, str, str], *words: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def arguments() -> Arguments:
+    """The door's parser."""
     parser = Arguments(
         "unblur deblur",
         "Deblur a picture or a folder of pictures (8-bit PNG, JPEG, WebP, TIFF). Sub-folders are mirrored; what is "
@@ -27,13 +27,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of the engine's arithmetic")
     parser.add_argument("--threads", type=positive, help="CPU threads; all physical cores if left out")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that unblur did not write")
-    return parser.parse_args(argv)
+    return parser
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all finished; 2 usage, or some pictures could not be deblurred (the others are finished)."""
-    args = _arguments(argv)
+    args = arguments().parse_args(argv)
     # After the arguments: --help and a mistyped flag need no picture library, and a finished folder needs no runtime.
     from unblur.engines.runner import Runner
     from unblur.pipeline.deblur_folder import deblur_pictures, task_key

@@ -99,7 +99,7 @@ def _run(config: TrainingConfig, team: Team, state: State, source: Source, outpu
         state.done += 1
         state.seconds = before + time.monotonic() - started
         if state.done % LOG_EVERY == 0 or state.done == config.iterations:
-            mean = summed / (state.done - since)
+            mean = team.mean(summed / (state.done - since))
             row = {"iteration": state.done, "lr": rate, "loss": mean, "seconds": state.seconds}
             state.curve.append(row)
             summed, since = 0.0, state.done

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -32,7 +33,16 @@ class Team:
             raise InputError(f"A batch of {batch} cannot be shared by {self.size} processes; make it a multiple.")
         return batch // self.size
 
+    def mean(self, value: float) -> float:
+        """The mean of every process's `value`; all of them must ask."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total) / self.size
+
     def wait(self) -> None:
+        """Until every process has come this far."""
         if self.size > 1:
             dist.barrier()
 
@@ -53,7 +63,8 @@ def assemble(device: str) -> Iterator[Team]:
     own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device("cpu")
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    # The others wait while the first draws the scenes, which may take longer than torch's ten minutes.
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(hours=6))
     try:
         yield Team(dist.get_rank(), size, own)
     finally:

@@ -1,0 +1,89 @@
+"""`python training/train_network.py` and `unblur train`: what they write, say and refuse."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from unblur.cli.train_network import main
+from unblur.images.synthetic import synthetic_pair
+
+ROOT = Path(__file__).parents[2]
+WriteConfig = Callable[..., Path]
+
+
+def test_a_run_writes_checkpoint_log_curve_and_crops_and_is_evaluated(
+    tmp_path: Path, write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, output = str(write_config()), tmp_path / "run"
+    assert main(["--config", config, "--output", str(output)]) == 0
+    assert {path.name for path in output.iterdir()} == {
+        "banet-nano.safetensors", "state.pt", "config.json", "log.json", "curve.png", "crops.png", "scenes",
+    }  # fmt: skip
+    for name in ("curve.png", "crops.png"):
+        with Image.open(output / name) as image:
+            assert image.size[0] > 90
+    assert "banet-nano.safetensors" in capsys.readouterr().out
+
+    for kind, frame in zip(("blur", "sharp"), synthetic_pair(1, 40, 40), strict=True):
+        (tmp_path / "real" / "test" / "s" / kind).mkdir(parents=True)
+        Image.fromarray(frame).save(tmp_path / "real" / "test" / "s" / kind / "1.png")
+    weights = output / "banet-nano.safetensors"
+    arguments = ["--config", config, "--evaluate", str(weights), "--real", str(tmp_path / "real")]
+    assert main(arguments) == 0
+    report = weights.with_suffix(".json")
+    first = report.read_bytes()
+    values = json.loads(first)
+    assert (values["network"], values["synthetic"]["count"], values["real"]["count"]) == ("banet_nano", 2, 1)
+    assert values["real"]["pairs"][0]["pair"] == "test/s/blur/1.png"
+    gain = values["synthetic"]["restored_psnr_db"] - values["synthetic"]["blurred_psnr_db"]
+    assert values["synthetic"]["gain_db"] == pytest.approx(gain, abs=2e-4)
+    assert main(arguments) == 0
+    assert report.read_bytes() == first, "the same checkpoint gives the same report"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "none.toml"], "none.toml does not exist"),
+        ([], "--config"),
+        (["--config", "x", "--otput", "y"], "did you mean --output?"),
+        (["--config", "x", "--real", "y"], "belong to --evaluate"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_key_and_an_empty_data_folder_are_exit_code_2_and_write_nothing(
+    tmp_path: Path, write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(write_config(more="sede = 3\n")), "--output", str(tmp_path / "run")]) == 2
+    assert "did you mean 'seed'" in capsys.readouterr().err
+    config = tmp_path / "gopro.toml"
+    config.write_text("network = 'banet_nano'\nstages = [{iterations = 1}]\n[data]\nsource = 'gopro'\nfolder = '.'\n")
+    assert main(["--config", str(config), "--output", str(tmp_path / "run")]) == 2
+    assert "No gopro pair for 'train'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_help_of_the_door_loads_no_torch() -> None:
+    code = (
+        "import sys; from unblur.cli.train_network import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'matplotlib', 'skimage'} & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "--evaluate" in run.stdout
+    door = [sys.executable, str(ROOT / "training" / "train_network.py"), "--help"]
+    assert subprocess.run(door, capture_output=True, text=True, check=True).stdout == run.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +52,15 @@ def dynamic_graph(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("graphs") / "dynamic.onnx"
     export_graph(tiny, path, dynamic=True)
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine lacks, with the reason."""
+    lacking = {
+        "tensorrt_rtx": "" if importlib.util.find_spec("tensorrt_rtx") else "needs the package tensorrt-rtx-cu13",
+        "gpu": "" if torch.cuda.is_available() else "needs an NVIDIA GPU and driver",
+    }
+    for item in items:
+        for marker, reason in lacking.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,41 +1,47 @@
-"""Hold an engine to the precision it was asked for, kernel by kernel."""
+"""Hold an engine to the precision it was asked for, convolution by convolution."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from unblur.core.errors import BudgetError
 from unblur.engines.xray import BYTES, Kernel, XRay
 
+UNSEEN = "not listed"
+"""Precision of a convolution that no kernel names."""
 
-def realised_precision(xray: XRay) -> dict[str, int]:
-    """Number of convolution kernels by the type they compute in, such as {"Half": 205}."""
-    return dict(Counter(computes_in(kernel) for kernel in xray.kernels if kernel.is_convolution))
+
+def realised_precision(xray: XRay, convolutions: Sequence[str]) -> dict[str, str]:
+    """Convolution node of the graph -> the widest type it computes in (Half, Float, ...), or UNSEEN.
+
+    Small 1x1 convolutions are sometimes expanded into generated pointwise kernels; then those count.
+    """
+    found = {}
+    for name in convolutions:
+        holding = [kernel for kernel in xray.kernels if name in kernel.nodes]
+        # A generated kernel beside the convolution only lays out its input.
+        computing = [kernel for kernel in holding if kernel.is_convolution] or holding
+        types = [computes_in(kernel) for kernel in computing]
+        found[name] = max(types, key=lambda kind: BYTES[kind]) if types else UNSEEN
+    return found
 
 
 def computes_in(kernel: Kernel) -> str:
-    """The widest type among a convolution's weights and map inputs: what its multiplications run in."""
-    operands = [t for t in (*kernel.inputs, *kernel.constants) if len(t.shape) == 4 and t.type in BYTES]
-    return max(operands, key=lambda t: BYTES[t.type]).type if operands else kernel.compute_type
+    """The widest type among a kernel's maps and weights: what its arithmetic runs in. Scalars do not count."""
+    operands = [t for t in (*kernel.inputs, *kernel.constants) if len(t.shape) >= 3] or [
+        *kernel.inputs,
+        *kernel.outputs,
+    ]
+    return max(operands, key=lambda t: BYTES[t.type]).type
 
 
 def demand_half(xray: XRay, convolutions: Sequence[str]) -> None:
-    """Raise BudgetError unless every convolution of an FP16 engine runs in Half.
-
-    `convolutions`: names of the graph's convolution nodes. Also raised when the compiler lists fewer convolution
-    kernels than that: what cannot be seen is not vouched for.
-    """
-    kernels = [kernel for kernel in xray.kernels if kernel.is_convolution]
-    wide = [kernel for kernel in kernels if computes_in(kernel) != "Half"]
-    if wide:
-        shown = "\n".join(f"  {k.name}: {computes_in(k)} ({', '.join(k.nodes[:2])})" for k in wide[:10])
+    """Raise BudgetError unless every convolution of an FP16 engine is listed and runs in Half."""
+    realised = realised_precision(xray, convolutions)
+    wrong = [f"  {name}: {kind}" for name, kind in realised.items() if kind != "Half"]
+    if wrong:
+        shown = "\n".join(wrong[:10]) + (f"\n  ... and {len(wrong) - 10} more" if len(wrong) > 10 else "")
         raise BudgetError(
-            f"FP16 was asked for, but {len(wide)} of {len(kernels)} convolution kernels run in something else:\n"
-            f"{shown}\nNothing was written. Build without --fp16, or report the graph: it should not happen."
-        )
-    if len(kernels) < len(convolutions):
-        raise BudgetError(
-            f"The graph has {len(convolutions)} convolutions, the compiler lists {len(kernels)} convolution kernels; "
-            "the rest may run in any precision, so nothing was written. Report this graph."
+            f"FP16 was asked for, but {len(wrong)} of {len(realised)} convolutions run in something else:\n{shown}\n"
+            "Nothing was written. Build without --fp16, or report the graph: it should not happen."
         )

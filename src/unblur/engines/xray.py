@@ -59,15 +59,13 @@ class Kernel:
 
     @property
     def is_convolution(self) -> bool:
-        """Whether this kernel multiplies by convolution weights (a constant of rank 4 with a filter or channels)."""
-        return self.kind in ("correlation", "deconv") or any(word in self.name for word in ("Corr", "Deco", "Conv"))
+        """Whether this kernel is a convolution, alone or fused with what follows it.
 
-    @property
-    def compute_type(self) -> str:
-        """Type of the operands: that of the weights where there are some, else of the first input."""
-        weights = max(self.constants, key=lambda t: math.prod(t.shape), default=None)
-        operand = weights or (self.inputs[0] if self.inputs else self.outputs[0])
-        return operand.type
+        Generated kernels (kgen) may name a convolution among their nodes when they only lay out its input.
+        """
+        if self.kind == "runtime_fusion":
+            return any(word in self.name for word in ("Corr", "Deco", "Conv"))
+        return self.kind in ("correlation", "deconv")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,9 @@ def build_engine(
         model, kept = cast.model, cast.kept_fp32
     data = model.SerializeToString()
     engine = compile_engine(data, targets, progress)
-    convolutions = [node.name for node in model.graph.node if node.op_type in CONVOLUTIONS]
     if fp16:
         for xray in engine.xrays.values():
-            demand_half(xray, convolutions)
+            demand_half(xray, _convolutions(model))
     graph_path, manifest_path = companions(output)
     # The manifest names both digests and is written last: without it the other two are taken for nothing.
     manifest_path.unlink(missing_ok=True)
@@ -92,19 +92,24 @@ def _manifest(
         "engine_bytes": len(engine.data),
         "build_seconds": round(engine.seconds, 3),
         "warnings": list(engine.warnings),
-        "targets": {target: _kernels(xray) for target, xray in engine.xrays.items()},
+        "targets": {target: _kernels(xray, model) for target, xray in engine.xrays.items()},
     }
 
 
-def _kernels(xray: XRay) -> dict[str, Any]:
+def _convolutions(model: onnx.ModelProto) -> list[str]:
+    return [node.name for node in model.graph.node if node.op_type in CONVOLUTIONS]
+
+
+def _kernels(xray: XRay, model: onnx.ModelProto) -> dict[str, Any]:
+    realised = realised_precision(xray, _convolutions(model))
     return {
         **xray.summary(),
-        "convolutions_run_in": realised_precision(xray),
+        "convolutions_run_in": dict(Counter(realised.values())),
         "each_kernel": [
             {
                 "name": kernel.name,
                 "kind": kernel.kind,
-                "runs_in": computes_in(kernel) if kernel.is_convolution else kernel.compute_type,
+                "runs_in": computes_in(kernel),
                 "bytes_moved": kernel.bytes_moved,
                 "nodes": list(kernel.nodes),
             }

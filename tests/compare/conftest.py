@@ -1,6 +1,6 @@
 """A tiny checkpoint, small frames with truth, and candidates whose faults are known."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,6 @@ from unblur.engines.base import BaseRunner
 from unblur.engines.runner import Runner, Signature
 from unblur.networks.banet import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """PyTorch's waiting threads spin, which on a busy machine costs seconds per call."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

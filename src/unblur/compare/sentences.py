@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from unblur.compare.report import Report
+from unblur.compare.report import LatencySession, Report
 from unblur.compare.table import check_text
 
 BUSY = 1.25
@@ -66,13 +66,7 @@ def how_measured(report: Report) -> list[str]:
             f"{session.warmup_rounds} warm-up rounds; encoding and decoding of pictures not included. Speed-up: "
             "median of the reference over median of the engine, with a bootstrapped 95% interval over rounds."
         )
-        cores = int(report.machine["usable_cores"])
-        if session.load_before is not None and session.load_before > BUSY * cores:
-            lines.append(
-                f"The machine was busy (load {session.load_before:.1f} on {cores} core(s)): milliseconds are too long, "
-                "and PyTorch, whose threads wait for each other by spinning, suffers more than others. Repeat on an "
-                "idle machine before believing a ratio."
-            )
+        lines += busy_sentence(session, report.machine)
         cold = [e.name for e in report.engines if e.latency and not e.latency.warmed_up]
         if cold:
             lines.append(
@@ -86,3 +80,15 @@ def how_measured(report: Report) -> list[str]:
         f"{when(report)}."
     )
     return lines
+
+
+def busy_sentence(session: LatencySession, machine: dict[str, str]) -> list[str]:
+    """A warning if others were at work while latency was measured; none otherwise."""
+    cores = int(machine["usable_cores"])
+    if session.load_before is None or session.load_before <= BUSY * cores:
+        return []
+    return [
+        f"The machine was busy (load {session.load_before:.1f} on {cores} core(s)): milliseconds are too long, and "
+        "PyTorch, whose threads wait for each other by spinning, suffers more than others. Repeat on an idle machine "
+        "before believing a ratio."
+    ]

@@ -36,7 +36,7 @@ HEADINGS = {
     "fidelity": "fidelity, worst frame (dB)",
     "error": "largest error",
     "psnr": "PSNR (dB)",
-    "loss": "lost (dB)",
+    "loss": "PSNR lost (dB)",
     "ssim": "SSIM (MATLAB)",
     "ssim_channel": "SSIM (per channel)",
     "latency": "median (ms)",

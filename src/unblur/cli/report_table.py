@@ -1,0 +1,30 @@
+"""The table of a comparison on the console."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from unblur.compare.report import Report
+from unblur.compare.sentences import verdict_sentence
+from unblur.compare.table import HEADINGS, columns_of, rows_of
+
+LEFT_OUT = ("ssim_channel", "spread", "precision")
+"""Columns that only the files show: the rest fits 100 characters."""
+
+WIDTH_IN_A_FILE = 140
+
+
+def print_report(report: Report) -> None:
+    """Print the table to stdout, whole even where stdout is a file or a pipe, and the verdict under it."""
+    columns = [column for column in columns_of(report) if column not in LEFT_OUT]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(HEADINGS[column], justify="left" if column in ("name", "verdict") else "right")
+    for row in rows_of(report):
+        table.add_row(*(getattr(row, column) for column in columns))
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=WIDTH_IN_A_FILE)
+    console.print(table)
+    console.print(verdict_sentence(report))

@@ -1,0 +1,56 @@
+"""The speed benchmark on fakes: every engine is a row, also the one that cannot run or is wrong."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_frames import QUICK
+
+from unblur.compare.comparison import Candidate
+from unblur.compare.speed import HEADINGS, measure_speed, notes_of, rows_of, write_speed
+from unblur.core.errors import InputError, MissingRuntimeError
+
+
+def test_rows_missing_engines_and_agreement(checkpoint, faulty, tmp_path: Path) -> None:
+    def missing(size):
+        raise MissingRuntimeError("bf16: no such instructions")
+
+    opened = []
+
+    def open_it(size):
+        opened.append(size)
+        return faulty("same", lambda t: t).open(size)
+
+    engines = [Candidate("same", open_it), Candidate("bf16", missing), faulty("wrong", lambda t: t * 0)]
+    report = measure_speed(checkpoint, engines, (15, 18), "random weights", threads=1, protocol=QUICK)
+    assert opened == [(16, 18)]
+    rows = rows_of(report)
+    assert [row[0] for row in rows] == ["torch", "same", "bf16", "wrong"]
+    assert all(len(row) == len(HEADINGS) for row in rows)
+    assert rows[0][5] == "1.00×"
+    assert rows[1][7] == "∞ dB"
+    assert rows[2][1:3] == ("not measured", "–")
+    assert float(rows[3][7].split()[0]) < 20
+    assert "bf16: not measured: no such instructions" in notes_of(report)
+
+    path = write_speed(report, tmp_path / "speed")
+    assert "not measured: no such instructions" in path.read_text()
+    values = json.loads((tmp_path / "speed" / "report.json").read_text())
+    assert values["engines"][1]["agreement_db"] == "Infinity"
+    measured = [sample for sample in values["latency"]["samples"] if not sample["warmup"]]
+    assert len(measured) == 3 * QUICK.rounds
+
+
+def test_the_busy_machine_is_told(checkpoint, faulty) -> None:
+    report = measure_speed(checkpoint, [], (16, 16), "random weights", threads=1, protocol=QUICK)
+    busy = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 500.0})})
+    idle = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 0.1})})
+    assert any("machine was busy (load 500.0" in note for note in notes_of(busy))
+    assert not any("busy" in note for note in notes_of(idle))
+
+
+def test_an_engine_twice(checkpoint, faulty) -> None:
+    engine = faulty("x", lambda t: t)
+    with pytest.raises(InputError, match="once"):
+        measure_speed(checkpoint, [engine, replace(engine)], (16, 16), "w", protocol=QUICK)

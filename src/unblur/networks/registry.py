@@ -57,7 +57,7 @@ FAMILIES: Mapping[str, Family] = {
         presets={
             "banet": BANetSpec(),
             "banet_plus": BANetSpec(width=192, fuse_width=192),
-            "banet_nano": BANetSpec(depth=4, stem_width=16, width=32, fuse_width=16),
+            "banet_nano": BANetSpec(depth=3, stem_width=16, width=32, fuse_width=16),
         },
     ),
 }

@@ -1,6 +1,8 @@
 """The door of the comparison, with real engines on a tiny network: exit codes, files, and what is said."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from unblur.cli.compare_engines import main
+from unblur.cli.compare_engines import _arguments, _parser, main
 from unblur.cli.sizes import size
+from unblur.compare.budgets import parse_budgets
+from unblur.engines.catalogue import find_engine
 from unblur.networks.banet import BANet, BANetSpec
 from unblur.networks.checkpoints import save_checkpoint
 
@@ -131,6 +135,21 @@ def test_help_imports_no_runtime() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
     assert "--frames" in done.stdout
+
+
+def test_the_commands_of_the_runbook_are_commands() -> None:
+    text = (Path(__file__).parents[2] / "compare" / "README.md").read_text()
+    commands = re.findall(r"`unblur compare (.+?)`", text)
+    assert len(commands) >= 5
+    for command in commands:
+        given = _arguments(shlex.split(command))
+        parse_budgets(given.budget)
+        for name in given.engines.split(","):
+            find_engine(name.partition(":")[0])
+    usage = text.split("compare_engines.py --frames", 1)[1].split("\n\n")[0]
+    assert set(re.findall(r"--[a-z-]+", usage)) | {"--frames", "--help"} == set(_parser()._option_string_actions) - {
+        "-h"
+    }
 
 
 def test_sizes_are_height_by_width() -> None:

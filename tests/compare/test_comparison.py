@@ -133,7 +133,10 @@ def test_latency_at_a_size_that_no_frame_has(checkpoint, pictures, settings, fau
 def test_no_latency_when_not_asked(checkpoint, pictures, settings, faulty) -> None:
     stand_in = replace(faulty("stand-in", _right), timed=False)
     engines = [faulty("x", _right), stand_in]
-    report = compare_engines(checkpoint, engines, find_frames(pictures[0]), settings)
+    limits = replace(settings, budgets={"*": Budget(latency_ms_max=1e9, fidelity_db_min=1)})
+    report = compare_engines(checkpoint, engines, find_frames(pictures[0]), limits)
+    assert [len(engine.checks) for engine in report.engines] == [0, 2, 1]
+    report.enforce()
     assert [engine.latency is None for engine in report.engines] == [False, False, True]
     report = compare_engines(checkpoint, engines, find_frames(pictures[0]), replace(settings, protocol=None))
     assert report.latency is None
@@ -207,7 +210,9 @@ def test_an_engine_this_machine_cannot_run(checkpoint, pictures, settings, fault
     frames = find_frames(pictures[0])
     with pytest.raises(MissingRuntimeError, match="no bf16"):
         compare_engines(checkpoint, engines, frames, settings)
-    report = compare_engines(checkpoint, engines, frames, replace(settings, skip_missing=True))
+    skipping = replace(settings, skip_missing=True, budgets={"*": Budget(fidelity_db_min=60)})
+    report = compare_engines(checkpoint, engines, frames, skipping)
+    assert [len(engine.checks) for engine in report.engines] == [0, 0, 1]
     assert [engine.not_measured for engine in report.engines] == [None, "this CPU has no bf16.", None]
     report.enforce()
 

@@ -12,7 +12,7 @@ from unblur.cli.sizes import size
 from unblur.core.console import ConsoleProgress
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> Arguments:
     parser = Arguments(
         "unblur compare",
         "Compare engines with eager float32 PyTorch: fidelity to it, quality against sharp pictures, latency; "
@@ -43,7 +43,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--skip-missing", action="store_true", help="list engines this machine cannot run instead of stopping"
     )
-    return parser.parse_args(argv)
+    return parser
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    return _parser().parse_args(argv)
 
 
 @door

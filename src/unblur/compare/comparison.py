@@ -123,12 +123,12 @@ def compare_engines(
             _drop_unfit(runners, next(iter(pictures.values())), notes)
             session, latencies = measure_latency(runners, REFERENCE, pictures, settings.protocol, progress)
     results = []
-    for name in names:
+    for name, timed in ((engine.name, engine.timed) for engine in everything):
         if name in missing:
             results.append(EngineResult(name=name, is_reference=False, not_measured=missing[name]))
             continue
         result = _summarise(name, notes.frames.get(name, []), notes.frames[REFERENCE], latencies.get(name))
-        result = result.model_copy(update={"description": about[name][0], "contract": about[name][1]})
+        result = result.model_copy(update={"timed": timed, "description": about[name][0], "contract": about[name][1]})
         budget = budget_of(name, settings.budgets, is_reference=name == REFERENCE)
         results.append(result.model_copy(update={"checks": check(result, budget)}))
     return Report(

@@ -77,7 +77,8 @@ class Check(Part):
 
 
 class EngineResult(Part):
-    """One engine: what it is, its frames, their means, latency and verdict. `not_measured` holds the reason if any.
+    """One engine: what it is, its frames, their means, latency and verdict. `not_measured` holds the reason if any;
+    `timed` is False for one that was left out of the latency measurement on purpose.
 
     Means are arithmetic means over frames of the values in dB, as the papers do; the worst frame is named.
     """
@@ -85,6 +86,7 @@ class EngineResult(Part):
     name: str
     is_reference: bool
     not_measured: str | None = None
+    timed: bool = True
     description: dict[str, str] = {}
     contract: PixelContract | None = None
     frames: tuple[FrameResult, ...] = ()

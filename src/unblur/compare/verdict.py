@@ -5,9 +5,17 @@ from __future__ import annotations
 from unblur.compare.budgets import Budget
 from unblur.compare.report import Check, EngineResult
 
+LATENCY_BUDGETS = frozenset({"latency_ms_max", "speedup_min"})
+
 
 def check(engine: EngineResult, budget: Budget) -> tuple[Check, ...]:
-    """One check per limit of the budget. A limit that nothing was measured for is broken, never passed over."""
+    """One check per limit of the budget. A limit that nothing was measured for is broken, never passed over.
+
+    Exceptions, both visible as such in the report: an engine that this machine cannot run has no checks, and one that
+    was left out of the latency measurement on purpose has none of latency.
+    """
+    if engine.not_measured:
+        return ()
     latency = engine.latency
     measured: dict[str, float | None] = {
         "fidelity_db_min": engine.worst_fidelity_db,
@@ -19,6 +27,7 @@ def check(engine: EngineResult, budget: Budget) -> tuple[Check, ...]:
     return tuple(
         Check(budget=key, limit=limit, measured=measured[key], kept=_kept(key, limit, measured[key]))
         for key, limit in limits.items()
+        if engine.timed or key not in LATENCY_BUDGETS
     )
 
 

@@ -12,7 +12,7 @@ import psutil
 from unblur.core.errors import InputError, nearest
 from unblur.engines.graph_file import GraphFile, read_graph
 from unblur.engines.runner import Runner
-from unblur.networks.checkpoints import Checkpoint
+from unblur.engines.source import Weights
 
 REFERENCE = "torch"
 """The engine that every other is measured against: eager PyTorch in float32."""
@@ -24,11 +24,11 @@ class Engine:
 
     text: str
     needs_graph: bool
-    open: Callable[[str, Checkpoint, GraphFile | None, int], Runner]
+    open: Callable[[str, Weights, GraphFile | None, int], Runner]
 
 
 def _torch(bf16: bool = False, channels_last: bool = False, compiled: bool = False) -> Engine:
-    def open_it(name: str, checkpoint: Checkpoint, graph: GraphFile | None, threads: int) -> Runner:
+    def open_it(name: str, checkpoint: Weights, graph: GraphFile | None, threads: int) -> Runner:
         from unblur.engines.torch_runner import TorchRunner, TorchVariant
 
         del graph
@@ -38,7 +38,7 @@ def _torch(bf16: bool = False, channels_last: bool = False, compiled: bool = Fal
     return Engine(f"PyTorch, {form}, {'bfloat16' if bf16 else 'float32'}", False, open_it)
 
 
-def _onnxruntime(name: str, checkpoint: Checkpoint, graph: GraphFile | None, threads: int) -> Runner:
+def _onnxruntime(name: str, checkpoint: Weights, graph: GraphFile | None, threads: int) -> Runner:
     from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
 
     del checkpoint
@@ -46,7 +46,7 @@ def _onnxruntime(name: str, checkpoint: Checkpoint, graph: GraphFile | None, thr
     return OnnxRuntimeRunner(name, graph, threads)
 
 
-def _openvino(name: str, checkpoint: Checkpoint, graph: GraphFile | None, threads: int) -> Runner:
+def _openvino(name: str, checkpoint: Weights, graph: GraphFile | None, threads: int) -> Runner:
     from unblur.engines.openvino_runner import OpenVinoRunner
 
     del checkpoint
@@ -80,7 +80,7 @@ def default_threads() -> int:
     return max(1, min(physical, allowed))
 
 
-def open_engine(name: str, checkpoint: Checkpoint, graph: Path | None, threads: int | None = None) -> Runner:
+def open_engine(name: str, checkpoint: Weights, graph: Path | None, threads: int | None = None) -> Runner:
     """Open an engine of the catalogue. `graph`: the exported ONNX file of the same checkpoint, for those that run one;
     torch engines ignore it. `threads`: None for `default_threads`.
 

@@ -19,7 +19,7 @@ from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner
 from unblur.engines.bf16 import missing_bf16, torch_has_bf16
 from unblur.engines.runner import Signature
-from unblur.networks.checkpoints import Checkpoint
+from unblur.engines.source import Weights
 
 COMPILED_SIZES_MAX = 32
 """Each frame size is compiled anew; beyond this many something else is wrong."""
@@ -47,7 +47,7 @@ class TorchRunner(BaseRunner):
     stay float32, or rounding the picture itself to 8 bits of mantissa would hide what the network costs.
     """
 
-    def __init__(self, name: str, checkpoint: Checkpoint, variant: TorchVariant, threads: int) -> None:
+    def __init__(self, name: str, checkpoint: Weights, variant: TorchVariant, threads: int) -> None:
         """Raises MissingRuntimeError for bf16 on a CPU without it, and for compilation without a C++ compiler."""
         if variant.bf16 and not torch_has_bf16():
             instead = "torch-compile" if variant.compiled else "torch"

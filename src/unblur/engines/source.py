@@ -1,0 +1,29 @@
+"""What an engine needs of a checkpoint, by structure: the rooms engines and networks do not import each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+
+from unblur.images.contract import PixelContract
+
+
+class Weights(Protocol):
+    """A loaded checkpoint (`unblur.networks.checkpoints.Checkpoint`): its file, SHA-256, pixels and network.
+
+    `network` is in eval mode on the CPU, float32.
+    """
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def contract(self) -> PixelContract: ...
+
+    @property
+    def network(self) -> nn.Module: ...

@@ -81,11 +81,12 @@ def default_threads() -> int:
 
 
 def open_engine(name: str, checkpoint: Weights, graph: Path | None, threads: int | None = None) -> Runner:
-    """Open an engine of the catalogue. `graph`: the exported ONNX file of the same checkpoint, for those that run one;
-    torch engines ignore it. `threads`: None for `default_threads`.
+    """Open an engine of the catalogue.
 
-    Raises InputError for an unknown name, a missing or foreign graph or one of another checkpoint, or fewer than one thread; MissingRuntimeError
-    when the package or the CPU's instructions are missing; BudgetError when the backend took another precision.
+    `graph`: the exported ONNX file of the same checkpoint, for engines that run one; torch engines ignore it.
+    `threads`: None for `default_threads`. Raises InputError for an unknown name, a graph that is missing, foreign or
+    of another checkpoint, or fewer than one thread; MissingRuntimeError when the package or the CPU's instructions
+    are missing; BudgetError when the backend took another precision.
     """
     engine = find_engine(name)
     if threads is None:

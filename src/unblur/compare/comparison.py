@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from statistics import fmean
 
 from unblur.compare.budgets import Budgets, budget_of, check_budgets
-from unblur.compare.crops import strips_of
-from unblur.compare.fidelity import fidelity, mean_quality, quality
+from unblur.compare.fidelity import mean_quality
+from unblur.compare.frame_pass import Notes, compare_frame
 from unblur.compare.frames import FrameFile
 from unblur.compare.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
 from unblur.compare.report import (
@@ -19,9 +19,7 @@ from unblur.compare.report import (
     FrameResult,
     LatencyResult,
     LatencySession,
-    Quality,
     Report,
-    Strip,
 )
 from unblur.compare.verdict import check
 from unblur.core.console import SILENT, Progress
@@ -64,16 +62,6 @@ class Settings:
     skip_missing: bool = False
 
 
-@dataclass
-class _Notes:
-    """What piles up frame by frame."""
-
-    frames: dict[str, list[FrameResult]] = field(default_factory=dict)
-    blurred: list[Quality] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    shown: list[tuple[float, list[Strip]]] = field(default_factory=list)
-
-
 def compare_engines(
     checkpoint: Checkpoint,
     engines: Sequence[Candidate],
@@ -94,7 +82,7 @@ def compare_engines(
         raise InputError(f"Every engine is compared once, got {', '.join(names)}.")
     with_truth = any(frame.truth for frame in frames)
     check_budgets(settings.budgets, names, truth=with_truth, latency=settings.protocol is not None)
-    notes = _Notes()
+    notes = Notes()
     sizes = _read_sizes(frames, notes, progress)
     padded = {checkpoint.contract.padded_size(*size) for size in sizes.values()}
     size = padded.pop() if len(padded) == 1 else None
@@ -106,7 +94,7 @@ def compare_engines(
         runners, missing = _open(everything, size, settings.skip_missing, stack, progress)
         good = [frame for frame in frames if frame.name in sizes]
         for frame in progress.track(good, "comparing frames", len(good)):
-            _compare_frame(frame, runners, notes, settings.pictures)
+            compare_frame(frame, runners, notes, settings.pictures)
         if REFERENCE not in notes.frames:
             raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
         about = {name: (runner.description, runner.signature.contract) for name, runner in runners.items()}
@@ -147,7 +135,7 @@ def compare_engines(
     )
 
 
-def _read_sizes(frames: Sequence[FrameFile], notes: _Notes, progress: Progress) -> dict[str, Size]:
+def _read_sizes(frames: Sequence[FrameFile], notes: Notes, progress: Progress) -> dict[str, Size]:
     """(height, width) of every readable frame by name; the others become failures."""
     sizes: dict[str, Size] = {}
     for frame in progress.track(frames, "reading frames", len(frames)):
@@ -182,71 +170,13 @@ def _open(
     return runners, missing
 
 
-def _compare_frame(frame: FrameFile, runners: Mapping[str, Runner], notes: _Notes, pictures: int) -> None:
-    """Run one frame through every runner, the reference first, and keep the numbers and perhaps the strips."""
-    blurred, truth = frame.read()
-    height, width = blurred.shape[:2]
-    restored: dict[str, Frame] = {}
-    results: dict[str, FrameResult] = {}
-    reference = None
-    for name, runner in runners.items():
-        contract = runner.signature.contract
-        try:
-            tensor = runner.run(contract.encode(blurred))
-            picture = contract.decode(tensor, height, width)
-            if reference is None:
-                reference = (tensor, picture)
-            near = fidelity(reference[0], tensor, contract, (reference[1], picture))
-        except InputError as error:
-            engine = None if reference is None else name
-            notes.failures.append(Failure(frame=frame.name, engine=engine, reason=str(error)))
-            if reference is None:
-                return
-            continue
-        results[name] = FrameResult(
-            frame=frame.name,
-            height=height,
-            width=width,
-            fidelity=near,
-            quality=quality(picture, truth) if truth is not None else None,
-        )
-        restored[name] = picture
-    for name, result in results.items():
-        notes.frames.setdefault(name, []).append(result)
-    if truth is not None:
-        notes.blurred.append(quality(blurred, truth))
-    _keep_strips(frame, blurred, truth, restored, results, notes, pictures)
-
-
-def _keep_strips(
-    frame: FrameFile,
-    blurred: Frame,
-    truth: Frame | None,
-    restored: Mapping[str, Frame],
-    results: Mapping[str, FrameResult],
-    notes: _Notes,
-    pictures: int,
-) -> None:
-    """The first frames are shown, and in the last place the one with the worst fidelity of all."""
-    worst = min(result.fidelity.strictest_db for result in results.values())
-    full = len(notes.shown) == pictures
-    if pictures == 0 or (full and worst >= notes.shown[-1][0]):
-        return
-    texts = {name: f"{r.quality.psnr_db:.2f} dB" for name, r in results.items() if r.quality}
-    if truth is not None and notes.blurred:
-        texts["blurred"] = f"{notes.blurred[-1].psnr_db:.2f} dB"
-    others = {name: picture for name, picture in restored.items() if name != REFERENCE}
-    strips = strips_of(frame.name, blurred, (REFERENCE, restored[REFERENCE]), others, truth, texts)
-    notes.shown[-1 if full else len(notes.shown) :] = [(worst, strips)]
-
-
 def _latency_frames(good: Sequence[FrameFile], sizes: Mapping[str, Size], at: Size) -> dict[str, Frame]:
     """Up to FRAMES_MAX frames at this size; of other sizes the centre, only where none has it."""
     fitting = [frame for frame in good if sizes[frame.name] == at] or list(good)
     return {frame.name: fit_frame(frame.read()[0], *at) for frame in fitting[:FRAMES_MAX]}
 
 
-def _drop_unfit(runners: dict[str, Runner], frame: Frame, notes: _Notes) -> None:
+def _drop_unfit(runners: dict[str, Runner], frame: Frame, notes: Notes) -> None:
     """An engine built for another size has no latency at this one: listed, not skipped in silence."""
     for name, runner in list(runners.items()):
         signature = runner.signature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -14,22 +15,29 @@ from unblur.images.contract import Frame, PixelContract
 from unblur.metrics.quality import max_abs_error, psnr_db, ssim_matlab, ssim_per_channel
 
 
-def fidelity(
-    reference: NDArray[Any], candidate: NDArray[Any], contract: PixelContract, restored: tuple[Frame, Frame]
-) -> Fidelity:
+@dataclass(frozen=True)
+class Restored:
+    """What a runner made of one frame: its tensor, padding included, the tensor's contract, and the decoded frame."""
+
+    tensor: NDArray[Any]
+    contract: PixelContract
+    frame: Frame
+
+
+def fidelity(reference: Restored, candidate: Restored) -> Fidelity:
     """Candidate against reference on one frame.
 
-    reference, candidate: what the two runners gave, padding included; `contract` is the candidate's, and the tensors
-    are compared only when they are floats of one shape, that is of one contract. `restored`: the two decoded frames,
-    reference first. Raises InputError when a tensor holds NaN or infinity.
+    The tensors are compared only where both are floats of one contract: another range or channel order would make
+    their difference meaningless. Raises InputError when a tensor holds NaN or infinity.
     """
-    frame_db = psnr_db(*restored, peak=255)
-    frame_error = int(max_abs_error(*restored))
-    if contract.dtype != "float32" or reference.shape != candidate.shape:
+    frame_db = psnr_db(reference.frame, candidate.frame, peak=255)
+    frame_error = int(max_abs_error(reference.frame, candidate.frame))
+    contract = candidate.contract
+    if contract.dtype != "float32" or contract != reference.contract:
         return Fidelity(tensor_db=None, tensor_max_error=None, frame_db=frame_db, frame_max_error=frame_error)
-    height, width = restored[0].shape[:2]
+    height, width = reference.frame.shape[:2]
     window = np.s_[..., :height, :width] if contract.layout == "nchw" else np.s_[:, :height, :width]
-    a, b = reference[window], candidate[window]
+    a, b = reference.tensor[window], candidate.tensor[window]
     return Fidelity(
         tensor_db=psnr_db(a, b, peak=contract.high - contract.low),
         tensor_max_error=max_abs_error(a, b),

@@ -7,12 +7,16 @@ import difflib
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NoReturn, Protocol
 
 from unblur.core.errors import InputError, UnblurError
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A door: arguments (None: those of the process) in, exit code out."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def door(main: Main) -> Main:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,30 +23,53 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises InputError when the folder cannot be written to or the disk is full; what stood under `path`
     before is then untouched.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot create the folder {path.parent}: {error.strerror}; choose another.") from error
-    if path.is_dir():
-        raise InputError(f"Cannot write {path}: it is a directory; name a file.")
     # The suffix stays last: writers such as Pillow choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise InputError(f"Cannot write {path}: it is a directory; name a file.")
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_path` for a folder of files: yield an empty one that takes the place of `path` when it is filled."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    with _disk_errors(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into sentences; an error about a file elsewhere passes through as it is."""
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
                 f"The disk is full: {path} was not written. Free some space and run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(f"Cannot write {path}: {error.strerror}; choose a folder you may write to.") from error
+        if isinstance(error.filename, str):
+            touched = Path(error.filename)
+            if path.parent in (touched, *touched.parents) or touched in path.parents:
+                raise InputError(f"Cannot write {path}: {error.strerror}; choose a folder you may write to.") from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

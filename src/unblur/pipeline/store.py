@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import unblur
-from unblur.core.artefacts import atomic_path, file_digest, value_digest, write_json
-from unblur.core.errors import InputError
+from unblur.core.artefacts import atomic_folder, atomic_path, file_digest, value_digest, write_json
 from unblur.core.provenance import machine, package_versions
 
 RUNTIMES = frozenset(
@@ -83,7 +80,8 @@ class Store:
             with atomic_path(path) as temporary:
                 write(temporary)
         else:
-            _make_folder(path, write)
+            with atomic_folder(path) as temporary:
+                write(temporary)
         digest = digest_of(path)
         # Last: an artefact without its sidecar is never taken for finished.
         write_json(sidecar, {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()})
@@ -122,17 +120,3 @@ def _stated(sidecar: Path, key: str) -> str | None:
     if not isinstance(stated, dict) or stated.get("key") != key:
         return None
     return str(stated.get("sha256"))
-
-
-def _make_folder(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        temporary.mkdir(parents=True)
-        write(temporary)
-        if path.exists():  # a folder of this key that is damaged, or it would have been a hit
-            shutil.rmtree(path)
-        temporary.replace(path)
-    except PermissionError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}; choose a folder you may write to.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

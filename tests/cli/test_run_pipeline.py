@@ -1,0 +1,118 @@
+"""`unblur run` from end to end on a tiny network: nothing twice, exactly what changed again, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from unblur.cli.run_pipeline import main
+from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
+
+TOML = """
+[network]
+checkpoint = "tiny.safetensors"
+[frames]
+generated = 2
+[graph]
+height = 32
+width = 48
+[compare]
+engines = ["onnxruntime"]
+rounds = 2
+threads = 1
+[build]
+targets = ["sm89"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_path: Path) -> Path:
+    (tmp_path / "tiny.safetensors").write_bytes(tiny_path.read_bytes())
+    (tmp_path / "pipeline.toml").write_text(TOML)
+    return tmp_path
+
+
+def made(errors: str) -> list[str]:
+    return [line.split(":")[0] for line in errors.splitlines() if ": made " in line]
+
+
+ALL = ["graph", "engine", "measurement", "report", "pictures"]
+needs_rtx = pytest.mark.tensorrt_rtx
+
+
+@needs_rtx
+def test_whole_way_then_nothing_then_what_changed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--config", str(project / "pipeline.toml")]
+    assert main(run) == 0
+    output, errors = capsys.readouterr()
+    assert made(errors) == ALL
+    page = Path(next(line for line in output.splitlines() if line.startswith("report")).split(maxsplit=1)[1])
+    assert "onnxruntime" in page.read_text()
+    assert len(list((project / "artifacts" / "pictures").rglob("*.png"))) == 2
+
+    assert main(run) == 0
+    output, errors = capsys.readouterr()
+    assert made(errors) == []
+    assert "Nothing had changed" in output
+
+    # A budget is judged on the stored measurement; one that is broken ends with 3, after the report is written.
+    assert main([*run, "--set", 'budgets."*".fidelity_db_min=300']) == 2  # a key with quotes is no table of ours
+    capsys.readouterr()
+    assert main([*run, "--set", "budgets.onnxruntime.fidelity_db_min=300"]) == 3
+    output, errors = capsys.readouterr()
+    assert made(errors) == ["report"]
+    assert "fidelity_db_min is 300" in errors
+
+    network = load_checkpoint(project / "tiny.safetensors").network
+    with torch.no_grad():
+        network.get_parameter("BAM_1.BA.conv_5.weight")[0, 0, 0, 0] += 0.01
+    save_checkpoint(network, project / "tiny.safetensors")
+    assert main(run) == 0
+    assert made(capsys.readouterr().err) == ALL
+
+    assert main([*run, "--set", "build.fp16=false"]) == 0
+    assert made(capsys.readouterr().err) == ["engine", "measurement", "report"]
+
+
+@needs_rtx
+def test_killed_at_any_moment_the_next_run_ends_the_same(project: Path) -> None:
+    """SIGKILL after ever longer times; every run starts from what the killed ones left."""
+    command = [sys.executable, "-m", "unblur", "run", "--config", str(project / "pipeline.toml")]
+    for seconds in (3.0, 6.0, 9.0):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "Nothing had changed" in again.stdout
+    for sidecar in (project / "artifacts").rglob("*.recipe.json"):
+        assert json.loads(sidecar.read_text())["sha256"]
+
+
+def test_faults(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--config", str(project / "pipeline.toml")]
+    for assignment, words in [
+        ("compare.enginez=['torch']", "did you mean 'engines'"),
+        ("compare.engines=['opnvino']", "did you mean 'openvino'"),
+        ("graph.height=33", "Export 34x48"),
+        ("network.checkpoint='none.pth'", "does not exist"),
+        ("frames.blurred='empty'", "empty"),
+    ]:
+        (project / "empty").mkdir(exist_ok=True)
+        assert main([*run, "--set", assignment]) == 2, assignment
+        error = capsys.readouterr().err
+        assert words in error
+        assert "Traceback" not in error
+    if os.name == "posix":
+        (project / "flat").touch()
+        assert main([*run, "--set", "paths.artifacts='flat'"]) == 2

@@ -1,0 +1,67 @@
+"""Configurations: wrong keys named with the nearest right one, flags over the file, nothing taken silently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from unblur.core.errors import InputError
+from unblur.pipeline.config import PipelineConfig, load_pipeline_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(tmp_path: Path, text: str, *assignments: str) -> PipelineConfig:
+    path = tmp_path / "pipeline.toml"
+    path.write_text(text)
+    return load_pipeline_config(path, assignments)
+
+
+def test_the_shipped_file_states_the_defaults_but_for_budgets() -> None:
+    shipped = load_pipeline_config(ROOT / "pipeline.toml")
+    default = PipelineConfig()
+    assert shipped.model_copy(update={"budgets": {}, "network": default.network, "paths": default.paths}) == default
+    assert shipped.network.checkpoint == ROOT / "checkpoints/banet-nano.safetensors"
+    assert set(shipped.budgets) == {"*"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[graph]\nheigth = 64", r"unknown key 'graph.heigth', did you mean 'height'"),
+        ("[grph]\n", r"unknown key 'grph', did you mean 'graph'"),
+        ("[budgets.openvino]\nfidelity_db = 60", r"budgets.openvino.fidelity_db', did you mean 'fidelity_db_min'"),
+        ("[graph]\nheight = -4", r"graph.height = -4: .*greater than or equal to 16"),
+        ("[graph]\nopset = 12", r"graph.opset = 12"),
+        ("[build]\ntargets = ['sm98']", r"Unknown target 'sm98'"),
+        ("[frames]\nsharp = 'x'", r"name both folders"),
+        ("[graph", r"is not TOML"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, text)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    config = load(
+        tmp_path, "[graph]\nheight = 64", "graph.height=128", "compare.engines=['torch']", "graph.pixels=uint8"
+    )
+    assert (config.graph.height, config.graph.pixels, config.compare.engines) == (128, "uint8", ("torch",))
+    with pytest.raises(InputError, match=r"SECTION.KEY=VALUE"):
+        load(tmp_path, "", "graph.height")
+    with pytest.raises(InputError, match=r"unknown key 'graph.hight', did you mean 'height'"):
+        load(tmp_path, "", "graph.hight=3")
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path, "[frames]\nblurred = 'mine'\n[paths]\nartifacts = '/elsewhere'")
+    assert config.frames.blurred == tmp_path / "mine"
+    assert config.paths.artifacts == Path("/elsewhere")
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.toml"):
+        with pytest.raises(InputError, match=r"does not exist|is a directory"):
+            load_pipeline_config(path)

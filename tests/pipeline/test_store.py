@@ -1,0 +1,123 @@
+"""Keys cover everything; nothing damaged, foreign or half-written is ever a hit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unblur.pipeline import store as module
+from unblur.pipeline.store import RUNTIMES, Artefact, Recipe, Store
+
+RECIPE = Recipe("onnx", {"size": "16x16"}, {"checkpoint": "a" * 64}, frozenset({"onnxruntime"}))
+CHANGED: dict[str, Any] = {
+    "stage": "engines",
+    "spec": {"size": "16x18"},
+    "parents": {"checkpoint": "b" * 64},
+    "runtimes": frozenset({"onnxruntime", "openvino"}),
+    "machine_bound": True,
+}
+
+
+def counted(root: Path, recipe: Recipe = RECIPE, label: str = "graph.onnx") -> tuple[Artefact, int]:
+    """The artefact and how often it had to be written."""
+    written = []
+
+    def write(path: Path) -> None:
+        written.append(path)
+        if "." in label:
+            path.write_bytes(b"whole")
+        else:
+            (path / "inner").mkdir()
+            (path / "inner" / "file").write_bytes(b"whole")
+
+    return Store(root).make(recipe, label, write), len(written)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Recipe)])
+def test_every_field_of_a_recipe_is_in_its_key(name: str) -> None:
+    assert replace(RECIPE, **{name: CHANGED[name]}).key != RECIPE.key
+
+
+@pytest.mark.parametrize("package", ["torch", "onnxscript", "onnxruntime", "numpy"])
+def test_a_version_that_counts_changes_the_key(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RECIPE.key
+    versions = {**module.package_versions(), package: "0.0"}
+    monkeypatch.setattr(module, "package_versions", lambda: versions)
+    assert RECIPE.key != before
+
+
+def test_a_runtime_that_a_stage_does_not_use_does_not_change_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RECIPE.key
+    unused = dict.fromkeys(RUNTIMES - RECIPE.runtimes, "0.0")
+    monkeypatch.setattr(module, "package_versions", lambda: {**module_versions, **unused})
+    assert RECIPE.key == before
+
+
+module_versions = dict(module.package_versions())
+
+
+def test_a_changed_source_file_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RECIPE.key
+    monkeypatch.setattr(module, "_source_digest", lambda: "other")
+    assert RECIPE.key != before
+
+
+@pytest.mark.parametrize("label", ["graph.onnx", "folder"])
+def test_made_once_then_found(tmp_path: Path, label: str) -> None:
+    first, writes = counted(tmp_path, label=label)
+    assert (first.fresh, writes) == (True, 1)
+    again, writes = counted(tmp_path, label=label)
+    assert (again.fresh, writes) == (False, 0)
+    assert again.digest == first.digest
+
+
+@pytest.mark.parametrize("label", ["graph.onnx", "folder"])
+def test_truncated_damaged_or_foreign_is_made_again(tmp_path: Path, label: str) -> None:
+    artefact, _ = counted(tmp_path, label=label)
+    file = artefact.path if label == "graph.onnx" else artefact.path / "inner" / "file"
+    sidecar = artefact.path.with_name(artefact.path.name + ".recipe.json")
+    good = sidecar.read_text()
+
+    def truncate() -> None:
+        file.write_bytes(b"who")
+
+    def another_key() -> None:
+        sidecar.write_text(json.dumps({**json.loads(good), "key": "0" * 64}))
+
+    def half_a_sidecar() -> None:
+        sidecar.write_text(good[: len(good) // 2])
+
+    def no_sidecar() -> None:
+        sidecar.unlink()
+
+    for harm in (truncate, another_key, half_a_sidecar, no_sidecar):
+        harm()
+        found, writes = counted(tmp_path, label=label)
+        assert writes == 1, harm.__name__
+        assert file.read_bytes() == b"whole"
+        assert counted(tmp_path, label=label) == (replace(found, fresh=False), 0)
+
+
+@pytest.mark.parametrize("label", ["graph.onnx", "folder"])
+def test_a_stage_that_fails_midway_leaves_nothing(tmp_path: Path, label: str) -> None:
+    def write(path: Path) -> None:
+        (path if "." in label else path / "file").write_bytes(b"hal")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).make(RECIPE, label, write)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert counted(tmp_path, label=label)[1] == 1
+
+
+def test_the_recipe_stands_beside_the_artefact(tmp_path: Path) -> None:
+    artefact, _ = counted(tmp_path)
+    stated = json.loads(artefact.path.with_name(artefact.path.name + ".recipe.json").read_text())
+    assert stated["recipe"]["spec"] == {"size": "16x16"}
+    assert stated["recipe"]["parents"] == {"checkpoint": "a" * 64}
+    assert "torch" in stated["recipe"]["toolchain"]
+    assert "openvino" not in stated["recipe"]["toolchain"]

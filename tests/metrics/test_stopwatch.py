@@ -89,7 +89,9 @@ def test_warm_up_goes_on_until_the_samples_are_steady() -> None:
         calls["a"] += 1
         clock.work(100 if calls["a"] <= 4 else 10)
 
-    session = _measure(clock, [Timed("a", cold_for_four), Timed("b", _steady(clock, 1))], rounds=2)
+    session = _measure(
+        clock, [Timed("a", cold_for_four), Timed("b", _steady(clock, 1))], rounds=2, warmup_rounds_max=20
+    )
     # Windows of three: 4..6 | 7..9 is the first pair whose medians are 10 and 10.
     assert session.warmup_rounds == 9
     assert session.stable == {"a": True, "b": True}
@@ -108,6 +110,12 @@ def test_warm_up_that_never_settles_ends_and_says_so() -> None:
     session = _measure(clock, [Timed("a", slower_and_slower)], rounds=1, warmup_rounds_max=8)
     assert session.warmup_rounds == 8
     assert session.stable == {"a": False}
+
+
+def test_warm_up_takes_no_more_rounds_than_are_timed_but_two_windows() -> None:
+    assert Protocol(rounds=20).warmup_limit == 20
+    assert Protocol(rounds=2).warmup_limit == 6
+    assert Protocol(rounds=2, warmup_rounds_max=1).warmup_limit == 1
 
 
 def test_warm_up_has_a_limit_in_seconds() -> None:

@@ -38,25 +38,31 @@ class Protocol:
 
     Warm-up ends when, for every candidate, the median of the newest `warmup_window` samples is within
     `warmup_tolerance` (relative) of the median of the `warmup_window` before them; or, unstable, after
-    `warmup_rounds_max` rounds or `warmup_s_max` seconds. It is recorded which of the two it was.
+    `warmup_rounds_max` rounds (None: as many as are timed, but at least two windows) or `warmup_s_max` seconds. It is
+    recorded which of the two it was.
     `settle_ms` is slept before each sample, so that the last candidate's worker threads stop spinning.
     """
 
     rounds: int = 20
     warmup_window: int = 3
     warmup_tolerance: float = 0.05
-    warmup_rounds_max: int = 20
+    warmup_rounds_max: int | None = None
     warmup_s_max: float = 120.0
     settle_ms: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rounds", "warmup_window", "warmup_rounds_max"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"Stopwatch: {name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("warmup_tolerance", "warmup_s_max", "settle_ms"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"Stopwatch: {name} is {getattr(self, name)}; it must not be negative.")
+
+    @property
+    def warmup_limit(self) -> int:
+        """Most rounds of warm-up."""
+        return self.warmup_rounds_max or max(self.rounds, 2 * self.warmup_window)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def measure(
     warmup_rounds = 0
     stable = dict.fromkeys(names, False)
     while not all(stable.values()):
-        if warmup_rounds == protocol.warmup_rounds_max or clock_ns() - origin > protocol.warmup_s_max * 1e9:
+        if warmup_rounds == protocol.warmup_limit or clock_ns() - origin > protocol.warmup_s_max * 1e9:
             progress.note(f"latency: no steady state after {warmup_rounds} warm-up rounds; measuring all the same.")
             break
         one_round(warmup_rounds, warmup=True)

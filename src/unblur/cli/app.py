@@ -16,6 +16,7 @@ VERBS = {
     "build": ("build_engine", "ONNX graph -> TensorRT engine, FP32 or FP16"),
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
+    "speed": ("measure_speed", "engines against PyTorch's own best, on one size of a network"),
     "train": ("train_network", "train a network on pairs or on the built-in synthetic source"),
 }
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from unblur.cli.door import Arguments, door
 from unblur.core.console import ConsoleProgress
 
@@ -21,20 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="override one value of the configuration; may be repeated")  # fmt: skip
     arguments = parser.parse_args(argv)
 
-    from unblur.compare.table import HEADINGS, columns_of, rows_of
+    from unblur.cli.report_table import print_report
     from unblur.pipeline.config import load_pipeline_config
     from unblur.pipeline.run import run_pipeline
 
     config = load_pipeline_config(arguments.config, tuple(arguments.assignments))
     result = run_pipeline(config, ConsoleProgress())
-    columns = columns_of(result.report)
-    table = Table()
-    for column in columns:
-        table.add_column(HEADINGS[column])
-    for row in rows_of(result.report):
-        table.add_row(*(getattr(row, column) for column in columns))
-    console = Console(highlight=False)
-    console.print(table)
+    print_report(result.report)
     if result.manifest:
         for target, kernels in result.manifest["targets"].items():
             print(f"TensorRT engine ({result.manifest['precision']}, {target}): {kernels['kernels']} kernels move "

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unblur.compare.budgets import budget_of, check_budgets
-from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
 from unblur.compare.verdict import check
 from unblur.compare.write import write_report
 from unblur.core.artefacts import file_digest, value_digest, write_json
 from unblur.core.console import Progress
-from unblur.engines.catalogue import find_engine, open_engine
-from unblur.engines.runner import Runner, restore_frame
+from unblur.engines.runner import restore_frame
 from unblur.export.build import build_engine, companions
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.candidates import make_candidate
 from unblur.pipeline.config import BuildSection, CompareSection, FramesSection, PipelineConfig
-from unblur.pipeline.graphs import Size, stored_graph
+from unblur.pipeline.graphs import Size
 from unblur.pipeline.store import Artefact, Recipe, Store
 
-FP16_GRAPH = "fp16-graph"
-"""Row of the compiled engine's own graph, executed by ONNX Runtime: its decibels without a GPU, not its latency."""
+COMPILED_GRAPH = "tensorrt-graph"
+"""Row of the graph that the TensorRT engine was compiled from, executed by ONNX Runtime: decibels without a GPU. Its
+latency there says nothing, so it is not timed."""
 
 CPU_RUNTIMES = frozenset({"onnxruntime", "onnxruntime-gpu", "openvino"})
 
@@ -93,11 +95,11 @@ def comparison(
     Raises as `compare_engines`.
     """
     threads = settings.threads or None
-    candidates = [_candidate(store, checkpoint, name, threads, progress) for name in settings.engines]
-    compiled = None
+    candidates = [make_candidate(name, store, checkpoint, threads, progress) for name in settings.engines]
     if built is not None:
-        compiled = companions(engine_file(built.path))[0]
-        candidates.append(_compiled_graph(checkpoint, compiled, threads))
+        graph_file = companions(engine_file(built.path))[0]
+        compiled = make_candidate(f"onnxruntime:{graph_file}", store, checkpoint, threads, progress)
+        candidates.append(replace(compiled, name=COMPILED_GRAPH, timed=False))
     parents = {"checkpoint": checkpoint.digest, "frames": frames_digest, "graph": graph.digest}
     if built is not None:
         parents["engine"] = built.digest
@@ -163,28 +165,12 @@ def pictures(
             size = checkpoint.contract.padded_size(*frame.read()[0].shape[:2])
             by_size.setdefault(size, []).append(frame)
         for size, group in by_size.items():
-            with _candidate(store, checkpoint, name, settings.threads or None, progress).open(size) as runner:
+            with make_candidate(name, store, checkpoint, settings.threads or None, progress).open(size) as runner:
                 for frame in progress.track(group, "deblurring", len(group)):
                     target = (folder / frame.name).with_suffix(".png")
                     _write_png(target, restore_frame(runner, frame.read()[0]))
 
     return store.make(recipe, f"{checkpoint.name}-{name}", write)
-
-
-def _candidate(store: Store, checkpoint: Checkpoint, name: str, threads: int | None, progress: Progress) -> Candidate:
-    """An engine of the catalogue on the graph of the size at hand."""
-
-    def open_it(size: Size | None) -> Runner:
-        graph = None
-        if find_engine(name).needs_graph:
-            graph = stored_graph(store, checkpoint, size, progress=progress).path
-        return open_engine(name, checkpoint, graph, threads)
-
-    return Candidate(name, open_it)
-
-
-def _compiled_graph(checkpoint: Checkpoint, path: Path, threads: int | None) -> Candidate:
-    return Candidate(FP16_GRAPH, lambda _: open_engine("onnxruntime", checkpoint, path, threads))
 
 
 def _write_png(path: Path, frame: Frame) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.images.motion import Path as MotionPath
-from unblur.images.motion import camera_path
+from unblur.images.motion import MotionPath, camera_path
 from unblur.images.scenes import PHOTOGRAPHS, blob, dead_leaves, photograph
 from unblur.images.synthetic import synthetic_pair
 

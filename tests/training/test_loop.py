@@ -129,3 +129,33 @@ def test_starting_at_the_identity_gives_the_input_back(write_config: WriteConfig
         state = loop.fresh_state(load_config(path), team)
     frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     np.testing.assert_array_equal(restore(state.network, PixelContract(), frame), frame)
+
+
+def test_bfloat16_trains_float32_weights_and_differs_from_float32(tmp_path: Path, write_config: WriteConfig) -> None:
+    path = write_config(first=1, second=1)
+    plain = load_file(train(load_config(path), tmp_path / "plain"))
+    path.write_text(path.read_text().replace('amp = "off"', 'amp = "bf16"'))
+    mixed = load_file(train(load_config(path), tmp_path / "mixed"))
+    assert {value.dtype for value in mixed.values()} == {torch.float32}
+    assert any(not torch.equal(plain[key], mixed[key]) for key in plain)
+    assert all(torch.allclose(plain[key], mixed[key], atol=3e-3) for key in plain)  # Adam: at most two rates a weight
+
+
+def test_a_clipped_gradient_is_no_longer_than_asked(
+    tmp_path: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    genuine = torch.optim.Adam.step
+
+    def measure(self: torch.optim.Adam, *arguments: object) -> object:
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        lengths.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients if g is not None]))))
+        return genuine(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", measure)
+    path = write_config(first=1, second=1)
+    train(load_config(path), tmp_path / "free")
+    path.write_text(path.read_text() + "\n[optimiser]\nmax_norm = 0.001\n")
+    train(load_config(path), tmp_path / "clipped")
+    assert min(lengths[:2]) > 0.002
+    assert max(lengths[2:]) <= 0.001 * 1.001

@@ -13,7 +13,7 @@ SHORTEST_SHIFT_PX = 2.0
 
 
 @dataclass(frozen=True)
-class Path:
+class MotionPath:
     """Motion of one layer, relative to the middle of the exposure; time t runs from -0.5 to 0.5.
 
     shift: (3, 2) pixels (y, x) for the modes `_modes`; turn: (3,) radians; zoom: (3,) relative; slope: (2,) relative
@@ -42,9 +42,9 @@ class Path:
             longest = max(longest, float(np.linalg.norm(corners @ matrix.T + shift - corners, axis=1).max()))
         return longest
 
-    def joined(self, own: NDArray[np.float64], nearness: float) -> Path:
+    def joined(self, own: NDArray[np.float64], nearness: float) -> MotionPath:
         """The path of a thing `nearness` times as near as the background, with a shift (3, 2) of its own added."""
-        return Path(self.shift * nearness + own, self.turn, self.zoom, np.zeros(2))
+        return MotionPath(self.shift * nearness + own, self.turn, self.zoom, np.zeros(2))
 
 
 def _modes(t: float) -> NDArray[np.float64]:
@@ -60,13 +60,13 @@ def shift_modes(rng: Generator, length: float) -> NDArray[np.float64]:
     return np.asarray(modes + bend * np.array([[0.0], [0.2], [0.3]]) * length)
 
 
-def camera_path(rng: Generator, height: int, width: int, longest_px: float) -> Path:
+def camera_path(rng: Generator, height: int, width: int, longest_px: float) -> MotionPath:
     """A hand-held camera: 2 to `longest_px` pixels of shift, a little roll and zoom, a slanted ground.
 
     Roll and zoom are drawn as pixels at the edge of a 256 pixel patch, and limited for larger frames.
     """
     away = max(256, height, width) / 2
-    return Path(
+    return MotionPath(
         shift=shift_modes(rng, rng.uniform(SHORTEST_SHIFT_PX, longest_px)),
         turn=rng.normal(0, [1.6, 0.5, 0.5], 3) / away,
         zoom=rng.normal(0, [0.8, 0.3, 0.0], 3) / away,

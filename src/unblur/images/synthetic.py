@@ -15,7 +15,7 @@ from scipy.ndimage import affine_transform, spline_filter
 
 from unblur.core.errors import InputError
 from unblur.images.contract import Frame
-from unblur.images.motion import Path, camera_path, shift_modes
+from unblur.images.motion import MotionPath, camera_path, shift_modes
 from unblur.images.scenes import Split, blob, scene
 
 LONGEST_SHIFT_PX = 14.0
@@ -53,7 +53,7 @@ def synthetic_pair(seed: int, height: int, width: int, split: Split = "train") -
 
 def _layers(
     rng: Generator, height: int, width: int, split: Split, gamma: float
-) -> tuple[list[Path], list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
+) -> tuple[list[MotionPath], list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
     """Paths and layers, back to front. A layer is its pixels (C, H+2m, W+2m) in linear light and their spline
     coefficients; C is 3, or 4 with premultiplied coverage last."""
     margin = int(2 * LONGEST_SHIFT_PX)
@@ -72,7 +72,7 @@ def _layers(
 
 
 def _moment(
-    paths: list[Path],
+    paths: list[MotionPath],
     layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
     t: float,
     height: int,

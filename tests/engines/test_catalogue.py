@@ -1,5 +1,6 @@
 """Names, threads, missing packages and missing instructions: every refusal says what to do instead."""
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -146,3 +147,21 @@ def test_the_catalogue_imports_no_backend() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_onnxruntime_sends_nothing_and_leaves_no_device_id(tmp_path: Path) -> None:
+    """From 1.29 on it would: a file under the user's cache, and events over the network."""
+    value = onnx.helper.make_tensor_value_info
+    shape = (onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [value("x", *shape)], [value("y", *shape)])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    code = (
+        "import sys; from unblur.engines.onnxruntime_runner import open_onnxruntime; "
+        "open_onnxruntime('test').InferenceSession(bytes.fromhex(sys.argv[1]), providers=['CPUExecutionProvider'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code, model.SerializeToString().hex()]
+    subprocess.run(command, env=environment, check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

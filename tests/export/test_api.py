@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from tiny_banet import asymmetric
 
 from unblur.core.errors import BudgetError, InputError
+from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export import api
 from unblur.export.api import export_graph
 from unblur.images.contract import METADATA_KEY, PixelContract
@@ -25,7 +25,7 @@ TOLERANCE = 2e-6  # observed at most 3e-7 on these weights
 
 
 def run(graph: Path, tensor: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    session = open_onnxruntime("test").InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     return session.run(None, {"input": tensor})[0]
 
 
@@ -86,7 +86,7 @@ def test_torchs_own_dynamic_export_of_adaptive_pooling_is_wrong_and_ours_is_not(
         Pool().eval(), (torch.rand(1, 3, 24, 32),), tmp_path / "pool.onnx", dynamo=True, dynamic_shapes=sizes
     )
     x = np.random.default_rng(0).random((1, 3, 20, 48), dtype=np.float32)
-    session = onnxruntime.InferenceSession(str(tmp_path / "pool.onnx"), providers=["CPUExecutionProvider"])
+    session = open_onnxruntime("test").InferenceSession(str(tmp_path / "pool.onnx"), providers=["CPUExecutionProvider"])
     got = session.run(None, {session.get_inputs()[0].name: x})[0]
     expected = Pool()(torch.from_numpy(x)).numpy()
     assert got.shape != expected.shape or np.abs(got - expected).max() > 1e-3

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
 from unblur.core.errors import BudgetError, InputError
+from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export.casting import cast_to_fp16, round_rows
 from unblur.export.strips import pool_matrix
 
 
 def run(model: onnx.ModelProto, tensor: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_onnxruntime("test").InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"input": tensor})[0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,29 @@ from unblur.engines.graph_file import GraphFile
 PROVIDER = "CPUExecutionProvider"
 
 
+def open_onnxruntime(who: str) -> Any:
+    """The module onnxruntime, which must be imported here only. Raises MissingRuntimeError with the way to get it.
+
+    From 1.29 on it sends usage data and keeps a device id in the user's cache unless this variable is set before the
+    first session; a person who wants that sets it to 0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f'{who}: the package onnxruntime is not installed ({error}); pip install "unblur[cpu]".'
+        ) from error
+
+
 class OnnxRuntimeRunner(BaseRunner):
     """A graph in ONNX Runtime, CPUExecutionProvider only, one stream of `threads` threads."""
 
     def __init__(self, name: str, graph: GraphFile, threads: int) -> None:
         """Raises MissingRuntimeError without the package, InputError for a graph ONNX Runtime refuses."""
-        try:
-            import onnxruntime
-            from onnxruntime.capi import onnxruntime_pybind11_state as states
-        except ImportError as error:
-            raise MissingRuntimeError(
-                f'{name}: the package onnxruntime is not installed ({error}); pip install "unblur[cpu]".'
-            ) from error
+        onnxruntime = open_onnxruntime(name)
+        from onnxruntime.capi import onnxruntime_pybind11_state as states
+
         if PROVIDER not in onnxruntime.get_available_providers():
             raise MissingRuntimeError(f'{name}: this onnxruntime has no {PROVIDER}; pip install "unblur[cpu]".')
         options = onnxruntime.SessionOptions()

@@ -21,7 +21,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unblur.core.console import Progress
-from unblur.core.errors import BudgetError, MissingRuntimeError
+from unblur.core.errors import BudgetError
+from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export.banet_form import BANetForm
 from unblur.export.trace import FIRST_BLOCK, INPUT, OUTPUT
 from unblur.images.contract import Frame, PixelContract
@@ -108,12 +109,7 @@ class _Session:
     """One output of a graph in ONNX Runtime. Not a Runner: inner values have no pixel contract."""
 
     def __init__(self, model: bytes, output: str) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingRuntimeError(
-                'A graph is proved in ONNX Runtime, which is not installed; pip install "unblur[cpu]".'
-            ) from error
+        onnxruntime = open_onnxruntime("the proof of a graph")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()

@@ -110,7 +110,8 @@ def dead_leaves(rng: Generator, height: int, width: int) -> Picture:
         grain = rng.normal(0, rng.choice([0.0, 0.0, 0.06]), inside.shape).astype(np.float32)
         picture[top:bottom, left:right][inside] = (shade + grain[..., None])[inside]
     small = picture.reshape(height, 2, width, 2, 3).mean((1, 3))
-    return np.clip(small, 0, 1).astype(np.float32)
+    result: Picture = np.clip(small, 0, 1).astype(np.float32)
+    return result
 
 
 def text_sheet(rng: Generator, height: int, width: int, ground: Picture) -> Picture:
@@ -128,7 +129,8 @@ def text_sheet(rng: Generator, height: int, width: int, ground: Picture) -> Pict
     mean = float(ground.mean())
     distance = rng.uniform(0.25, 0.6) * (-1 if mean > 0.5 else 1)
     colour = np.clip(mean + distance + rng.normal(0, 0.1, 3), 0, 1).astype(np.float32)
-    return (ground * (1 - ink) + colour * ink).astype(np.float32)
+    result: Picture = (ground * (1 - ink) + colour * ink).astype(np.float32)
+    return result
 
 
 def ramp(rng: Generator, height: int, width: int) -> Picture:
@@ -137,7 +139,8 @@ def ramp(rng: Generator, height: int, width: int) -> Picture:
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     t = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))) / np.float32(max(height, width))
     a, b = rng.uniform(0, 1, (2, 3)).astype(np.float32)
-    return np.clip(a + (b - a) * (t[..., None] * np.float32(0.5) + np.float32(0.5)), 0, 1).astype(np.float32)
+    result: Picture = np.clip(a + (b - a) * (t[..., None] * np.float32(0.5) + np.float32(0.5)), 0, 1).astype(np.float32)
+    return result
 
 
 def scene(rng: Generator, height: int, width: int, split: Split) -> Picture:
@@ -170,4 +173,5 @@ def blob(rng: Generator, height: int, width: int) -> NDArray[np.float32]:
     for order in (2, 3, 5):
         wobble += np.float32(rng.normal(0, 0.25 / order)) * np.sin(order * around + np.float32(rng.uniform(0, 6.28)))
     inside = np.hypot(x, y / np.float32(aspect)) < np.float32(radius) * wobble
-    return inside.reshape(height, 2, width, 2).mean((1, 3), dtype=np.float32).astype(np.float32)
+    result: Picture = inside.reshape(height, 2, width, 2).mean((1, 3), dtype=np.float32).astype(np.float32)
+    return result

@@ -20,7 +20,8 @@ def print_report(report: Report) -> None:
     columns = [column for column in columns_of(report) if column not in LEFT_OUT]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(HEADINGS[column], justify="left" if column in ("name", "verdict") else "right")
+        is_text = column in ("name", "verdict")
+        table.add_column(HEADINGS[column], justify="left" if is_text else "right", no_wrap=is_text)
     for row in rows_of(report):
         table.add_row(*(getattr(row, column) for column in columns))
     console = Console(highlight=False, markup=False)

@@ -73,7 +73,7 @@ def render_page(report: Report) -> str:
         when=when(report),
         plots=[_plot(e, report.latency, longest) for e in report.engines if e.latency and report.latency],
         plot_height=PLOT_HEIGHT,
-        ticks=[(100 * t / longest, milliseconds(t)) for t in ticks(longest)],
+        ticks=[(100 * t / longest, f"{t:.6g}") for t in ticks(longest)],
         check_text=check_text,
     )
 

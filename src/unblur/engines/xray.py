@@ -24,6 +24,7 @@ _FIELDS = re.compile(
     r"StreamId: (?P<stream>\d+)(?:, EventId: \d+)?(?:, Metadata: (?P<metadata>.*))?$"
 )
 _TENSOR = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>\w+)")
+_WHOLE = re.compile(r"-?\d+$")
 _ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
@@ -39,6 +40,18 @@ class KernelTensor:
     def bytes(self) -> int:
         """Size when read or written once, 0 for a shape the compiler leaves open (a dynamic engine)."""
         return math.prod(self.shape) * BYTES[self.type] if min(self.shape, default=1) >= 0 else 0
+
+    def to_text(self) -> str:
+        """Name, type and shape on one line: `cat.1 Half 1x128x64x64`."""
+        return f"{self.name} {self.type} {'x'.join(map(str, self.shape))}"
+
+    @classmethod
+    def from_text(cls, text: str) -> KernelTensor:
+        """The inverse of `to_text`. Raises UnblurError for a text that is none."""
+        name, kind, dims = (text.rsplit(" ", 2) + ["", ""])[:3]
+        if kind not in BYTES or not all(_WHOLE.match(d) for d in dims.split("x") if dims):
+            raise UnblurError(f"{text!r} is no tensor of a kernel; expected name, type and shape.")
+        return cls(name, tuple(int(d) for d in dims.split("x") if dims), kind)
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,29 @@ class Kernel:
         if self.kind == "runtime_fusion":
             return any(word in self.name for word in ("Corr", "Deco", "Conv"))
         return self.kind in ("correlation", "deconv")
+
+    def to_json(self) -> dict[str, Any]:
+        """For a manifest: all that `from_json` needs."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "bytes_moved": self.bytes_moved,
+            "inputs": [t.to_text() for t in self.inputs],
+            "constants": [t.to_text() for t in self.constants],
+            "outputs": [t.to_text() for t in self.outputs],
+            "nodes": list(self.nodes),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Kernel:
+        """The inverse of `to_json`. Raises UnblurError where a field is missing or no tensor."""
+        lacking = [k for k in ("name", "kind", "inputs", "constants", "outputs", "nodes") if k not in data]
+        if lacking:
+            raise UnblurError(f"The kernel {data.get('name', '?')!r} is listed without {', '.join(lacking)}.")
+        inputs, constants, outputs = (
+            tuple(KernelTensor.from_text(text) for text in data[k]) for k in ("inputs", "constants", "outputs")
+        )
+        return cls(data["name"], data["kind"], inputs, constants, outputs, tuple(data["nodes"]))
 
 
 @dataclass(frozen=True)

@@ -105,14 +105,5 @@ def _kernels(xray: XRay, model: onnx.ModelProto) -> dict[str, Any]:
     return {
         **xray.summary(),
         "convolutions_run_in": dict(Counter(realised.values())),
-        "each_kernel": [
-            {
-                "name": kernel.name,
-                "kind": kernel.kind,
-                "runs_in": computes_in(kernel),
-                "bytes_moved": kernel.bytes_moved,
-                "nodes": list(kernel.nodes),
-            }
-            for kernel in xray.kernels
-        ],
+        "each_kernel": [{**kernel.to_json(), "runs_in": computes_in(kernel)} for kernel in xray.kernels],
     }

@@ -14,6 +14,7 @@ VERBS = {
     "run": ("run_pipeline", "the whole way of pipeline.toml: export, engines, comparison"),
     "export": ("to_onnx", "checkpoint -> exact ONNX graph"),
     "build": ("build_engine", "ONNX graph -> TensorRT engine, FP32 or FP16"),
+    "xray": ("show_engine", "kernels, bytes, precision and a lower bound of an engine, without a GPU"),
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
     "speed": ("measure_speed", "engines against PyTorch's own best, on one size of a network"),

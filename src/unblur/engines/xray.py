@@ -48,7 +48,7 @@ class KernelTensor:
     @classmethod
     def from_text(cls, text: str) -> KernelTensor:
         """The inverse of `to_text`. Raises UnblurError for a text that is none."""
-        name, kind, dims = (text.rsplit(" ", 2) + ["", ""])[:3]
+        name, kind, dims = [*text.rsplit(" ", 2), "", ""][:3]
         if kind not in BYTES or not all(_WHOLE.match(d) for d in dims.split("x") if dims):
             raise UnblurError(f"{text!r} is no tensor of a kernel; expected name, type and shape.")
         return cls(name, tuple(int(d) for d in dims.split("x") if dims), kind)

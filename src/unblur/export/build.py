@@ -15,10 +15,11 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
 from unblur.engines.audit import computes_in, demand_half, realised_precision
+from unblur.engines.graph_facts import CONVOLUTIONS
 from unblur.engines.graph_file import read_graph
 from unblur.engines.tensorrt_builder import PRODUCT, CompiledEngine, compile_engine, open_product
 from unblur.engines.xray import XRay
-from unblur.export.casting import CONVOLUTIONS, cast_to_fp16
+from unblur.export.casting import cast_to_fp16
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.core.errors import BudgetError, InputError
-
-CONVOLUTIONS = ("Conv", "ConvTranspose")
-PRECISION_KEY = "unblur.precision"
+from unblur.engines.graph_facts import CONVOLUTIONS, PRECISION_KEY
 
 
 @dataclass(frozen=True)

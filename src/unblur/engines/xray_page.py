@@ -41,6 +41,9 @@ COLOURS = {
 WIDTH, UP, DOWN = 1200, 220, 110
 """Pixels of the chart: its width, the height for bytes (upwards) and for arithmetic (downwards)."""
 
+LETTER = 7
+"""Pixels a letter takes; a block too narrow for its name goes without."""
+
 STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.45 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 1240px; margin: 2rem auto;
@@ -108,13 +111,14 @@ def _chart(report: XRayReport) -> str:
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {axis + DOWN + 22}" role="img" aria-label="bytes and arithmetic of each kernel">'
     ]
-    before = None
+    starts = [k for k, row in enumerate(report.rows) if k == 0 or row.block != report.rows[k - 1].block]
+    for k, end in zip(starts, [*starts[1:], len(report.rows)], strict=True):
+        block = report.rows[k].block
+        parts.append(f'<line x1="{k * step:.1f}" x2="{k * step:.1f}" y1="0" y2="{axis + DOWN}" stroke="#ddd"/>')
+        if (end - k) * step > LETTER * len(block):
+            parts.append(f'<text x="{k * step + 2:.1f}" y="10">{escape(block)}</text>')
     for k, row in enumerate(report.rows):
         x = k * step
-        if row.block != before:
-            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{axis + DOWN}" stroke="#ddd"/>')
-            parts.append(f'<text x="{x + 2:.1f}" y="10">{escape(row.block)}</text>')
-            before = row.block
         up = UP * row.kernel.bytes_moved / most_bytes
         down = DOWN * (row.macs or 0) / most_macs
         parts.append(

@@ -115,7 +115,7 @@ class XRayReport:
             "kernels_with_unknown_macs": self.unknown_macs,
             "by_kind": kinds,
             "by_block": {total.name: _figures(total) for total in self.by_block()},
-            "findings": {rule.name: {"count": rule.kernels, "bytes_moved": rule.bytes_moved} for rule in self.by_rule()},
+            "findings": {r.name: {"count": r.kernels, "bytes_moved": r.bytes_moved} for r in self.by_rule()},
             "rooflines": [line.to_json() for line in self.rooflines],
         }  # fmt: skip
         if each_kernel:

@@ -22,8 +22,8 @@ def describe(report: XRayReport, every_kernel: bool = False) -> str:
     lines = [
         f"{report.subject}: {report.network or 'a network without a name'}, {facts.height}x{facts.width}, "
         f"{report.precision}, {report.product} {report.version}, target {report.target}",
-        f"{len(report.rows)} kernels move {report.bytes_moved / 1e9:.3f} GB a frame (every tensor of every kernel once); activations "
-        f" take {report.activation_bytes / 1e6:.1f} MB",
+        f"{len(report.rows)} kernels move {report.bytes_moved / 1e9:.3f} GB a frame (each tensor of each kernel once)",
+        f"activations take {report.activation_bytes / 1e6:.1f} MB",
         arithmetic_line(report),
         "",
         *_table(["kind", "kernels", "MB", "share", "GMAC", "what it is"],

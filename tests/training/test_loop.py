@@ -159,3 +159,14 @@ def test_a_clipped_gradient_is_no_longer_than_asked(
     train(load_config(path), tmp_path / "clipped")
     assert min(lengths[:2]) > 0.002
     assert max(lengths[2:]) <= 0.001 * 1.001
+
+
+def test_a_run_goes_on_from_the_weights_of_a_checkpoint(tmp_path: Path, write_config: WriteConfig) -> None:
+    first = train(load_config(write_config()), tmp_path / "a")
+    config = load_config(write_config(seed=9, more=f"begin_with = '{first.as_posix()}'\n"))
+    with loop.assemble("cpu") as team:
+        begun = loop.fresh_state(config, team).network.state_dict()
+    assert all(torch.equal(value, begun[key]) for key, value in load_file(first).items())
+    wrong = config.model_copy(update={"network": "banet"})
+    with loop.assemble("cpu") as team, pytest.raises(InputError, match="is a banet_nano, but the network to train is"):
+        loop.fresh_state(wrong, team)

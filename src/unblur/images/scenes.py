@@ -50,13 +50,16 @@ def photograph(name: str) -> Picture:
     return array
 
 
-def photograph_patch(rng: Generator, height: int, width: int, split: Split) -> Picture:
-    """A patch of a random photograph: scaled, turned, mirrored, tinted; mirrored outwards where it ends."""
+def photograph_patch(rng: Generator, height: int, width: int, split: Split, largest_scale: float = 1.0) -> Picture:
+    """A patch of a random photograph: scaled, turned, mirrored, tinted; mirrored outwards where it ends.
+
+    Beyond a `largest_scale` of 1 some are magnified and so have no crisp edge: photographs have soft places that no
+    motion made, and a network that has only seen crisp truths sharpens those as well and loses.
+    """
     names = PHOTOGRAPHS[split]
     source = photograph(names[rng.integers(len(names))])
     grey = bool((source[..., 0] == source[..., 2]).all())
-    # Downwards mostly: a photograph magnified has no sharp edges left to restore.
-    scale = rng.uniform(0.45, 1.0)
+    scale = rng.uniform(0.45, largest_scale)
     size = (max(8, round(source.shape[1] * scale)), max(8, round(source.shape[0] * scale)))
     image = Image.fromarray((source * 255 + np.float32(0.5)).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
     scaled = np.rot90(np.asarray(image, np.float32) / np.float32(255), int(rng.integers(4)))
@@ -143,14 +146,14 @@ def ramp(rng: Generator, height: int, width: int) -> Picture:
     return result
 
 
-def scene(rng: Generator, height: int, width: int, split: Split) -> Picture:
+def scene(rng: Generator, height: int, width: int, split: Split, largest_scale: float = 1.0) -> Picture:
     """A still picture: seven in ten a photograph, the rest dead leaves, or text over a photograph or a gradient."""
     kinds: dict[str, tuple[float, Callable[[], Picture]]] = {
-        "photograph": (0.7, lambda: photograph_patch(rng, height, width, split)),
+        "photograph": (0.7, lambda: photograph_patch(rng, height, width, split, largest_scale)),
         "leaves": (0.2, lambda: dead_leaves(rng, height, width)),
         "text on photograph": (
             0.05,
-            lambda: text_sheet(rng, height, width, photograph_patch(rng, height, width, split)),
+            lambda: text_sheet(rng, height, width, photograph_patch(rng, height, width, split, largest_scale)),
         ),
         "text on gradient": (0.05, lambda: text_sheet(rng, height, width, ramp(rng, height, width))),
     }

@@ -27,8 +27,12 @@ VERSION = 1
 """Raised whenever the same seed would give other pixels, so that stored pairs are not mistaken for fresh ones."""
 
 
-def synthetic_pair(seed: int, height: int, width: int, split: Split = "train") -> tuple[Frame, Frame]:
+def synthetic_pair(
+    seed: int, height: int, width: int, split: Split = "train", largest_scale: float = 1.0
+) -> tuple[Frame, Frame]:
     """(blurred, sharp), each (height, width, 3) RGB uint8. The same arguments give the same pixels.
+
+    `largest_scale` above 1 magnifies some of the photographs, whose truth is then soft.
 
     "heldout" draws from other photographs and another random stream than "train".
     Raises InputError for a size below 16 pixels, a negative seed or an unknown split.
@@ -39,7 +43,7 @@ def synthetic_pair(seed: int, height: int, width: int, split: Split = "train") -
         raise InputError(f"Unknown split {split!r}; choose train or heldout.")
     rng = np.random.default_rng([STREAMS[split], seed])
     gamma = rng.uniform(1.0, 2.4)  # 1: GoPro's folder `blur`; 2.2: its `blur_gamma`; cameras lie about and between
-    paths, layers = _layers(rng, height, width, split, gamma)
+    paths, layers = _layers(rng, height, width, split, gamma, largest_scale)
     reach = max(path.reach(height, width) for path in paths)
     moments = int(np.clip(2 * np.ceil(reach / 1.3) + 1, 7, MOST_MOMENTS))  # steps of about 1.3 px at most, 0 among them
     times = np.linspace(-0.5, 0.5, moments)
@@ -52,17 +56,17 @@ def synthetic_pair(seed: int, height: int, width: int, split: Split = "train") -
 
 
 def _layers(
-    rng: Generator, height: int, width: int, split: Split, gamma: float
+    rng: Generator, height: int, width: int, split: Split, gamma: float, largest_scale: float
 ) -> tuple[list[MotionPath], list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
     """Paths and layers, back to front. A layer is its pixels (C, H+2m, W+2m) in linear light and their spline
     coefficients; C is 3, or 4 with premultiplied coverage last."""
     margin = int(2 * LONGEST_SHIFT_PX)
     rows, columns = height + 2 * margin, width + 2 * margin
     camera = camera_path(rng, height, width, LONGEST_SHIFT_PX)
-    paths, layers = [camera], [scene(rng, rows, columns, split) ** np.float32(gamma)]
+    paths, layers = [camera], [scene(rng, rows, columns, split, largest_scale) ** np.float32(gamma)]
     for _ in range(int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))):
         cover = blob(rng, rows, columns)[..., None]
-        pixels = scene(rng, rows, columns, split) ** np.float32(gamma)
+        pixels = scene(rng, rows, columns, split, largest_scale) ** np.float32(gamma)
         layers.append(np.concatenate([pixels * cover, cover], axis=-1))
         own = shift_modes(rng, rng.uniform(0, 0.5 * LONGEST_SHIFT_PX))
         paths.append(camera.joined(own, rng.uniform(1.0, 1.5)))

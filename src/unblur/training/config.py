@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from unblur.core.artefacts import value_digest
+from unblur.core.artefacts import file_digest, value_digest
 from unblur.core.errors import InputError, nearest
 from unblur.networks.registry import preset_names
 
@@ -18,12 +18,16 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """Where pairs come from: a data set's folder, or drawn scenes (`scenes` of them, `scene_side_px` square)."""
+    """Where pairs come from: a data set's folder, or drawn scenes (`scenes` of them, `scene_side_px` square).
+
+    `largest_scale` above 1 magnifies some of the photographs in them, for truths that are soft.
+    """
 
     source: Literal["synthetic", "gopro", "hide", "realblur"] = "synthetic"
     folder: Path | None = None
     scenes: int = Field(512, ge=1)
     scene_side_px: int = Field(256, ge=16)
+    largest_scale: float = Field(1.0, ge=0.5, le=4.0)
     workers: int = Field(2, ge=0)
 
 
@@ -61,11 +65,15 @@ class Evaluation(_Section):
 
 
 class TrainingConfig(_Section):
-    """A whole run. `amp` "auto" is bfloat16 on a CUDA device that has it, float16 on an older one, off on a CPU."""
+    """A whole run. `amp` "auto" is bfloat16 on a CUDA device that has it, float16 on an older one, off on a CPU.
+
+    `begin_with` is a checkpoint of the same network to go on from, instead of the weights `start` describes.
+    """
 
     network: str
     seed: int = Field(666, ge=0)
     start: Literal["torch", "identity"] = "torch"
+    begin_with: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     channels_last: bool = True
@@ -91,7 +99,10 @@ class TrainingConfig(_Section):
 
     def digest(self) -> str:
         """SHA-256 of everything that decides the weights: worker count, saving and final evaluation do not."""
-        values = self.model_dump(mode="json", exclude={"save_every": True, "evaluation": True, "data": {"workers"}})
+        out: Any = {"save_every": True, "evaluation": True, "begin_with": True, "data": {"workers"}}
+        values = self.model_dump(mode="json", exclude=out)
+        if self.begin_with is not None:
+            values["begin_with"] = file_digest(self.begin_with)
         return value_digest(values)
 
 
@@ -116,6 +127,11 @@ def load_config(path: Path) -> TrainingConfig:
     if folder is not None and not folder.is_absolute():  # relative to the file, wherever the command is run
         data = config.data.model_copy(update={"folder": (path.parent / folder).resolve()})
         config = config.model_copy(update={"data": data})
+    if config.begin_with is not None:
+        first = (path.parent / config.begin_with).resolve()
+        if not first.is_file():
+            raise InputError(f"{path}: begin_with names {first}, which is no file; train that checkpoint first.")
+        config = config.model_copy(update={"begin_with": first})
     return config
 
 

@@ -20,7 +20,7 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 from unblur.images.pairs import find_pairs
-from unblur.networks import build_network, save_checkpoint
+from unblur.networks import build_network, load_checkpoint, save_checkpoint
 from unblur.networks.registry import FAMILIES
 from unblur.training.config import TrainingConfig
 from unblur.training.initial import initialise
@@ -65,6 +65,11 @@ def fresh_state(config: TrainingConfig, team: Team) -> State:
     torch.manual_seed(config.seed)
     network = build_network(config.network)
     initialise(network, config.seed, config.start)
+    if config.begin_with is not None:
+        first = load_checkpoint(config.begin_with)
+        if first.name != config.network:
+            raise InputError(f"begin_with is a {first.name}, but the network to train is {config.network}.")
+        network.load_state_dict(first.network.state_dict())
     network = network.to(team.device)
     if config.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -79,7 +84,7 @@ def open_source(config: TrainingConfig, output: Path, team: Team, progress: Prog
     if data.source != "synthetic":
         assert data.folder is not None  # load_config saw to it
         return FolderSource(find_pairs(data.folder, data.source, "train"))
-    pool = Pool(output / "scenes", config.seed, data.scenes, data.scene_side_px)
+    pool = Pool(output / "scenes", config.seed, data.scenes, data.scene_side_px, largest_scale=data.largest_scale)
     if team.leads:
         pool.fill(data.workers, progress)
     team.wait()

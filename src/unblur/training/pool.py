@@ -27,17 +27,19 @@ class Pool:
     scenes: int
     side: int
     split: Split = "train"
+    largest_scale: float = 1.0
 
     def path(self, k: int) -> Path:
         """Name of scene k; it tells everything the pixels depend on."""
-        return self.folder / f"{self.split}-v{VERSION}-{self.side}px-{self.seed + k:06d}.npy"
+        scale = "" if self.largest_scale == 1 else f"-x{self.largest_scale:g}"
+        return self.folder / f"{self.split}-v{VERSION}-{self.side}px{scale}-{self.seed + k:06d}.npy"
 
     def missing(self) -> list[int]:
         return [k for k in range(self.scenes) if not self.path(k).exists()]
 
     def make(self, k: int) -> None:
         """Draw scene k and store it, whole or not at all."""
-        pair = np.stack(synthetic_pair(self.seed + k, self.side, self.side, self.split))
+        pair = np.stack(synthetic_pair(self.seed + k, self.side, self.side, self.split, self.largest_scale))
         with atomic_path(self.path(k)) as temporary:
             np.save(temporary, pair)
 

@@ -297,7 +297,7 @@ def test_disk_full_keeps_what_is_finished(
 
     def full(self: Path, data: bytes) -> int:
         if self.parent.name == "sub":
-            raise OSError(number, os.strerror(number))
+            raise OSError(number, os.strerror(number), str(self))
         return write(self, data)
 
     with monkeypatch.context() as patch:

@@ -115,7 +115,7 @@ def test_a_tiny_network_overfits_one_pair(tmp_path: Path) -> None:
     path.write_text(
         f"network = 'banet_nano'\nstart = 'identity'\namp = 'off'\ndevice = 'cpu'\nthreads = 1\n"
         f"[data]\nsource = 'gopro'\nfolder = '{tmp_path.as_posix()}'\nworkers = 0\n"
-        f"[[stages]]\ncrop_px = 32\nbatch = 2\niterations = 50\nfirst_lr = 2e-3\nlast_lr = 1e-4\n"
+        f"[[stages]]\ncrop_px = 32\nbatch = 2\niterations = 90\nfirst_lr = 2e-3\nlast_lr = 1e-4\n"
     )
     loaded = load_checkpoint(train(load_config(path), tmp_path / "run"))
     before = psnr_db(blurred, sharp, peak=255.0)

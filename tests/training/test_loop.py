@@ -120,7 +120,7 @@ def test_a_tiny_network_overfits_one_pair(tmp_path: Path) -> None:
     loaded = load_checkpoint(train(load_config(path), tmp_path / "run"))
     before = psnr_db(blurred, sharp, peak=255.0)
     after = psnr_db(restore(loaded.network, loaded.contract, blurred), sharp, peak=255.0)
-    assert after > before + 1.0
+    assert after > before + 1.0, (before, after)
 
 
 def test_starting_at_the_identity_gives_the_input_back(write_config: WriteConfig, tmp_path: Path) -> None:

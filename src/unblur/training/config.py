@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from unblur.core.artefacts import file_digest, value_digest
+from unblur.core.config import Section, check, read_toml
 from unblur.core.errors import InputError, nearest
 from unblur.networks.registry import preset_names
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(_Section):
+class Data(Section):
     """Where pairs come from: a data set's folder, or drawn scenes (`scenes` of them, `scene_side_px` square).
 
     `largest_scale` above 1 magnifies some of the photographs in them, for truths that are soft.
@@ -31,7 +27,7 @@ class Data(_Section):
     workers: int = Field(2, ge=0)
 
 
-class Stage(_Section):
+class Stage(Section):
     """One stretch of training: random crops, a cosine from `first_lr` to `last_lr` after a linear warm-up."""
 
     crop_px: int = Field(256, ge=16, multiple_of=2)
@@ -42,21 +38,21 @@ class Stage(_Section):
     warmup: int = Field(0, ge=0)
 
 
-class Loss(_Section):
+class Loss(Section):
     """Charbonnier's epsilon and the weight of the FFT term (BANet, TIP 2022)."""
 
     charbonnier_eps: float = Field(1e-3, gt=0)
     fft_weight: float = Field(0.01, ge=0)
 
 
-class Optimiser(_Section):
+class Optimiser(Section):
     """Adam. `max_norm` clips the gradient's norm; 0 leaves it alone."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     max_norm: float = Field(0.0, ge=0)
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """Held-out synthetic pairs: `pairs` of `side_px`, drawn from other photographs and seeds than any training."""
 
     pairs: int = Field(32, ge=1)
@@ -64,7 +60,7 @@ class Evaluation(_Section):
     seed: int = Field(0, ge=0)
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """A whole run. `amp` "auto" is bfloat16 on a CUDA device that has it, float16 on an older one, off on a CPU.
 
     `begin_with` is a checkpoint of the same network to go on from, instead of the weights `start` describes.
@@ -108,19 +104,7 @@ class TrainingConfig(_Section):
 
 def load_config(path: Path) -> TrainingConfig:
     """Read and check a TOML file. Raises InputError naming the key, its value and the nearest known key."""
-    try:
-        with path.open("rb") as file:
-            values: dict[str, Any] = tomllib.load(file)
-    except FileNotFoundError as error:
-        raise InputError(f"Configuration {path} does not exist; training/configs holds those that ship.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"Configuration {path} is a directory; name a .toml file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.") from error
-    try:
-        config = TrainingConfig.model_validate(values)
-    except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_sentence(item) for item in error.errors())) from error
+    config = check(TrainingConfig, read_toml(path), str(path))
     if config.data.source != "synthetic" and config.data.folder is None:
         raise InputError(f"{path}: data.source is {config.data.source!r}, so data.folder must name its folder.")
     folder = config.data.folder
@@ -133,21 +117,3 @@ def load_config(path: Path) -> TrainingConfig:
             raise InputError(f"{path}: begin_with names {first}, which is no file; train that checkpoint first.")
         config = config.model_copy(update={"begin_with": first})
     return config
-
-
-def _sentence(item: Any) -> str:
-    """One fault of a ValidationError, in words."""
-    where = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        model: type[BaseModel] = TrainingConfig
-        for part in item["loc"][:-1]:
-            model = _SECTIONS.get(part, model) if isinstance(part, str) else model
-        return f"unknown key {where!r}{nearest(str(item['loc'][-1]), model.model_fields)}"
-    if item["type"] == "missing":
-        return f"key {where!r} is missing"
-    return f"{where} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
-
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "data": Data, "loss": Loss, "optimiser": Optimiser, "evaluation": Evaluation, "stages": Stage,
-}  # fmt: skip

@@ -57,7 +57,7 @@ clean:  ## remove .venv and the tools' caches; artifacts/ stays
 # The version with +cpu exists only without CUDA's gigabytes, so pip cannot choose the other build by mistake.
 # Its dependencies come with the second step, so that nothing else is looked for there. macOS has one build for all. [cpu] and [gpu] install the same module: changing over removes both first.
 $(STAMP): pyproject.toml Makefile
-	@if [ ! -x $(BIN)/python ]; then \
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  found=; \
 	  for candidate in $(CANDIDATES); do \
 	    if "$$candidate" -c '$(IN_RANGE)' >/dev/null 2>&1; then found=$$candidate; break; fi; \

@@ -228,9 +228,9 @@ def test_output_that_cannot_be_written(tmp_path: Path, deblur) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, checkpoint: Path, deblur) -> None:
     """A real SIGINT to the script itself; SIGKILL at every step is in tests/pipeline/test_deblur_folder.py."""
-    pictures, source, output = 40, tmp_path / "in", tmp_path / "out"
+    pictures, source, output = 120, tmp_path / "in", tmp_path / "out"
     for i in range(pictures):
-        draw(source / f"{i:03}.png", 60, 60, seed=i)
+        draw(source / f"{i:03}.png", 180, 180, seed=i)  # slow enough for the signal to come midway
     script = Path(__file__).parents[2] / "engines/deblur_images.py"
     flags = ["--checkpoint", checkpoint, "--engine", "torch", "--threads", "1"]
     command = [sys.executable, script, source, output, *flags]

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unblur.cli import app
 from unblur.cli.show_engine import main
-from unblur.engines import tensorrt_builder
+from unblur.engines import tensorrt_product
 from unblur.engines.xray_page import render_page
 from unblur.engines.xray_report import make_report
 from unblur.export.build import build_engine
@@ -244,7 +244,7 @@ def test_a_graph_of_every_size_and_a_missing_compiler(
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    monkeypatch.setattr(tensorrt_builder.importlib, "import_module", absent)
+    monkeypatch.setattr(tensorrt_product.importlib, "import_module", absent)
     assert main([str(fixed_graph)]) == 4
     assert 'pip install "unblur[tensorrt]"' in capsys.readouterr().err
 

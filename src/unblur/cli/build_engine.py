@@ -29,11 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.onnx and (arguments.height or arguments.width):
         raise InputError("--height and --width go with --checkpoint; a graph has its size.")
 
-    from unblur.engines.tensorrt_builder import open_product, parse_targets
+    from unblur.engines.tensorrt_builder import parse_targets
+    from unblur.engines.tensorrt_product import open_product
     from unblur.export.build import build_engine
 
     targets = parse_targets(arguments.target)
-    open_product()
+    open_product("tensorrt-rtx")
     progress = ConsoleProgress()
     with tempfile.TemporaryDirectory() as folder:
         graph = arguments.onnx

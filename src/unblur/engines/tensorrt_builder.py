@@ -6,17 +6,16 @@ kernels it chose, so that the caller can hold the engine to what was asked.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError, MissingRuntimeError, UnblurError, nearest
+from unblur.core.errors import InputError, UnblurError, nearest
+from unblur.engines.tensorrt_product import ProductName, open_product
 from unblur.engines.xray import XRay, parse_builder_log
 
-PRODUCT = "tensorrt-rtx"
 PORTABLE = "portable"
 """Name of the target when none is asked: any GPU from Ampere on."""
 
@@ -29,21 +28,11 @@ class CompiledEngine:
     """What the compiler gave: the serialised engine, its kernels for each target, and how it was made."""
 
     data: bytes
+    product: ProductName
     version: str
     xrays: dict[str, XRay]
     seconds: float
     warnings: tuple[str, ...]
-
-
-def open_product() -> Any:
-    """The module tensorrt_rtx. Raises MissingRuntimeError with the way to get it."""
-    try:
-        return importlib.import_module("tensorrt_rtx")
-    except ImportError as error:
-        raise MissingRuntimeError(
-            f'TensorRT for RTX is not installed ({error}); pip install "unblur[tensorrt]" '
-            "(the package tensorrt-rtx-cu13: Linux x86-64 and AArch64, Windows x64). It compiles without a GPU."
-        ) from error
 
 
 def parse_targets(text: str | None) -> tuple[str, ...]:
@@ -68,16 +57,19 @@ def compile_engine(model: bytes, targets: Sequence[str] = (), progress: Progress
     Raises MissingRuntimeError without the package, InputError when the parser refuses the graph (each refusal
     with node, operator and reason), UnblurError when the compiler gives no engine.
     """
-    trt = open_product()
+    product = open_product("tensorrt-rtx")
+    trt = product.module
     start = time.perf_counter()
     name = ", ".join(targets) or "any GPU from Ampere on"
-    progress.note(f"compiling with TensorRT for RTX {trt.__version__} for {name}")
+    progress.note(f"compiling with TensorRT for RTX {product.version} for {name}")
     data, xray, complaints = _compile(trt, model, targets)
     if len(targets) > 1:
         xrays = {target: _compile(trt, model, [target])[1] for target in targets}
     else:
         xrays = {targets[0] if targets else PORTABLE: xray}
-    return CompiledEngine(data, trt.__version__, xrays, time.perf_counter() - start, tuple(dict.fromkeys(complaints)))
+    return CompiledEngine(
+        data, product.name, product.version, xrays, time.perf_counter() - start, tuple(dict.fromkeys(complaints))
+    )
 
 
 def _compile(trt: Any, model: bytes, targets: Sequence[str]) -> tuple[bytes, XRay, list[str]]:

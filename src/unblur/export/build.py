@@ -17,7 +17,8 @@ from unblur.core.provenance import package_versions
 from unblur.engines.audit import computes_in, demand_half, realised_precision
 from unblur.engines.graph_facts import CONVOLUTIONS
 from unblur.engines.graph_file import read_graph
-from unblur.engines.tensorrt_builder import PRODUCT, CompiledEngine, compile_engine, open_product
+from unblur.engines.tensorrt_builder import CompiledEngine, compile_engine
+from unblur.engines.tensorrt_product import open_product
 from unblur.engines.xray import XRay
 from unblur.export.casting import cast_to_fp16
 
@@ -40,7 +41,7 @@ def build_engine(
     Raises MissingRuntimeError without the package, InputError for a graph that cannot be compiled, BudgetError
     when FP16 was asked and a convolution runs in something else. Then no file stands under the final names.
     """
-    open_product()  # say what is missing before minutes of work
+    open_product("tensorrt-rtx")  # say what is missing before minutes of work
     source = read_graph(graph)
     if source.signature.height is None or source.signature.width is None:
         raise InputError(f"{graph} takes every size, an engine here has one; export it with --height and --width.")
@@ -82,7 +83,7 @@ def _manifest(
 ) -> dict[str, Any]:
     properties = {entry.key.removeprefix("unblur."): entry.value for entry in model.metadata_props}
     return {
-        "product": PRODUCT,
+        "product": engine.product,
         "version": engine.version,
         "precision": precision,
         "kept_fp32": [{"node": node, "reason": reason} for node, reason in kept],

@@ -15,7 +15,7 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, UnblurError, nearest
 from unblur.engines.graph_facts import GraphFacts, read_facts
 from unblur.engines.graph_file import read_graph
-from unblur.engines.tensorrt_builder import PRODUCT, compile_engine
+from unblur.engines.tensorrt_builder import compile_engine
 from unblur.engines.xray import Kernel, XRay
 from unblur.export.build import companions
 from unblur.export.casting import cast_to_fp16
@@ -92,7 +92,7 @@ def examine_graph(
     engine = compile_engine(model.SerializeToString(), targets, progress)
     network = next((entry.value for entry in model.metadata_props if entry.key == "unblur.network"), None)
     precision = facts.declared or source.precision
-    return Subject(path.name, PRODUCT, engine.version, precision, network, facts, engine.xrays)
+    return Subject(path.name, engine.product, engine.version, precision, network, facts, engine.xrays)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -1,0 +1,256 @@
+"""Which nodes keep FP32 is measured: cast everything, look at the decibels, widen what costs most until it suffices.
+
+On frames, against the float32 graph, with the emulation of `unblur.export.emulation`. Beside the decision each tensor
+gets its own signal-to-noise ratio and its largest value, so that an overflow is found before a build and a person
+sees where the precision goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import BudgetError, InputError
+from unblur.engines.graph_facts import CONVOLUTIONS
+from unblur.engines.onnxruntime_runner import open_onnxruntime
+from unblur.export.casting import NARROW_TYPES, CastGraph, Narrow, cast_graph
+from unblur.export.emulation import MOVES, widen
+from unblur.images.contract import METADATA_KEY, Frame, PixelContract
+from unblur.metrics.quality import psnr_db
+
+FLOORS_DB: Mapping[Narrow, float] = {"fp16": 60.0, "bf16": 45.0}
+"""Fidelity that a cast must keep on its worst frame unless the caller asks for another."""
+
+LEAST_GAIN_DB = 0.1
+"""An island that gains less is not worth its casts; then no island is left to try."""
+
+NARROWED = "narrowed/"
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """A tensor of the cast graph over all frames: 20 log10(rms / rms error), inf if exact, and its largest |value|."""
+
+    name: str
+    snr_db: float
+    largest: float
+
+
+@dataclass(frozen=True)
+class Island:
+    """All nodes of one operator, kept in FP32, and what that gained when it was chosen."""
+
+    operator: str
+    nodes: int
+    gain_db: float
+
+
+@dataclass(frozen=True)
+class MeasuredCast:
+    """A cast graph with its worst-frame fidelity in dB (peak: the clamp's range), by emulation in float32."""
+
+    cast: CastGraph
+    fidelity_db: float
+    islands: tuple[Island, ...]
+    tensors: tuple[TensorError, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For a manifest; infinite ratios are null."""
+        tensors = [
+            asdict(tensor) | {"snr_db": round(tensor.snr_db, 2) if math.isfinite(tensor.snr_db) else None}
+            for tensor in self.tensors
+        ]
+        return {
+            "fidelity_db": round(self.fidelity_db, 2) if math.isfinite(self.fidelity_db) else None,
+            "islands": [asdict(island) for island in self.islands],
+            "tensors": tensors,
+        }
+
+
+def cast_measured(
+    model: onnx.ModelProto,
+    precision: Narrow,
+    frames: Sequence[Frame],
+    floor_db: float | None = None,
+    progress: Progress = SILENT,
+) -> MeasuredCast:
+    """Cast a float32 graph and keep in FP32 what it takes to reach `floor_db` (None: FLOORS_DB) on every frame.
+
+    `frames` are RGB uint8 (height, width, 3) of the graph's size, or of any even size for a dynamic one.
+
+    Raises InputError without frames or as `cast_graph`; BudgetError when a tensor overflows the precision on a frame
+    (with its value), or when no choice of islands reaches the floor (with the best).
+    """
+    if not frames:
+        raise InputError("A cast is measured on frames and none were given.")
+    floor_db = FLOORS_DB[precision] if floor_db is None else floor_db
+    contract = _contract(model)
+    tensors = [contract.encode(frame) for frame in frames]
+    expected = [_run(model, _judged(model), tensor) for tensor in tensors]
+
+    def fidelity_db(keep: Mapping[str, str]) -> tuple[CastGraph, float]:
+        cast = cast_graph(model, precision, keep)
+        wide = widen(cast.model, precision)
+        got = [_run(wide, _judged(wide), tensor) for tensor in tensors]
+        return cast, min(psnr_db(a, b, peak=_peak(model)) for a, b in zip(expected, got, strict=True))
+
+    progress.note(f"measuring the graph in {precision.upper()} on {len(frames)} frames")
+    errors = _tensor_errors(model, widen(cast_graph(model, precision).model, precision), tensors)
+    _refuse_overflow(errors, precision)
+    cast, reached_db = fidelity_db({})
+    keep: dict[str, str] = {}
+    islands: list[Island] = []
+    kinds = _kinds(model, cast)
+    while reached_db < floor_db:
+        tried = {}
+        left = sorted(set(kinds) - {island.operator for island in islands})
+        for kind in progress.track(left, "FP32 islands", len(left)):
+            reason = f"{kind} in FP32 to keep {floor_db:g} dB"
+            tried[kind] = (*fidelity_db(keep | dict.fromkeys(kinds[kind], reason)), reason)
+        best = max(tried, key=lambda kind: tried[kind][1], default=None)
+        if best is None or tried[best][1] < reached_db + LEAST_GAIN_DB:
+            raise BudgetError(
+                f"In {precision.upper()} the graph keeps {reached_db:.1f} dB of fidelity on its worst frame, with "
+                f"{', '.join(i.operator for i in islands) or 'nothing'} in FP32, and {floor_db:g} dB were asked for; "
+                "take a wider precision, or ask for less."
+            )
+        islands.append(Island(best, len(kinds[best]), round(tried[best][1] - reached_db, 2)))
+        keep |= dict.fromkeys(kinds[best], tried[best][2])
+        cast, reached_db = tried[best][:2]
+    if islands:
+        errors = _tensor_errors(model, widen(cast.model, precision), tensors)
+    return MeasuredCast(cast, reached_db, tuple(islands), errors)
+
+
+def _kinds(model: onnx.ModelProto, cast: CastGraph) -> dict[str, list[str]]:
+    """Operator -> nodes that may become an island: those that compute, are narrow now, and are no convolution."""
+    kept = {name for name, _ in cast.kept_fp32}
+    kinds: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.op_type not in MOVES and node.op_type not in CONVOLUTIONS and node.name not in kept:
+            kinds.setdefault(node.op_type, []).append(node.name)
+    return kinds
+
+
+def _tensor_errors(
+    model: onnx.ModelProto, wide: onnx.ModelProto, inputs: Sequence[NDArray[Any]]
+) -> tuple[TensorError, ...]:
+    """Both graphs as one, each pair of tensors reduced to three numbers inside it, so that no map is kept."""
+    pair = onnx.ModelProto()
+    pair.CopyFrom(model)
+    opset = max(entry.version for m in (model, wide) for entry in m.opset_import if not entry.domain)
+    del pair.opset_import[:]
+    pair.opset_import.append(helper.make_opsetid("", opset))
+    graph = pair.graph
+    source = graph.input[0].name
+
+    def narrowed(name: str) -> str:
+        return name if name in (source, "") else f"{NARROWED}{name}"
+
+    for tensor in wide.graph.initializer:
+        graph.initializer.add().CopyFrom(tensor)
+        graph.initializer[-1].name = narrowed(tensor.name)
+    for node in wide.graph.node:
+        copied = graph.node.add()
+        copied.CopyFrom(node)
+        copied.name = f"{NARROWED}{node.name}"
+        for names in (copied.input, copied.output):
+            for k, name in enumerate(names):
+                names[k] = narrowed(name)
+    both = {name for node in wide.graph.node for name in node.output}
+    floats = {
+        value.name
+        for value in onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.value_info
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    watched = [name for node in model.graph.node for name in node.output if name in both & floats]
+    del graph.output[:], graph.value_info[:]
+    for name in watched:
+        other = narrowed(name)
+        for suffix, steps in {
+            "/largest": [("Abs", [name]), ("ReduceMax", None)],
+            "/power": [("Mul", [name, name]), ("ReduceMean", None)],
+            "/error": [("Sub", [name, other]), ("Mul", None), ("ReduceMean", None)],
+        }.items():
+            last = ""
+            for k, (operator, inputs_of) in enumerate(steps):
+                result = f"{name}{suffix}" + ("" if k == len(steps) - 1 else f"/{k}")
+                given = inputs_of or ([last, last] if operator == "Mul" else [last])
+                node = helper.make_node(operator, given, [result], result)
+                if operator.startswith("Reduce"):
+                    node.attribute.append(helper.make_attribute("keepdims", 0))
+                graph.node.append(node)
+                last = result
+            graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, []))
+    session = _session(pair)
+    rows = np.array([session.run(None, {source: tensor}) for tensor in inputs], np.float64).reshape(
+        len(inputs), len(watched), 3
+    )
+    largest, power, error = rows[..., 0].max(0), rows[..., 1].mean(0), rows[..., 2].mean(0)
+    return tuple(
+        TensorError(name, math.inf if error[k] == 0 else float(10 * np.log10(power[k] / error[k])), float(largest[k]))
+        if power[k]
+        else TensorError(name, math.inf, 0.0)
+        for k, name in enumerate(watched)
+    )
+
+
+def _refuse_overflow(errors: Sequence[TensorError], precision: Narrow) -> None:
+    limit = NARROW_TYPES[precision].largest
+    beyond = [error for error in errors if not error.largest <= limit]  # NaN fails too
+    if beyond:
+        shown = ", ".join(f"{error.name} reaches {error.largest:.4g}" for error in beyond[:5])
+        raise BudgetError(
+            f"{len(beyond)} tensors leave the range of {precision.upper()} ({limit:.5g}) on these frames: {shown}. "
+            "Build with --bf16, whose range is float32's, or check the checkpoint."
+        )
+
+
+def _run(model: onnx.ModelProto, wanted: str, tensor: NDArray[Any]) -> NDArray[Any]:
+    judged = onnx.ModelProto()
+    judged.CopyFrom(model)
+    del judged.graph.output[:]
+    judged.graph.output.append(helper.make_tensor_value_info(wanted, TensorProto.FLOAT, None))
+    result: NDArray[Any] = _session(judged).run(None, {model.graph.input[0].name: tensor})[0]
+    return result
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    onnxruntime = open_onnxruntime("measuring a cast")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # As written: an optimiser that took a cast and its way back for nothing would measure nothing.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _judged(model: onnx.ModelProto) -> str:
+    """The clamped picture: the last Clip, before any rounding to bytes; the output of a graph without one."""
+    clips = [node for node in model.graph.node if node.op_type == "Clip"]
+    return str(clips[-1].output[0] if clips else model.graph.output[0].name)
+
+
+def _peak(model: onnx.ModelProto) -> float:
+    """Length of the clamp's range: the peak of the fidelity."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    clips = [node for node in model.graph.node if node.op_type == "Clip"]
+    if clips and all(name in stored for name in clips[-1].input[1:3]):
+        low, high = (float(numpy_helper.to_array(stored[name])) for name in clips[-1].input[1:3])
+        return high - low
+    contract = _contract(model)
+    return contract.high - contract.low
+
+
+def _contract(model: onnx.ModelProto) -> PixelContract:
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return PixelContract.from_json(entry.value)
+    raise InputError("The graph does not say which pixels it takes; export it with unblur.")

@@ -1,9 +1,9 @@
 """A fake GPU: memory, streams, events and graphs whose work is done late and in an order drawn from a seed.
 
-Every address is a real one of this process, so that a copy moves bytes and a wrong address is caught (`GpuFaultError`). Work
+Every address is a real one of this process: a copy moves bytes, and a wrong address is caught (`GpuFaultError`). Work
 waits in its stream. Whatever touches the GPU lets a random number of pieces of random streams go on, each after what it
-must wait for, and only synchronising guarantees that a piece is done: a missing synchronisation or a buffer used
-again too early gives wrong bytes for some seed.
+must wait for, and only synchronising guarantees that a piece is done: a missing synchronisation or a buffer used again
+too early gives wrong bytes for some seed.
 """
 
 from __future__ import annotations

@@ -195,12 +195,11 @@ def _tensor_errors(
         len(inputs), len(watched), 3
     )
     largest, power, error = rows[..., 0].max(0), rows[..., 1].mean(0), rows[..., 2].mean(0)
-    return tuple(
-        TensorError(name, math.inf if error[k] == 0 else float(10 * np.log10(power[k] / error[k])), float(largest[k]))
-        if power[k]
-        else TensorError(name, math.inf, 0.0)
-        for k, name in enumerate(watched)
-    )
+    return tuple(TensorError(name, _ratio_db(power[k], error[k]), float(largest[k])) for k, name in enumerate(watched))
+
+
+def _ratio_db(power: float, error: float) -> float:
+    return 10 * math.log10(power / error) if power and error else math.inf
 
 
 def _refuse_overflow(errors: Sequence[TensorError], precision: Narrow) -> None:

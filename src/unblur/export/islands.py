@@ -199,6 +199,8 @@ def _tensor_errors(
 
 
 def _ratio_db(power: float, error: float) -> float:
+    if not math.isfinite(error):
+        return -math.inf  # the narrow graph overflowed
     return 10 * math.log10(power / error) if power and error else math.inf
 
 

@@ -25,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     # The suffix stays last: writers such as Pillow choose the format by it.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
-    with _disk_errors(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise InputError(f"Cannot write {path}: it is a directory; name a file.")
@@ -43,7 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """As `atomic_path` for a folder of files: yield an empty one that takes the place of `path` when it is filled."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    with _disk_errors(path):
+    with disk_errors(path):
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -56,7 +56,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn errors of the disk into sentences; an error about a file elsewhere passes through as it is."""
     try:
         yield

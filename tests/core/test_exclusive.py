@@ -1,0 +1,82 @@
+"""One at a time, also after a holder died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from unblur.core.errors import InputError
+from unblur.core.exclusive import exclusive
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from unblur.core.exclusive import exclusive
+with exclusive(Path(sys.argv[1]), print):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_alone_nobody_waits_and_nothing_is_left(tmp_path: Path) -> None:
+    said: list[str] = []
+    with exclusive(tmp_path / "deep" / "x.engine", said.append) as waited:
+        assert not waited
+        assert (tmp_path / "deep" / "x.engine.lock").read_text() == f"{os.getpid()}\n"
+    assert list((tmp_path / "deep").iterdir()) == []
+    assert said == []
+
+
+def test_many_threads_are_inside_one_after_the_other(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def enter() -> None:
+        nonlocal inside, most
+        with exclusive(tmp_path / "x", lambda _: None):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.005)
+            inside -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_holder_is_named_while_it_lives_and_holds_nobody_up_after(tmp_path: Path) -> None:
+    path = tmp_path / "x.engine"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        holder.send_signal(signal.SIGKILL)
+
+    with exclusive(path, say) as waited:
+        assert waited
+    holder.wait()
+    assert len(said) == 1
+    assert f"being made by process {holder.pid}" in said[0]
+    (tmp_path / "x.engine.lock").write_text("4194304\n")  # left by one that was killed
+    with exclusive(path, say) as waited:
+        assert not waited
+    assert len(said) == 1
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "flat").touch()
+    with pytest.raises(InputError, match="choose a folder"), exclusive(tmp_path / "flat" / "x", print):
+        pass

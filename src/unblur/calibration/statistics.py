@@ -1,0 +1,172 @@
+"""What a stream of frames leaves of every tensor: extremes, their moving averages and a histogram. Two passes."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.calibration.histogram import BINS, Counts, add_counts
+from unblur.calibration.pieces import PiecewiseGraph
+from unblur.core.artefacts import atomic_path, file_digest, value_digest
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
+from unblur.images.contract import Frame
+
+DECAY = 0.99
+"""Smoothing of the moving averages, as PyTorch's MovingAverageMinMaxObserver and ONNX Runtime have it (0.01 new)."""
+
+VERSION = 1
+"""Raised whenever the same frames would give other statistics."""
+
+
+class FrameStream(Protocol):
+    """Frames that can be gone through more than once, one at a time in memory; a list of frames is one."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """Of one tensor over all frames. `mean_low`, `mean_high`: moving averages of the extremes of each frame.
+
+    counts: see `histogram.Counts`, over [-peak, peak]; None where only the first pass was made.
+    """
+
+    low: float
+    high: float
+    mean_low: float
+    mean_high: float
+    counts: Counts | None = None
+
+    @property
+    def peak(self) -> float:
+        """The largest magnitude."""
+        return max(abs(self.low), abs(self.high))
+
+
+@dataclass
+class _State:
+    """Where the stream stands: pass 1 or 2, frames done in it, what they were, and the sums so far."""
+
+    key: str
+    number: int
+    done: int
+    seen: str
+    first_seen: str
+    extremes: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def start(cls, key: str, tensors: int) -> _State:
+        extremes = np.zeros((4, tensors))
+        extremes[0], extremes[1] = np.inf, -np.inf
+        return cls(key, 1, 0, "", "", extremes, np.zeros((0, BINS), np.int64))
+
+    def save(self, path: Path) -> None:
+        with atomic_path(path.with_suffix(".npz")) as temporary:
+            np.savez(temporary, allow_pickle=False, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path, key: str) -> _State | None:
+        """None where there is none. Raises InputError when it cannot be read or is another measurement's."""
+        path = path.with_suffix(".npz")
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values: dict[str, Any] = {name: v.item() if v.ndim == 0 else v for name, v in file.items()}
+            state = cls(**values)
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{path} is not the state of a calibration ({error}); move it away and start anew."
+            ) from error
+        if state.key != key:
+            raise InputError(f"{path} belongs to another graph or other tensors; move it away and start anew.")
+        return state
+
+
+def measure_statistics(
+    graph: Path,
+    tensors: Sequence[str],
+    frames: FrameStream,
+    *,
+    histograms: bool,
+    threads: int,
+    progress: Progress = SILENT,
+    state: Path | None = None,
+    save_every_s: float = 20.0,
+) -> Mapping[str, TensorStatistics]:
+    """Statistics of tensors of a float32 graph over frames, each (H, W, 3) RGB uint8 of a size the graph takes.
+
+    One pass over the frames, and with `histograms` a second one over the bounds that the first has found. Memory does
+    not depend on the number of frames. With `state` (a file's name, .npz is added) the work goes on where a killed run
+    had saved it, and the file is removed at the end.
+
+    Raises InputError for no frame, NaN or infinity in a tensor (naming both), frames that differ between the passes or
+    from those of the saved state, and as `PiecewiseGraph`.
+    """
+    names = list(dict.fromkeys(tensors))
+    if not len(frames):
+        raise InputError("Calibration got no frame; name a manifest that has some.")
+    opened = PiecewiseGraph(graph, names, threads)
+    key = value_digest({"version": VERSION, "graph": file_digest(graph), "tensors": names, "histograms": histograms})
+    at = (state and _State.load(state, key)) or _State.start(key, len(names))
+    row = {name: k for k, name in enumerate(names)}
+    passes = 2 if histograms else 1
+    saved = time.monotonic()
+    while at.number <= passes:
+        seen = ""
+        for k, frame in enumerate(progress.track(frames, f"ranges, pass {at.number} of {passes}", len(frames))):
+            seen = sha256(f"{seen} {frame.shape}".encode() + frame.tobytes()).hexdigest()
+            if k < at.done:
+                if k + 1 == at.done and seen != at.seen:
+                    raise InputError("The frames are not those of the interrupted calibration; remove its state.")
+                continue
+            _add(at, opened, frame, row, k)
+            at.done, at.seen = k + 1, seen
+            if state and time.monotonic() - saved >= save_every_s:
+                at.save(state)
+                saved = time.monotonic()
+        if at.number == 2 and seen != at.first_seen:
+            raise InputError("The frames changed between the two passes of calibration; run it again.")
+        if at.number == 1 and histograms:
+            at.counts = np.zeros((len(names), BINS), np.int64)
+        at = _State(key, at.number + 1, 0, "", seen, at.extremes, at.counts)
+    if state:
+        state.with_suffix(".npz").unlink(missing_ok=True)
+    result = {}
+    for name, k in row.items():
+        low, high, mean_low, mean_high = (float(value) for value in at.extremes[:, k])
+        result[name] = TensorStatistics(low, high, mean_low, mean_high, at.counts[k] if histograms else None)
+    return result
+
+
+def _add(at: _State, graph: PiecewiseGraph, frame: Frame, row: Mapping[str, int], number: int) -> None:
+    """One frame into the sums of the pass."""
+    low, high, mean_low, mean_high = at.extremes
+    for name, values in graph.maps(frame):
+        k = row[name]
+        if at.number == 2:
+            add_counts(at.counts[k], values, max(abs(low[k]), abs(high[k])))
+            continue
+        least, most = float(values.min()), float(values.max())
+        if not np.isfinite([least, most]).all():
+            raise InputError(
+                f"Tensor {name!r} holds NaN or infinity on calibration frame {number + 1}; check the checkpoint."
+            )
+        low[k], high[k] = min(low[k], least), max(high[k], most)
+        # The average of the frames so far, weighted by DECAY**age: a moving average without the pull of its start
+        # (Kingma and Ba, ICLR 2015, section 3; TensorFlow's zero_debias).
+        new = (1 - DECAY) / (1 - DECAY ** (number + 1))
+        mean_low[k] += new * (least - mean_low[k])
+        mean_high[k] += new * (most - mean_high[k])

@@ -118,6 +118,7 @@ class ICudaEngine(Part):
         if self._session is None:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
+            options.log_severity_level = 3
             self._session = onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
         return self._session.run(None, {name: array})[0]
 

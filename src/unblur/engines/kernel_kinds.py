@@ -26,6 +26,9 @@ KINDS = {
 MOVES = frozenset({"Tran", "Resh", "Slic", "Conc", "Cast", "Move", "Copy", "Spli", "Sque", "Unsq", "Expa"})
 """Words of a generated kernel's name (operators cut to four letters) that move data and compute nothing."""
 
+LAYOUT_LAYERS = frozenset({"Reformat", "MyelinReformat"})
+"""Layer types of the data-centre product that do the same."""
+
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "Tanh", "Clip", "Mul", "Gelu", "Elu",
                          "Mish", "Softplus"})  # fmt: skip
 ACTIVATION_WORDS = frozenset({"Relu", "Leak", "Sigm", "Tanh", "Max", "Min", "Mul", "Gelu"})
@@ -73,7 +76,7 @@ def kind_of(kernel: Kernel, facts: GraphFacts) -> str:
     if not reads_map:
         return STRIPS
     words = words_of(kernel)
-    if words and MOVES.issuperset(words):
+    if kernel.kind in LAYOUT_LAYERS or (words and MOVES.issuperset(words)):
         return COPY
     if any(t.name in facts.edges for t in (*kernel.inputs, *kernel.outputs)):
         return PIXELS

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from onnx import TensorProto
 
 from unblur.engines.lint_view import GraphView, Hit, Rule, all_ones, attributes, operand, type_name
+from unblur.engines.tensorrt_product import ProductName
 
 TABLE = "onnx-tensorrt docs/operators.md (10.15; 11.2 says the same)"
 MEASURED = "TensorRT for RTX 1.7.1: its parser and compiler, asked in the tests"
@@ -159,7 +160,7 @@ def _deform(view: GraphView) -> Iterator[Hit]:
             yield node, f"{type_name(kind)}, only FLOAT and FLOAT16"
 
 
-_BOTH = {"tensorrt": TABLE, "tensorrt-rtx": MEASURED}
+_BOTH: Mapping[ProductName, str] = {"tensorrt": TABLE, "tensorrt-rtx": MEASURED}
 
 RULES = (
     Rule("opset", _opset, "convert it (onnx.version_converter) or export it again", {"tensorrt": OPSET_GUIDE}),

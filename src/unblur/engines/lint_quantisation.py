@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from onnx import NodeProto, TensorProto
@@ -10,11 +10,12 @@ from onnx import NodeProto, TensorProto
 from unblur.engines.lint_operators import MEASURED
 from unblur.engines.lint_types import QUANTISERS
 from unblur.engines.lint_view import GraphView, Hit, Rule, attributes, operand, type_name
+from unblur.engines.tensorrt_product import ProductName
 
 HEADER = "NVIDIA/TensorRT include/NvInfer.h, IQuantizeLayer and IDequantizeLayer"
 IMPORTER = "onnx-tensorrt onnxOpImporters.cpp, QuantDequantLinearHelper"
 WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1}
-_BOTH = {"tensorrt": IMPORTER, "tensorrt-rtx": MEASURED}
+_BOTH: Mapping[ProductName, str] = {"tensorrt": IMPORTER, "tensorrt-rtx": MEASURED}
 
 
 def _zero_point(view: GraphView) -> Iterator[Hit]:

@@ -22,6 +22,7 @@ from unblur.engines.xray_text import (
     KERNEL_HEADINGS,
     RIGHT,
     ROOFLINE_HEADINGS,
+    activation_line,
     arithmetic_line,
     kernel_cells,
     roofline_cells,
@@ -83,7 +84,7 @@ def _section(report: XRayReport) -> str:
         [
             f"<h1>{escape(report.subject)}</h1>",
             f"<p>{escape(head)}<br>{len(report.rows)} kernels move <b>{report.bytes_moved / 1e9:.3f} GB</b> a frame, "
-            f"every tensor of every kernel once; activations take {report.activation_bytes / 1e6:.1f} MB; "
+            f"every tensor of every kernel once; {activation_line(report)}; "
             f"{escape(arithmetic_line(report))}.</p>",
             f"<h2>Kernels along the network</h2>{_key(report)}{_chart(report)}",
             f"<h2>By kind</h2>{_table(['kind', 'kernels', 'MB', 'share', 'GMAC', 'what it is'], kinds)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unblur.engines.kernel_kinds import KINDS
+from unblur.engines.profile_times import Measured
 from unblur.engines.roofline import ASSUMPTIONS, BYTES_BOUND, NOTE, Roofline
 from unblur.engines.xray_report import Row, Sum, XRayReport
 
@@ -12,7 +13,8 @@ SHOWN_KERNELS = 10
 SHOWN_FINDINGS = 12
 
 RIGHT = frozenset({"kernels", "findings", "MB", "share", "GMAC", "GB/s", "at least, ms", "bytes alone",
-                   "arithmetic alone", "bound by bytes", "bound by arithmetic", "#"})  # fmt: skip
+                   "arithmetic alone", "bound by bytes", "bound by arithmetic", "#",
+                   "measured, us", "at least, us", "times"})  # fmt: skip
 """Headings of columns that hold numbers."""
 
 
@@ -23,7 +25,7 @@ def describe(report: XRayReport, every_kernel: bool = False) -> str:
         f"{report.subject}: {report.network or 'a network without a name'}, {facts.height}x{facts.width}, "
         f"{report.precision}, {report.product} {report.version}, target {report.target}",
         f"{len(report.rows)} kernels move {report.bytes_moved / 1e9:.3f} GB a frame (each tensor of each kernel once)",
-        f"activations take {report.activation_bytes / 1e6:.1f} MB",
+        activation_line(report),
         arithmetic_line(report),
         "",
         *_table(["kind", "kernels", "MB", "share", "GMAC", "what it is"],
@@ -39,6 +41,12 @@ def describe(report: XRayReport, every_kernel: bool = False) -> str:
         "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def activation_line(report: XRayReport) -> str:
+    """The builder tells the memory of the activations, the inspector does not."""
+    memory = f"take {report.activation_bytes / 1e6:.1f} MB" if report.activation_bytes else "are not listed"
+    return f"activations {memory}"
 
 
 def arithmetic_line(report: XRayReport) -> str:
@@ -96,6 +104,29 @@ def kernel_cells(number: int, row: Row) -> list[str]:
 
 
 KERNEL_HEADINGS = ["#", "kind", "block", "runs in", "MB", "GMAC", "writes", "network layers"]
+
+
+def describe_measured(measured: Measured) -> str:
+    """Measured times beside their lower bounds: the sums, and the kernels that lie furthest above."""
+    lines = [
+        f"measured on {measured.gpu}: {measured.ms:.3f} ms in {len(measured.kernels)} kernels, at least "
+        f"{measured.bound_ms:.3f} by the roofline; profiling runs without a CUDA graph and is slower than a frame",
+    ]
+    if measured.besides:
+        lines.append(f"{len(measured.besides)} layers that are no kernels took {measured.besides_ms:.3f} ms besides")
+    if measured.below:
+        lines.append(
+            f"{len(measured.below)} kernels are faster than their bound, such as {measured.below[0].kernel.name}: "
+            "their maps stay in the cache, or this is another GPU"
+        )
+    worst = sorted(measured.kernels, key=lambda kernel: kernel.bound.ms - kernel.ms)[:SHOWN_KERNELS]
+    rows = [
+        [f"{k.ms * 1e3:.2f}", f"{k.bound.ms * 1e3:.2f}", "-" if k.times_bound is None else f"{k.times_bound:.1f}",
+         k.bound.bound_by, ", ".join(k.kernel.nodes) or k.kernel.name]
+        for k in worst
+    ]  # fmt: skip
+    headings = ["measured, us", "at least, us", "times", "bound by", "network layers"]
+    return "\n".join([*lines, f"the {len(worst)} kernels furthest above their bound", *_table(headings, rows), ""])
 
 
 def _findings(report: XRayReport) -> list[str]:

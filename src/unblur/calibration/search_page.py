@@ -129,7 +129,7 @@ def _bars(sensitivities: Sequence[Sensitivity], chosen: Point) -> str:
             f'<text transform="translate({x + step / 2 + 3:.1f},{BARS + 6}) rotate(90)">{escape(s.group)}</text>'
         )
     longest = max(len(s.group) for s in sensitivities)
-    return f'<svg viewBox="0 0 {WIDTH} {BARS + 8 + 6.2 * longest:.0f}" role="img">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {BARS + 12 + 7.5 * longest:.0f}" role="img">{"".join(parts)}</svg>'
 
 
 def _front(report: SearchReport) -> str:
@@ -148,7 +148,9 @@ def _front(report: SearchReport) -> str:
     for k in range(5):
         x = ROOM + 20 + k / 4 * (WIDTH - ROOM - 60)
         y = (FRONT - ROOM) * (1 - k / 4) + 10
-        parts.append(f'<text x="{x - 12:.0f}" y="{FRONT - ROOM + 32}">{left + k / 4 * (right - left):.4g}</text>')
+        parts.append(
+            f'<text x="{x:.0f}" y="{FRONT - ROOM + 32}" text-anchor="middle">{left + k / 4 * (right - left):.4g}</text>'
+        )
         parts.append(f'<text x="4" y="{y + 4:.0f}">{low + k / 4 * (high - low):.1f} dB</text>')
         parts.append(f'<line x1="{ROOM}" x2="{WIDTH - 20}" y1="{y:.0f}" y2="{y:.0f}" stroke="#e6e6e6"/>')
     parts.append(f'<text x="{WIDTH / 2:.0f}" y="{FRONT - 8}">{escape(report.unit)}</text>')

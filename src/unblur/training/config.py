@@ -52,6 +52,15 @@ class Optimiser(Section):
     max_norm: float = Field(0.0, ge=0)
 
 
+class FakeQuantise(Section):
+    """Fine-tuning for 8 bits: the grid of maps (u8 with a zero point, s8 without), one weight scale a channel or one
+    in all, and the training samples whose ranges are taken before the first iteration."""
+
+    activation: Literal["u8", "s8"] = "u8"
+    per_channel: bool = True
+    samples: int = Field(32, ge=1)
+
+
 class Evaluation(Section):
     """Held-out synthetic pairs: `pairs` of `side_px`, drawn from other photographs and seeds than any training."""
 
@@ -78,6 +87,7 @@ class TrainingConfig(Section):
     data: Data = Data()
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
+    fake_quantise: FakeQuantise | None = None
     evaluation: Evaluation = Evaluation()
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
 
@@ -97,6 +107,8 @@ class TrainingConfig(Section):
         """SHA-256 of everything that decides the weights: worker count, saving and final evaluation do not."""
         out: Any = {"save_every": True, "evaluation": True, "begin_with": True, "data": {"workers"}}
         values = self.model_dump(mode="json", exclude=out)
+        if self.fake_quantise is None:
+            del values["fake_quantise"]  # as in the digests of runs from before there was one
         if self.begin_with is not None:
             values["begin_with"] = file_digest(self.begin_with)
         return value_digest(values)
@@ -105,6 +117,8 @@ class TrainingConfig(Section):
 def load_config(path: Path) -> TrainingConfig:
     """Read and check a TOML file. Raises InputError naming the key, its value and the nearest known key."""
     config = check(TrainingConfig, read_toml(path), str(path))
+    if config.fake_quantise is not None and config.begin_with is None:
+        raise InputError(f"{path}: fake_quantise fine-tunes a trained network; name its checkpoint in begin_with.")
     if config.data.source != "synthetic" and config.data.folder is None:
         raise InputError(f"{path}: data.source is {config.data.source!r}, so data.folder must name its folder.")
     folder = config.data.folder

@@ -6,6 +6,7 @@ and resumed gives, on a CPU with the same number of threads, the bits of one tha
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from unblur.images.pairs import find_pairs
 from unblur.networks import build_network, load_checkpoint, save_checkpoint
 from unblur.networks.registry import FAMILIES
 from unblur.training.config import TrainingConfig
+from unblur.training.fake_quantise import fake_quantise, observe
 from unblur.training.initial import initialise
 from unblur.training.losses import deblurring_loss
 from unblur.training.pool import Pool
@@ -46,10 +48,14 @@ def train(config: TrainingConfig, output: Path, progress: Progress = SILENT) -> 
         torch.set_num_threads(config.threads)
     with assemble(config.device) as team:
         state = fresh_state(config, team)
+        first = copy.deepcopy(state.network)
         if state.resume(output) and team.leads:
             progress.note(f"resuming after {state.done} of {config.iterations} iterations")
         if state.done < config.iterations:
             source = open_source(config, output, team, progress)
+            if config.fake_quantise is not None:
+                # From the first weights, on a resume too: the grid is part of the configuration, not of the state.
+                fake_quantise(state.network, observe(first, _first_samples(config, team, source)), config.fake_quantise)
             if team.leads:
                 write_json(output / "config.json", config.model_dump(mode="json"))
             _run(config, team, state, source, output, progress)
@@ -111,6 +117,14 @@ def _run(config: TrainingConfig, team: Team, state: State, source: Source, outpu
         if team.leads and (state.done % config.save_every == 0 or state.done == config.iterations):
             state.save(output)
             _write_log(state, output)
+
+
+def _first_samples(config: TrainingConfig, team: Team, source: Source) -> Iterator[Tensor]:
+    """The blurred crops that set the ranges of `fake_quantise`: the same on every process."""
+    assert config.fake_quantise is not None
+    samples = Samples(source, config.stages[0].crop_px, config.seed, _contract(config.network))
+    for k in range(config.fake_quantise.samples):
+        yield samples[k][0][None].to(team.device)
 
 
 def _batches(config: TrainingConfig, team: Team, source: Source, done: int) -> Iterator[tuple[float, Batch]]:

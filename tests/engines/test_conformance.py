@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_machine import FakeMachine
 from numpy.typing import NDArray
 from tiny_graph import BYTES, FLOAT, kernel, write_graph
 from torch import nn
@@ -81,6 +82,19 @@ def _graph_case(engine: str, size: tuple[int, int] | None, contract: PixelContra
     return Case(f"{engine}-{kind}-{contract.dtype}", open_it, reference, tolerance, size, contract)
 
 
+def _tensorrt_case(product: str, memory: str, size: tuple[int, int] | None, contract: PixelContract, seed: int) -> Any:
+    """The runner itself on a fake machine, whose GPU computes with ONNX Runtime: late, and in an order by the seed."""
+    plain = _graph_case("onnxruntime", size, contract)
+
+    def open_it(folder: Path, _: Checkpoint) -> Runner:
+        machine = FakeMachine(product, memory, seed)
+        graph = write_graph(folder / "graph.onnx", size, contract)
+        return machine.open(machine.build(graph, folder / "tiny.engine", [] if size else [(8, 14), (8, 24)]))
+
+    name = plain.id.replace("onnxruntime", f"fake-{product}-{memory}")
+    return pytest.param(replace(plain, id=name, open=open_it), id=name)
+
+
 class OneConvolution(nn.Module):
     """tiny_graph.py's graph, not clamped. Compiling a whole BANet block takes a minute, this takes seconds."""
 
@@ -121,6 +135,12 @@ CASES = [
     _torch_case("torch", 0.0),
     _torch_case("torch-channels-last", 1e-6),  # observed 7.5e-8
     _compiled_case(1e-6),  # observed 1.5e-7
+    _tensorrt_case("tensorrt-10", "pycuda", None, FLOAT, 0),
+    _tensorrt_case("tensorrt-10", "torch", FIXED, BYTES, 1),
+    _tensorrt_case("tensorrt-11", "torch", None, BYTES, 2),
+    _tensorrt_case("tensorrt-11", "pycuda", FIXED, FLOAT, 3),
+    _tensorrt_case("tensorrt-rtx", "torch", None, FLOAT, 4),
+    _tensorrt_case("tensorrt-rtx", "pycuda", FIXED, BYTES, 5),
     *(
         pytest.param(case, id=case.id)
         for engine in ("onnxruntime", "openvino")

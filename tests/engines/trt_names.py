@@ -112,11 +112,13 @@ def _asked(test: ast.expr) -> tuple[frozenset[str], frozenset[str]]:
 
 def _use(node: ast.Attribute, products: frozenset[str]) -> Iterator[Use]:
     owner = _last(node.value)
+    if node.attr.startswith("__") and node.attr != "__version__":
+        return  # what every class of Python has
     if isinstance(node.value, ast.Attribute) and _last(node.value.value) in MODULES:
         yield Use(node.lineno, node.value.attr, node.attr, products)  # trt.Enum.MEMBER
     elif owner in MODULES:
         yield Use(node.lineno, "", node.attr, products)
-    elif owner in CLASSES and not node.attr.startswith("_") and node.attr not in OF_FILES:
+    elif owner in CLASSES and node.attr not in OF_FILES:
         yield Use(node.lineno, CLASSES[owner], node.attr, products)
 
 

@@ -78,7 +78,7 @@ def test_whole_way_then_nothing_then_what_changed(project: Path, capsys: pytest.
     assert main(run) == 0
     assert made(capsys.readouterr().err) == ALL
 
-    assert main([*run, "--set", "build.fp16=false"]) == 0
+    assert main([*run, "--set", "build.precision=fp32"]) == 0
     assert made(capsys.readouterr().err) == ["engine", "measurement", "report"]
 
 

@@ -18,7 +18,7 @@ from unblur.cli.show_engine import main
 from unblur.engines import tensorrt_product
 from unblur.engines.xray_page import render_page
 from unblur.engines.xray_report import make_report
-from unblur.export.build import build_engine
+from unblur.export.build import BuildOptions, build_engine
 from unblur.export.examine import examine_engine
 from unblur.networks import build_network
 from unblur.networks.banet import BANet
@@ -29,7 +29,9 @@ REPORT = json.loads((ROOT / "engines/reports/xray-banet.json").read_text())["eng
 
 @pytest.fixture(scope="module")
 def engine(fixed_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_engine(fixed_graph, tmp_path_factory.mktemp("xray") / "tiny.engine", fp16=True, targets=("sm89",)).path
+    return build_engine(
+        fixed_graph, tmp_path_factory.mktemp("xray") / "tiny.engine", BuildOptions("fp16", targets=("sm89",))
+    ).path
 
 
 def copied(engine: Path, folder: Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from unblur.core.errors import InputError
 from unblur.engines.gpus import GPUS, find_gpu, gpus_of
-from unblur.engines.tensorrt_builder import TARGETS
+from unblur.engines.tensorrt_targets import TARGETS
 
 
 @pytest.mark.parametrize("name", ["RTX 4090", "rtx 4090", "RTX-4090", "NVIDIA GeForce RTX 4090"])
@@ -33,6 +33,15 @@ def test_figures_are_dense_and_in_their_order() -> None:
         assert gpu.bf16 in (None, gpu.fp16), gpu
         assert (gpu.fp8 is None) == (gpu.target in ("sm75", "sm80", "sm86")), gpu
         assert 100 < gpu.bandwidth < 10000, gpu
+
+
+def test_every_row_names_its_document() -> None:
+    """GeForce cards: FP32 accumulation at half the rate of FP16's, so INT8 is four times FP16 there and twice elsewhere."""
+    for gpu in GPUS:
+        assert any(word in gpu.source for word in ("architecture", "data sheet", "nvidia.com/en-us/data-center")), gpu
+        assert gpu.int8 / gpu.fp16 == pytest.approx(4 if gpu.name.startswith("RTX") else 2, rel=0.02), gpu
+        if gpu.fp8 is not None:
+            assert gpu.fp8 / gpu.fp16 == pytest.approx(2, rel=0.02), gpu
 
 
 def test_rates_are_per_second_and_float_may_use_tf32() -> None:

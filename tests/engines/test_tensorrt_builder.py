@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError, MissingRuntimeError
-from unblur.engines.tensorrt_builder import compile_engine, parse_targets
+from unblur.engines.tensorrt_builder import compile_engine
 from unblur.engines.tensorrt_product import open_product
+from unblur.engines.tensorrt_targets import parse_targets
 
 needs_rtx = pytest.mark.tensorrt_rtx
 
@@ -46,7 +47,7 @@ def test_an_engine_runs_in_the_types_of_its_graph(kind: int, runs_in: str) -> No
     engine = compile_engine(convolution(kind), ["sm89"])
     assert realised_precision(engine.xrays["sm89"], ["layer/Conv"]) == {"layer/Conv": runs_in}
     assert len(engine.data) > 1000
-    assert engine.version == open_product("tensorrt-rtx").version
+    assert engine.product.version == open_product("tensorrt-rtx").version
 
 
 @needs_rtx

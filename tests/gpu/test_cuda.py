@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from unblur.export.build import build_engine
+from unblur.export.build import BuildOptions, build_engine
 from unblur.networks.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.gpu
@@ -31,7 +31,7 @@ def test_the_portable_fp16_engine_loads_on_this_gpu(fixed_graph: Path, tmp_path:
     """Ampere and later; where the product refuses a GPU (data-centre cards are in no list) it says why."""
     import tensorrt_rtx as trt
 
-    built = build_engine(fixed_graph, tmp_path / "tiny.engine", fp16=True)
+    built = build_engine(fixed_graph, tmp_path / "tiny.engine", BuildOptions("fp16"))
     logger = trt.Logger(trt.Logger.WARNING)
     runtime: Any = trt.Runtime(logger)
     data = built.path.read_bytes()

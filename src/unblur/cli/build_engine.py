@@ -2,58 +2,163 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unblur.cli.door import Arguments, door, positive
-from unblur.core.console import ConsoleProgress
+from unblur.core.console import ConsoleProgress, Progress
 from unblur.core.errors import InputError
+
+REWRITTEN = ("fp16", "bf16", "int8", "fp8")
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build one engine and print what it runs."""
-    parser = Arguments("unblur build", "Compile a graph ahead of time with TensorRT for RTX; no GPU is needed.")
-    parser.add_argument("--onnx", type=Path, help="graph of one size, written by unblur export")
+    """Build one engine, or every precision, and print what it runs."""
+    arguments = _parser().parse_args(argv)
+    precision = _precision(arguments)
+    _refuse_conflicts(arguments, precision)
+
+    from unblur.engines.tensorrt_product import open_product
+    from unblur.engines.tensorrt_targets import parse_targets, resolve_targets
+    from unblur.export.build import rebuild_engine
+
+    progress = ConsoleProgress()
+    if arguments.rebuild:
+        _tell(rebuild_engine(arguments.rebuild, arguments.output, progress))
+        return 0
+    targets = parse_targets(arguments.target)
+    resolve_targets(open_product(arguments.flavor), targets)  # say what is missing before the export
+    with tempfile.TemporaryDirectory() as folder:
+        graph = arguments.onnx or _export(arguments, Path(folder) / "graph.onnx", progress)
+        _build(arguments, graph, precision, targets, progress)
+    return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "unblur build", "Compile a graph with TensorRT for RTX (no GPU needed) or TensorRT (on its GPU)."
+    )
+    parser.add_argument("--onnx", type=Path, help="graph written by unblur export")
     parser.add_argument("--checkpoint", type=Path, help="instead of --onnx: export it first")
     parser.add_argument("--height", type=positive, help="with --checkpoint: height of the frames")
     parser.add_argument("--width", type=positive, help="with --checkpoint: width of the frames")
+    parser.add_argument("--dynamic", action="store_true", help="with --checkpoint: one graph for every size")
     parser.add_argument("--pixels", choices=("float", "uint8"), default="float", help="with --checkpoint: see export")
-    parser.add_argument("--fp16", action="store_true", help="rewrite the graph to FP16 and hold the engine to it")
-    parser.add_argument("--target", help="GPU families, such as sm89,sm120 (default: portable, Ampere and later)")
-    parser.add_argument("--output", type=Path, required=True, help="the engine file to write")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--rebuild", type=Path, metavar="ENGINE",
+                        help="build this engine again by the recipe in its manifest")  # fmt: skip
+    parser.add_argument("--precision", choices=("fp32", *REWRITTEN, "best"),
+                        help="rewrite the graph to it, hold the engine to it (default: as the graph is)")  # fmt: skip
+    for name in REWRITTEN:
+        parser.add_argument(f"--{name}", action="store_true", help=f"--precision {name}")
+    parser.add_argument("--quantised", type=Path, nargs="+", default=[], metavar="FILE",
+                        help="with --precision best: quantised graphs of the same checkpoint")  # fmt: skip
+    parser.add_argument("--flavor", choices=("auto", "tensorrt", "tensorrt-rtx"), default="auto",
+                        help="the product; auto: TensorRT where it can be imported, else for RTX")  # fmt: skip
+    parser.add_argument("--target", help="GPU families, such as sm89,sm120, or current (default: portable, Ampere and "
+                        "later; TensorRT: the GPU at hand)")  # fmt: skip
+    parser.add_argument("--shapes", nargs="+", action="extend", default=[], metavar="MIN:OPT:MAX",
+                        help="sizes of a dynamic graph, such as 64x64:256x256:720x1280 or 720x1280")  # fmt: skip
+    parser.add_argument("--shapes-from", type=Path, metavar="DIR", help="take the sizes from the pictures in a folder")
+    parser.add_argument("--optimization-level", type=int, metavar="0-5", help="how long to search for fast kernels")
+    parser.add_argument("--builds", type=positive, default=1, help="build so many times, keep the least bytes moved")
+    parser.add_argument("--output", type=Path, help="the engine file to write (--rebuild: over the engine itself)")
+    return parser
+
+
+def _precision(arguments: argparse.Namespace) -> Any:
+    """The one precision that was asked for, None for that of the graph."""
+    named = [name for name in REWRITTEN if getattr(arguments, name)]
+    asked = [arguments.precision] if arguments.precision else []
+    if len({*named, *asked}) > 1:
+        flags = [f"--{name}" for name in named] + [f"--precision {name}" for name in asked]
+        raise InputError(f"{' and '.join(flags)} exclude each other; give one, or --precision best to compare.")
+    return next(iter([*named, *asked]), None)
+
+
+def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> None:
+    if arguments.rebuild:
+        recipe = ("onnx", "checkpoint", "height", "width", "dynamic", "target", "shapes", "shapes_from", "quantised",
+                  "optimization_level")  # fmt: skip
+        given = [f"--{name.replace('_', '-')}" for name in recipe if getattr(arguments, name)]
+        if given or precision or arguments.flavor != "auto" or arguments.builds != 1:
+            raise InputError(
+                f"--rebuild takes everything from the manifest; only --output goes with it, not {' '.join(given)}"
+                " or a choice of precision, product or builds."
+            )
+        return
+    if arguments.output is None:
+        raise InputError("--output FILE is missing: the engine file to write.")
     if (arguments.onnx is None) == (arguments.checkpoint is None):
-        raise InputError("Give either --onnx FILE or --checkpoint FILE --height H --width W.")
-    if arguments.onnx and (arguments.height or arguments.width):
-        raise InputError("--height and --width go with --checkpoint; a graph has its size.")
+        raise InputError(
+            "Give either --onnx FILE or --checkpoint FILE --height H --width W (or --dynamic), or --rebuild ENGINE."
+        )
+    if arguments.onnx and (arguments.height or arguments.width or arguments.dynamic):
+        raise InputError("--height, --width and --dynamic go with --checkpoint; a graph has its size.")
+    if arguments.shapes and arguments.shapes_from:
+        raise InputError("--shapes and --shapes-from exclude each other; name the sizes, or the folder they are in.")
+    if (arguments.shapes or arguments.shapes_from) and arguments.checkpoint and not arguments.dynamic:
+        raise InputError("--shapes goes with --dynamic; a graph of --height and --width has one size.")
+    if arguments.quantised and precision != "best":
+        raise InputError("--quantised goes with --precision best; build one quantised graph with --onnx FILE --int8.")
 
-    from unblur.engines.tensorrt_builder import parse_targets
-    from unblur.engines.tensorrt_product import open_product
-    from unblur.export.build import build_engine
 
-    targets = parse_targets(arguments.target)
-    open_product("tensorrt-rtx")
-    progress = ConsoleProgress()
-    with tempfile.TemporaryDirectory() as folder:
-        graph = arguments.onnx
-        if graph is None:
-            from unblur.export.api import export_graph
-            from unblur.networks import load_checkpoint
+def _export(arguments: argparse.Namespace, graph: Path, progress: Progress) -> Path:
+    from unblur.export.api import export_graph
+    from unblur.networks import load_checkpoint
 
-            graph = Path(folder) / "graph.onnx"
-            export_graph(
-                load_checkpoint(arguments.checkpoint), graph, height=arguments.height, width=arguments.width,
-                pixels=arguments.pixels, progress=progress,
-            )  # fmt: skip
-        built = build_engine(graph, arguments.output, fp16=arguments.fp16, targets=targets, progress=progress)
+    export_graph(
+        load_checkpoint(arguments.checkpoint), graph, height=arguments.height, width=arguments.width,
+        dynamic=arguments.dynamic, pixels=arguments.pixels, progress=progress,
+    )  # fmt: skip
+    return graph
+
+
+def _build(
+    arguments: argparse.Namespace, graph: Path, precision: Any, targets: tuple[str, ...], progress: Progress
+) -> None:
+    from unblur.engines.graph_file import read_graph
+    from unblur.engines.tensorrt_profiles import derive_profiles, parse_profile
+    from unblur.export.best import build_best
+    from unblur.export.build import BuildOptions, build_engine
+    from unblur.images.sizes import padded_sizes
+
+    profiles = tuple(parse_profile(text) for text in arguments.shapes)
+    if arguments.shapes_from:
+        profiles = derive_profiles(padded_sizes(arguments.shapes_from, read_graph(graph).signature.contract))
+        progress.note(f"sizes of {arguments.shapes_from}: " + ", ".join(profile.to_text() for profile in profiles))
+    options = BuildOptions(
+        None if precision == "best" else precision, arguments.flavor, targets, profiles, arguments.optimization_level,
+        arguments.builds,
+    )  # fmt: skip
+    if precision != "best":
+        _tell(build_engine(graph, arguments.output, options, progress))
+        return
+    best = build_best(graph, arguments.output, options, arguments.quantised, progress)
+    for ranked in best.ranking:
+        bounds = ", ".join(f"{gpu} {ms:.3g} ms" for gpu, ms in ranked.bounds_ms.items()) or "no GPU known"
+        print(f"{ranked.precision:<5} {ranked.score:.3f}  lower bound: {bounds}  {ranked.built.path}")
+    for name, reason in best.left_out:
+        print(f"{name:<5} left out: {reason.splitlines()[0]}")
+    print(f"best is {best.why}")
+    _tell(best.winner)
+    print(f"ranking {best.report_path}")
+
+
+def _tell(built: Any) -> None:
     manifest = built.manifest
     print(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
+    builds = manifest["builds"]
+    if len(builds) > 1:
+        different = len({attempt["sha256"] for attempt in builds})
+        print(f"{len(builds)} builds gave {different} different engine(s); kept number {manifest['chosen_build'] + 1}")
+    at = f" at {'x'.join(map(str, manifest['seen_at']))}" if manifest["seen_at"] else ""
     for target, kernels in manifest["targets"].items():
         realised = ", ".join(f"{count} {kind}" for kind, count in sorted(kernels["convolutions_run_in"].items()))
-        print(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame; "
+        print(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame{at}; "
               f"convolutions run in: {realised}")  # fmt: skip
     print(f"manifest {built.manifest_path}, compiled graph {built.graph_path}")
-    return 0

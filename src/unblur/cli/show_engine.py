@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.engines.audit import demand_asked
     from unblur.engines.gpus import find_gpu, gpus_of
     from unblur.engines.roofline import can_run
-    from unblur.engines.tensorrt_builder import parse_targets
+    from unblur.engines.tensorrt_manifest import companions
+    from unblur.engines.tensorrt_targets import parse_targets
     from unblur.engines.xray_page import render_page
     from unblur.engines.xray_report import make_report
     from unblur.engines.xray_text import describe
-    from unblur.export.build import companions
     from unblur.export.examine import examine_engine, examine_graph
 
     inputs = {file.resolve() for path in arguments.subject for file in (path, *companions(path))}

@@ -53,11 +53,12 @@ class GraphFacts:
         return sum(convolution.macs for convolution in self.convolutions)
 
 
-def read_facts(model: onnx.ModelProto, height: int, width: int) -> GraphFacts:
+def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool = True) -> GraphFacts:
     """Infer shapes and types and look at every convolution.
 
-    An operand behind a DequantizeLinear asks for the quantised type. Raises InputError for a convolution without a
-    name (the compiler's list could not be matched to it), without a known shape, or in a type no engine computes in.
+    An operand behind a DequantizeLinear asks for the quantised type. `count` False: the graph is dynamic, inference
+    does not find its shapes, and all `macs` are 0. Raises InputError for a convolution without a name (the compiler's
+    list could not be matched to it), without a known shape, or in a type no engine computes in.
     """
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     types = {t.name: t.data_type for t in graph.initializer}
@@ -75,7 +76,9 @@ def read_facts(model: onnx.ModelProto, height: int, width: int) -> GraphFacts:
                 raise InputError(
                     f"The {node.op_type} that makes {node.output[0]!r} has no name; export it with unblur."
                 )
-            convolutions.append(Convolution(node.name, _asked(node, types, producer), _macs(node, shapes)))
+            convolutions.append(
+                Convolution(node.name, _asked(node, types, producer), _macs(node, shapes) if count else 0)
+            )
     if not convolutions:
         raise InputError("The graph has no convolution; is it a deblurring network?")
     declared = next((entry.value for entry in model.metadata_props if entry.key == PRECISION_KEY), None)

@@ -18,6 +18,9 @@ BYTES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "UInt8": 1, "FP8": 1, 
 SYNCHRONISATION = ("wait", "signal")
 """Layer types that only order streams; they are no kernels."""
 
+_HOST = re.compile(r"LayerType: (ShapeHostToDevice|shape_call),")
+"""Layers of a dynamic engine that compute shapes on the host: no kernels either, and without a tactic."""
+
 _FIELDS = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<kind>[^,]*), Inputs: \[(?P<inputs>.*?)\]"
     r"(?:, Constants: \[(?P<constants>.*?)\])?, Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), "
@@ -143,7 +146,7 @@ def parse_builder_log(messages: list[str]) -> XRay:
         )
     kernels = []
     for line in listing.partition("\nI/O Tensors:")[0].splitlines()[1:]:
-        if line.strip():
+        if line.strip() and not _HOST.search(line):
             kernel = _parse_kernel(line)
             if kernel.kind not in SYNCHRONISATION:
                 kernels.append(kernel)

@@ -1,26 +1,56 @@
-"""Graph -> engine: rewrite the precision, compile, hold the result to what was asked, write all or nothing."""
+"""Graph -> engine: rewrite the precision, lint, compile, hold the result to what was asked, write all or nothing."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from unblur.core.artefacts import atomic_path, file_digest, write_bytes, write_json
+from unblur.core.artefacts import atomic_path, file_digest
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
+from unblur.core.errors import BudgetError, InputError
+from unblur.core.exclusive import exclusive
 from unblur.core.provenance import package_versions
-from unblur.engines.audit import computes_in, demand_half, realised_precision
-from unblur.engines.graph_facts import CONVOLUTIONS
-from unblur.engines.graph_file import read_graph
+from unblur.engines.audit import audit, computes_in, demand_asked, realised_precision
+from unblur.engines.graph_facts import GraphFacts, read_facts
+from unblur.engines.graph_file import GraphFile, read_graph
+from unblur.engines.graph_lints import describe_lints, lint
 from unblur.engines.tensorrt_builder import CompiledEngine, compile_engine
-from unblur.engines.tensorrt_product import open_product
+from unblur.engines.tensorrt_cache import runtime_cache_path
+from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
+from unblur.engines.tensorrt_product import Flavor, Product, open_product
+from unblur.engines.tensorrt_profiles import (
+    Profile,
+    check_profiles,
+    profiles_from_json,
+    profiles_to_json,
+)
+from unblur.engines.tensorrt_targets import PORTABLE, resolve_targets
 from unblur.engines.xray import XRay
-from unblur.export.casting import cast_to_fp16
+from unblur.export.precision import PRECISIONS, Precision, PreparedGraph, prepare_graph
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an engine is built. precision None: as the graph is. profiles: for a dynamic graph only."""
+
+    precision: Precision | None = None
+    flavor: Flavor = "auto"
+    targets: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    optimization_level: int | None = None
+    builds: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"targets": list(self.targets), "profiles": profiles_to_json(self.profiles)}
+
+
+AS_IT_IS = BuildOptions()
+"""The graph's own precision, for any GPU from Ampere on or the one at hand."""
 
 
 @dataclass(frozen=True)
@@ -34,78 +64,217 @@ class BuiltEngine:
 
 
 def build_engine(
-    graph: Path, output: Path, *, fp16: bool = False, targets: tuple[str, ...] = (), progress: Progress = SILENT
+    graph: Path, output: Path, options: BuildOptions = AS_IT_IS, progress: Progress = SILENT
 ) -> BuiltEngine:
-    """Compile an exported graph of one size for TensorRT for RTX.
+    """Compile an exported graph.
 
-    Raises MissingRuntimeError without the package, InputError for a graph that cannot be compiled, BudgetError
-    when FP16 was asked and a convolution runs in something else. Then no file stands under the final names.
+    Of two builds of one output at the same time the second waits, and takes what the first has made if it was asked
+    for the same. Raises MissingRuntimeError where the product or a GPU is missing, InputError for a graph, option or
+    target that does not go, BudgetError when a convolution runs in something else than was asked. Then, and after
+    Ctrl-C, what stood under the final names before stands there still.
     """
-    open_product("tensorrt-rtx")  # say what is missing before minutes of work
+    product = open_product(options.flavor)  # say what is missing before minutes of work
+    options = replace(options, flavor=product.name)  # the recipe names it, whatever is installed later
     source = read_graph(graph)
-    if source.signature.height is None or source.signature.width is None:
-        raise InputError(f"{graph} takes every size, an engine here has one; export it with --height and --width.")
-    model = onnx.load(graph)
-    kept: tuple[tuple[str, str], ...] = ()
-    if fp16:
-        progress.note("rewriting the graph to FP16")
-        cast = cast_to_fp16(model)
-        model, kept = cast.model, cast.kept_fp32
+    _check_sizes(source, options.profiles)
+    with exclusive(output, progress.note) as waited:
+        if waited and (made := _made_meanwhile(output, product, source, options)):
+            progress.note(f"{output} was made by the other process")
+            return made
+        prepared = prepare_graph(
+            onnx.load(graph), lambda model: graph_facts(model, source), options.precision, graph, progress
+        )
+        origin = {"source_graph_sha256": source.digest, "kept_fp32": _reasons(prepared)}
+        return _compile(prepared, source, output, product, options, origin, progress)
+
+
+def rebuild_engine(engine: Path, output: Path | None = None, progress: Progress = SILENT) -> BuiltEngine:
+    """Build again by the recipe in an engine's manifest: the same graph, product and options, the release at hand.
+
+    `output` None: over the engine itself. Raises InputError where manifest or graph are missing, damaged or of an
+    older unblur without a recipe, and as `build_engine`.
+    """
+    manifest = read_manifest(engine, "recipe", "product", "precision", "graph_sha256", "engine_sha256")
+    graph_path = companions(engine)[0]
+    options = _recipe(manifest, companions(engine)[1])
+    if not graph_path.is_file() or file_digest(graph_path) != manifest["graph_sha256"]:
+        raise InputError(
+            f"{graph_path} is not the graph that {companions(engine)[1]} describes, or is missing; build from the "
+            "exported graph or the checkpoint."
+        )
+    product = open_product(options.flavor)
+    source = read_graph(graph_path)
+    output = output or engine
+    with exclusive(output, progress.note):
+        prepared = PreparedGraph(onnx.load(graph_path), manifest["precision"], ())
+        origin: dict[str, Any] = {
+            name: manifest[name] for name in ("source_graph_sha256", "kept_fp32") if name in manifest
+        }
+        return _compile(prepared, source, output, product, options, origin, progress)
+
+
+def _compile(
+    prepared: PreparedGraph,
+    source: GraphFile,
+    output: Path,
+    product: Product,
+    options: BuildOptions,
+    origin: dict[str, Any],
+    progress: Progress,
+) -> BuiltEngine:
+    model = prepared.model
+    targets, _ = resolve_targets(product, options.targets)
+    _lint(model, product, targets)
     data = model.SerializeToString()
-    engine = compile_engine(data, targets, progress)
-    if fp16:
-        for xray in engine.xrays.values():
-            demand_half(xray, _convolutions(model))
+    engine = compile_engine(
+        data, options.targets, progress, product=product, profiles=options.profiles,
+        optimization_level=options.optimization_level, builds=options.builds, caches=output.parent,
+    )  # fmt: skip
+    facts = replace(graph_facts(model, source), declared=prepared.precision)
+    try:
+        demand_asked([finding for xray in engine.listed.values() for finding in audit(xray, facts)])
+    except BudgetError as error:
+        raise BudgetError(f"{error} Nothing was written.") from error
+    manifest = _manifest(model, engine, prepared.precision, options, source, facts) | origin
+    return write_engine(output, data, engine.data, manifest)
+
+
+def write_engine(output: Path, graph: bytes, engine: bytes, manifest: dict[str, Any]) -> BuiltEngine:
+    """Write the three files, or none. Raises InputError as `atomic_path`; what stood there before is then untouched."""
     graph_path, manifest_path = companions(output)
-    # The manifest names both digests and is written last: without it the other two are taken for nothing.
-    manifest_path.unlink(missing_ok=True)
-    write_bytes(graph_path, data)
-    with atomic_path(output) as temporary:
-        temporary.write_bytes(engine.data)
-    manifest = _manifest(model, engine, "fp16" if fp16 else source.precision, kept) | {
-        "source_graph_sha256": source.digest,
-        "graph_sha256": file_digest(graph_path),
-        "engine_sha256": file_digest(output),
-        "height": source.signature.height,
-        "width": source.signature.width,
-    }
-    write_json(manifest_path, manifest)
+    # All three are whole on the disk before the first gets its name; the manifest, which vouches for the other two by
+    # their digests, gets its own last.
+    with atomic_path(manifest_path) as told, atomic_path(output) as made, atomic_path(graph_path) as compiled:
+        compiled.write_bytes(graph)
+        made.write_bytes(engine)
+        manifest |= {"graph_sha256": file_digest(compiled), "engine_sha256": file_digest(made)}
+        if manifest["product"] == "tensorrt-rtx":
+            manifest["runtime_cache"] = runtime_cache_path(output).name
+        told.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        manifest_path.unlink(missing_ok=True)
     return BuiltEngine(output, graph_path, manifest_path, manifest)
 
 
-def companions(engine: Path) -> tuple[Path, Path]:
-    """Where the graph and the manifest of an engine file lie."""
-    return engine.with_name(engine.name + ".onnx"), engine.with_name(engine.name + ".json")
+def _check_sizes(source: GraphFile, profiles: tuple[Profile, ...]) -> None:
+    height, width = source.signature.height, source.signature.width
+    if height is not None and width is not None:
+        if profiles:
+            raise InputError(
+                f"{source.path} has one size, {height}x{width}; --shapes is for a graph exported with --dynamic."
+            )
+    elif not profiles:
+        raise InputError(
+            f"{source.path} takes every size, and an engine is compiled for some: name them with --shapes, such as "
+            "64x64:256x256:720x1280, or take them from pictures with --shapes-from DIR."
+        )
+    check_profiles(profiles, source.signature.contract)
+
+
+def graph_facts(model: onnx.ModelProto, source: GraphFile) -> GraphFacts:
+    """What the graph of a file, or a rewrite of it, asks for. Raises InputError as `read_facts`."""
+    height, width = source.signature.height, source.signature.width
+    fixed = height is not None and width is not None
+    return read_facts(model, height or 0, width or 0, count=fixed)
+
+
+def _lint(model: onnx.ModelProto, product: Product, targets: tuple[str, ...]) -> None:
+    """Refuse what a target refuses, or takes for something else than it says, before minutes of work."""
+    major, minor = (int(part) for part in product.version.split(".")[:2])
+    for target in targets or (PORTABLE,):
+        # A portable engine runs on Ampere too, the first of its families.
+        findings = lint(model, product.name, "sm80" if target == PORTABLE else target, (major, minor))
+        # That 8 bits are emulated is found in the engine itself, by the audit.
+        findings = tuple(f for f in findings if f.rule != "int8 on sm75")
+        if findings:
+            raise InputError(
+                f"The graph cannot be built for {target}.\n{describe_lints(product.name, target, findings)}"
+            )
+
+
+def _made_meanwhile(output: Path, product: Product, source: GraphFile, options: BuildOptions) -> BuiltEngine | None:
+    """What another process made while this one waited, if it is whole and was asked for the same."""
+    graph_path, manifest_path = companions(output)
+    try:
+        manifest = read_manifest(output)
+        check_files(output, manifest)
+    except InputError:  # it failed or was stopped: then it is for this process to build
+        return None
+    same = {
+        "product": product.name,
+        "version": product.version,
+        "source_graph_sha256": source.digest,
+        "recipe": options.to_json(),
+    }
+    if any(manifest.get(name) != value for name, value in same.items()):
+        return None
+    return BuiltEngine(output, graph_path, manifest_path, manifest)
+
+
+def _recipe(manifest: dict[str, Any], path: Path) -> BuildOptions:
+    try:
+        values = dict(manifest["recipe"])
+        options = BuildOptions(
+            precision=values["precision"],
+            flavor=manifest["product"],
+            targets=tuple(values["targets"]),
+            profiles=profiles_from_json(values["profiles"]),
+            optimization_level=values["optimization_level"],
+            builds=int(values["builds"]),
+        )
+        if manifest["precision"] not in PRECISIONS or options.precision not in (*PRECISIONS, None):
+            raise ValueError(f"precision {manifest['precision']!r}")
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} has no whole recipe ({error!r}); build from the graph or the checkpoint.") from error
+    return options
+
+
+def _reasons(prepared: PreparedGraph) -> list[dict[str, str]]:
+    return [{"node": node, "reason": reason} for node, reason in prepared.kept_fp32]
 
 
 def _manifest(
-    model: onnx.ModelProto, engine: CompiledEngine, precision: str, kept: tuple[tuple[str, str], ...]
+    model: onnx.ModelProto,
+    engine: CompiledEngine,
+    precision: str,
+    options: BuildOptions,
+    source: GraphFile,
+    facts: GraphFacts,
 ) -> dict[str, Any]:
     properties = {entry.key.removeprefix("unblur."): entry.value for entry in model.metadata_props}
+    height, width = source.signature.height, source.signature.width
+    profiles = options.profiles
+    if height is not None and width is not None:
+        profiles = (Profile.only((height, width)),)
+    gpu = None if engine.product.name == "tensorrt-rtx" or engine.device is None else asdict(engine.device)
     return {
-        "product": engine.product,
-        "version": engine.version,
+        "product": engine.product.name,
+        "version": engine.product.version,
         "precision": precision,
-        "kept_fp32": [{"node": node, "reason": reason} for node, reason in kept],
+        "recipe": options.to_json(),
+        "gpu": gpu,
         "network": properties.get("network"),
         "checkpoint_sha256": properties.get("checkpoint_sha256"),
         "pixel_contract": json.loads(properties["pixel_contract"]),
+        "height": height,
+        "width": width,
+        "profiles": profiles_to_json(profiles),
         "versions": package_versions(),
         "engine_bytes": len(engine.data),
         "build_seconds": round(engine.seconds, 3),
+        "builds": [asdict(attempt) | {"seconds": round(attempt.seconds, 3)} for attempt in engine.attempts],
+        "chosen_build": engine.chosen,
         "warnings": list(engine.warnings),
-        "targets": {target: _kernels(xray, model) for target, xray in engine.xrays.items()},
+        "seen_at": list(engine.seen_at) if engine.seen_at else None,
+        "targets": {
+            target: {
+                "convolutions_run_in": _run_in(engine.listed[target], facts),
+                **xray.summary(),
+                "each_kernel": [{**kernel.to_json(), "runs_in": computes_in(kernel)} for kernel in xray.kernels],
+            }
+            for target, xray in engine.xrays.items()
+        },
     }
 
 
-def _convolutions(model: onnx.ModelProto) -> list[str]:
-    return [node.name for node in model.graph.node if node.op_type in CONVOLUTIONS]
-
-
-def _kernels(xray: XRay, model: onnx.ModelProto) -> dict[str, Any]:
-    realised = realised_precision(xray, _convolutions(model))
-    return {
-        **xray.summary(),
-        "convolutions_run_in": dict(Counter(realised.values())),
-        "each_kernel": [{**kernel.to_json(), "runs_in": computes_in(kernel)} for kernel in xray.kernels],
-    }
+def _run_in(xray: XRay, facts: GraphFacts) -> dict[str, int]:
+    return dict(Counter(realised_precision(xray, [c.name for c in facts.convolutions]).values()))

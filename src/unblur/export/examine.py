@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,14 @@ from typing import Any
 
 import onnx
 
-from unblur.core.artefacts import file_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, UnblurError, nearest
 from unblur.engines.graph_facts import GraphFacts, read_facts
 from unblur.engines.graph_file import read_graph
 from unblur.engines.tensorrt_builder import compile_engine
+from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
 from unblur.engines.xray import Kernel, XRay
-from unblur.export.build import companions
 from unblur.export.casting import cast_to_fp16
-
-FIELDS = ("product", "version", "precision", "engine_sha256", "graph_sha256", "height", "width", "targets")
 
 
 @dataclass(frozen=True)
@@ -49,10 +45,13 @@ def examine_engine(path: Path, targets: Sequence[str] = ()) -> Subject:
                 f"{what} {file} does not exist. An X-ray takes an engine with the two files that `unblur build` writes "
                 "beside it, or a graph whose name ends in .onnx."
             )
-    manifest = _manifest(manifest_path)
-    for file, field in ((path, "engine_sha256"), (graph, "graph_sha256")):
-        if file_digest(file) != manifest[field]:
-            raise InputError(f"{file} is not the file that {manifest_path} describes; build the engine again.")
+    manifest = read_manifest(path)
+    check_files(path, manifest)
+    if manifest["height"] is None:
+        raise InputError(
+            f"{path} takes several sizes, and an X-ray is of one: X-ray a graph exported for the size you want to see. "
+            "The manifest has the kernels of the size it was looked at."
+        )
     built = manifest["targets"]
     for target in targets:
         if target not in built:
@@ -92,20 +91,7 @@ def examine_graph(
     engine = compile_engine(model.SerializeToString(), targets, progress)
     network = next((entry.value for entry in model.metadata_props if entry.key == "unblur.network"), None)
     precision = facts.declared or source.precision
-    return Subject(path.name, engine.product, engine.version, precision, network, facts, engine.xrays)
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(
-            f"{path} is no manifest of an engine, or only a part of one; build the engine again."
-        ) from error
-    lacking = [field for field in FIELDS if not isinstance(manifest, dict) or field not in manifest]
-    if lacking:
-        raise InputError(f"{path} is no manifest of an engine: it has no {', '.join(lacking)}; build the engine again.")
-    return dict(manifest)
+    return Subject(path.name, engine.product.name, engine.product.version, precision, network, facts, engine.xrays)
 
 
 def _xray(kernels: dict[str, Any]) -> XRay:

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from unblur.compare.budgets import Budget
 from unblur.core.config import Section, check, read_toml, set_value
 from unblur.core.errors import InputError
-from unblur.engines.tensorrt_builder import parse_targets
+from unblur.engines.tensorrt_builder import LEVELS
+from unblur.engines.tensorrt_targets import parse_targets
 
 
 class NetworkSection(Section):
@@ -40,12 +41,18 @@ class GraphSection(Section):
 
 
 class BuildSection(Section):
-    """The TensorRT engine. `required = false` leaves it out, visibly, where its package is not installed."""
+    """The TensorRT engine. `required = false` leaves it out, visibly, where its package or GPU is missing.
+
+    precision "best" builds every precision that the targets run, and takes the one with the least lower bound.
+    """
 
     enabled: bool = True
     required: bool = False
-    fp16: bool = True
+    precision: Literal["fp32", "fp16", "bf16", "best"] = "fp16"
+    flavor: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
     targets: tuple[str, ...] = ()
+    optimization_level: int | None = Field(None, ge=LEVELS.start, lt=LEVELS.stop)
+    builds: int = Field(1, ge=1)
 
     @field_validator("targets")
     @classmethod

@@ -15,8 +15,8 @@ from unblur.compare.report import Report
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.catalogue import find_engine
+from unblur.engines.tensorrt_manifest import companions
 from unblur.engines.tensorrt_product import open_product
-from unblur.export.build import companions
 from unblur.networks.checkpoints import load_checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import PipelineConfig
@@ -92,7 +92,7 @@ def _why_no_engine(config: PipelineConfig) -> str:
     if not config.build.enabled:
         return "build.enabled is false"
     try:
-        open_product("tensorrt-rtx")
+        open_product(config.build.flavor)
     except MissingRuntimeError as error:
         if config.build.required:
             raise

@@ -16,7 +16,11 @@ from unblur.compare.write import write_report
 from unblur.core.artefacts import file_digest, value_digest, write_json
 from unblur.core.console import Progress
 from unblur.engines.runner import restore_frame
-from unblur.export.build import build_engine, companions
+from unblur.engines.tensorrt_manifest import companions
+from unblur.engines.tensorrt_product import open_product
+from unblur.engines.tensorrt_targets import CURRENT, PORTABLE
+from unblur.export.best import build_best
+from unblur.export.build import BuildOptions, build_engine
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
@@ -60,17 +64,25 @@ def find_config_frames(config: PipelineConfig, store: Store) -> tuple[list[Frame
 
 def engine(store: Store, graph: Artefact, name: str, build: BuildSection, progress: Progress) -> Artefact:
     """A folder with the engine, the graph that was compiled and the manifest. Raises as `build_engine`."""
+    product = open_product(build.flavor).name
+    precision = None if build.precision == "best" else build.precision
+    options = BuildOptions(precision, product, build.targets, (), build.optimization_level, build.builds)
     recipe = Recipe(
         "engines",
-        {"fp16": build.fp16, "targets": list(build.targets)},
+        options.to_json() | {"precision": build.precision},
         {"graph": graph.digest},
-        frozenset({"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
+        frozenset({"tensorrt"} if product == "tensorrt" else {"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
+        machine_bound=product == "tensorrt" or CURRENT in build.targets,  # chosen for the GPU at hand
     )
-    target = "+".join(build.targets) or "portable"
-    label = f"{name}-{'fp16' if build.fp16 else 'fp32'}-tensorrt-rtx-{target}"
+    target = "+".join(build.targets) or (PORTABLE if product == "tensorrt-rtx" else CURRENT)
+    label = f"{name}-{build.precision}-{product}-{target}"
 
     def write(folder: Path) -> None:
-        build_engine(graph.path, folder / f"{label}.engine", fp16=build.fp16, targets=build.targets, progress=progress)
+        output = folder / f"{label}.engine"
+        if precision is None:
+            build_best(graph.path, output, options, progress=progress)
+        else:
+            build_engine(graph.path, output, options, progress)
 
     return store.make(recipe, label, write)
 

@@ -1,0 +1,96 @@
+"""The manifest beside an engine: what it is, and whether it may run here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from unblur.core.artefacts import file_digest
+from unblur.core.errors import InputError
+from unblur.engines.tensorrt_product import Device, Product
+from unblur.engines.tensorrt_targets import PORTABLE
+
+FIELDS = ("product", "version", "precision", "engine_sha256", "graph_sha256", "height", "width", "targets")
+
+
+def companions(engine: Path) -> tuple[Path, Path]:
+    """Where the graph and the manifest of an engine file lie."""
+    return engine.with_name(engine.name + ".onnx"), engine.with_name(engine.name + ".json")
+
+
+def read_manifest(engine: Path, *fields: str) -> dict[str, Any]:
+    """The manifest beside an engine. Raises InputError where it is missing, cut short or lacks one of `fields`
+    (FIELDS where none is named).
+    """
+    path = companions(engine)[1]
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(
+            f"The engine's manifest {path} does not exist: the engine was not finished, or is not unblur's; build it."
+        ) from error
+    except OSError as error:
+        raise InputError(f"The engine's manifest {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is no manifest of an engine, or only a part of one; build the engine again."
+        ) from error
+    wanted = fields or FIELDS
+    lacking = [field for field in wanted if not isinstance(manifest, dict) or field not in manifest]
+    if lacking:
+        raise InputError(f"{path} is no manifest of an engine: it has no {', '.join(lacking)}; build the engine again.")
+    return dict(manifest)
+
+
+def check_files(engine: Path, manifest: dict[str, Any]) -> None:
+    """Raise InputError unless engine and graph are the files that the manifest describes, whole."""
+    graph, path = companions(engine)
+    for file, field in ((engine, "engine_sha256"), (graph, "graph_sha256")):
+        if not file.is_file():
+            raise InputError(f"{file} does not exist, but {path} describes it; build the engine again.")
+        if file_digest(file) != manifest[field]:
+            raise InputError(f"{file} is not the file that {path} describes; build the engine again.")
+
+
+def check_manifest(
+    manifest: dict[str, Any], engine: Path, product: Product, device: Device | None, checkpoint: str | None = None
+) -> None:
+    """Raise InputError, in one sentence with the cure, where an engine is of another product, version, GPU or
+    checkpoint than those at hand.
+
+    `device` is the GPU it shall run on, None to leave that to the runtime; `checkpoint` a SHA-256, None for any.
+    """
+    cure = f"build it again: unblur build --rebuild {engine}"
+    made = (manifest["product"], manifest["version"])
+    if made[0] != product.name:
+        raise InputError(
+            f"{engine} was built by {made[0]}, this is {product.name}; open it with --flavor {made[0]}, or build its "
+            f"graph again with --flavor {product.name}."
+        )
+    if made[1] != product.version:
+        raise InputError(f"{engine} was built by {made[0]} {made[1]}, this is {product.version}; {cure}.")
+    if device is not None:
+        _check_device(manifest, engine, device, cure)
+    if checkpoint is not None and manifest.get("checkpoint_sha256") not in (None, checkpoint):
+        raise InputError(
+            f"{engine} was built from another checkpoint ({manifest['checkpoint_sha256'][:12]}...) than the one given "
+            f"({checkpoint[:12]}...); build it from that one, or give the checkpoint it came from."
+        )
+
+
+def _check_device(manifest: dict[str, Any], engine: Path, device: Device, cure: str) -> None:
+    gpu = manifest.get("gpu")
+    if gpu is not None:
+        # libnvinfer chose the kernels by timing them on that GPU; on another they may fail or be slow.
+        if (gpu["name"], gpu["target"]) != (device.name, device.target):
+            raise InputError(f"{engine} was built on {gpu['name']} ({gpu['target']}), this is {device.name}; {cure}.")
+        return
+    targets = list(manifest["targets"])
+    # A GPU newer than every family of the list, or of data centres, is for the runtime to judge.
+    portable = targets == [PORTABLE] and int(device.target.removeprefix("sm")) >= 80
+    if not portable and device.target not in targets:
+        raise InputError(
+            f"{engine} was built for {', '.join(targets)}, this is {device.name} ({device.target}); build its graph "
+            f"again with --target {device.target}."
+        )

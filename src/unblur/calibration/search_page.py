@@ -58,7 +58,7 @@ HEADINGS = ("8-bit MACs", "groups in 8 / 16 / 32 bits", "fidelity dB", "PSNR los
 
 def rows_of(report: SearchReport) -> list[tuple[str, ...]]:
     """Cells of every measured point by rising cost; the last says what is special about it."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for point in sorted(report.result.points, key=lambda p: (p.cost, -p.fidelity_db)):
         bits = list(point.assignment.values())
         marks = ["chosen"] if point == report.result.chosen else []

@@ -17,15 +17,17 @@ from unblur.images.contract import METADATA_KEY, PixelContract
 CHECKPOINT_KEY = "unblur.checkpoint_sha256"
 TENSOR_TYPES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16",
-                                TensorProto.DOUBLE: "f64"}  # fmt: skip
+                                TensorProto.DOUBLE: "f64", TensorProto.INT8: "int8",
+                                TensorProto.FLOAT8E4M3FN: "fp8"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class GraphFile:
     """A graph that one frame at a time can be run through.
 
-    `digest` is the file's SHA-256; `precision` names the floating-point types of its weights, such as "f32";
-    `checkpoint` is the SHA-256 of the checkpoint it was exported from, None where the file does not say.
+    `digest` is the file's SHA-256; `precision` names the types of its weights, such as "f32" or "f32+int8";
+    `checkpoint` is the SHA-256 of the checkpoint it was exported from, None where the file does not say; `quantised`
+    counts the convolutions that read both map and weights through a DequantizeLinear.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class GraphFile:
     signature: Signature
     precision: str
     checkpoint: str | None
+    quantised: int = 0
 
 
 def read_graph(path: Path) -> GraphFile:
@@ -52,7 +55,8 @@ def read_graph(path: Path) -> GraphFile:
     height, width = _size(model.graph.input[0], contract, path)
     _size(model.graph.output[0], contract, path)
     checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
-    return GraphFile(path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint)
+    signature = Signature(contract, height, width)
+    return GraphFile(path, file_digest(path), signature, _precision(model), checkpoint, _quantised(model))
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -74,6 +78,12 @@ def _load(path: Path) -> onnx.ModelProto:
 def _precision(model: onnx.ModelProto) -> str:
     kinds = {WEIGHT_TYPES[t.data_type] for t in model.graph.initializer if t.data_type in WEIGHT_TYPES}
     return "+".join(sorted(kinds)) or "none"
+
+
+def _quantised(model: onnx.ModelProto) -> int:
+    dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = (node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose"))
+    return sum(dequantised.issuperset(node.input[:2]) for node in convolutions)
 
 
 def _contract(model: onnx.ModelProto, path: Path) -> PixelContract:

@@ -19,12 +19,17 @@ CONVOLUTIONS = frozenset({"Convolution", "Deconvolution"})
 """Names that the runtime model gives to the layers that do the work, after fusion."""
 
 
+INTEGERS = ("u8", "i8")
+"""Precisions of a convolution that multiplies 8-bit integers."""
+
+
 class OpenVinoRunner(BaseRunner):
     """A graph in OpenVINO's CPU plugin: latency hint, one stream of `threads` threads."""
 
     def __init__(self, name: str, graph: GraphFile, precision: Literal["f32", "bf16"], threads: int) -> None:
         """Raises MissingRuntimeError without the package or the CPU's bf16 instructions, InputError for a graph that
-        OpenVINO refuses, BudgetError when a convolution was compiled in another precision than asked.
+        OpenVINO refuses, BudgetError when a convolution was compiled in another precision than asked
+        or a quantised one in floating point.
         """
         try:
             import openvino
@@ -53,9 +58,11 @@ class OpenVinoRunner(BaseRunner):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise InputError(f"OpenVINO cannot open {graph.path} ({lines[-1]}); export it again.") from error
         kinds = convolution_precisions(compiled)
-        if set(kinds) - {precision}:
+        integers = sum(kinds[kind] for kind in INTEGERS)
+        if set(kinds) - {precision, *(INTEGERS if graph.quantised else ())} or integers < graph.quantised:
+            eight = f" and 8 bits in {graph.quantised}" if graph.quantised else ""
             raise BudgetError(
-                f"{name}: asked for {precision}, but OpenVINO compiled the convolutions of {graph.path} as "
+                f"{name}: asked for {precision}{eight}, but OpenVINO compiled the convolutions of {graph.path} as "
                 f"{dict(kinds)}; use an engine whose precision this CPU and OpenVINO {openvino.__version__} have."
             )
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -26,6 +26,7 @@ WITHOUT_AN_IMPORT = {
     "ruff": "a command",
     "mypy": "a command",
     "import-linter": "a command",
+    "polygraphy": "a command",
 }
 
 

@@ -36,7 +36,7 @@ def test_figures_are_dense_and_in_their_order() -> None:
 
 
 def test_every_row_names_its_document() -> None:
-    """GeForce cards: FP32 accumulation at half the rate of FP16's, so INT8 is four times FP16 there and twice elsewhere."""
+    """FP32 accumulation halves a GeForce card's FP16 rate: INT8 is four times that there, twice elsewhere."""
     for gpu in GPUS:
         assert any(word in gpu.source for word in ("architecture", "data sheet", "nvidia.com/en-us/data-center")), gpu
         assert gpu.int8 / gpu.fp16 == pytest.approx(4 if gpu.name.startswith("RTX") else 2, rel=0.02), gpu

@@ -15,6 +15,7 @@ VERBS = {
     "export": ("to_onnx", "checkpoint -> exact ONNX graph"),
     "build": ("build_engine", "ONNX graph -> TensorRT engine, FP32 or FP16"),
     "xray": ("show_engine", "kernels, bytes, precision and a lower bound of an engine, without a GPU"),
+    "reproduce": ("reproduce_engine", "scripts and a C++ program that time an engine with other tools"),
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
     "speed": ("measure_speed", "engines against PyTorch's own best, on one size of a network"),
@@ -23,7 +24,7 @@ VERBS = {
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  {verb:<9}{text}" for verb, (_, text) in VERBS.items())
+    lines = "\n".join(f"  {verb:<11}{text}" for verb, (_, text) in VERBS.items())
     return f"usage: unblur VERB [options]\n\n{lines}\n\n`unblur VERB --help` lists a verb's options."
 
 

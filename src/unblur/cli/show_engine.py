@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
+
+if TYPE_CHECKING:
+    from unblur.engines.profile_times import Measured
+    from unblur.engines.xray_report import XRayReport
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> int:
     """X-ray engines or graphs, print the tables, write the page and the figures; 3 where a precision is not kept."""
     parser = Arguments("unblur xray", "The kernels of an engine: types, bytes, arithmetic, an audit and a lower bound.")
-    parser.add_argument("subject", nargs="+", type=Path, metavar="ENGINE|ONNX",
-                        help="an engine that unblur built, or a graph of one size (*.onnx)")  # fmt: skip
+    parser.add_argument("subject", nargs="+", type=Path, metavar="ENGINE|ONNX|LAYERS",
+                        help="an engine that unblur built, a graph of one size (*.onnx), or what the inspector says "
+                             "of an engine (ENGINE.layers.json beside ENGINE.onnx)")  # fmt: skip
     parser.add_argument("--gpu", nargs="+", action="extend", metavar="NAME", default=[],
                         help='GPUs of the roofline, such as "RTX 4090" (default: those the target is for)')  # fmt: skip
     parser.add_argument("--precision", choices=("as-is", "fp16"), default="as-is", help="of a graph, before compiling")
     parser.add_argument("--target", help="GPU families, such as sm89 (default: a graph portable, an engine all it has)")
     parser.add_argument("--kernels", action="store_true", help="print every kernel, not only those that move most")
     parser.add_argument("--totals", action="store_true", help="leave the single kernels out of --json")
+    parser.add_argument("--profile", type=Path, help="measured times (trtexec --exportProfile) of one engine on the "
+                                                     "one GPU named with --gpu, to put beside the bounds")  # fmt: skip
     parser.add_argument("--html", type=Path, help="write one self-contained page")
     parser.add_argument("--json", type=Path, help="write all figures")
     arguments = parser.parse_args(argv)
     graphs = [path.suffix.lower() == ".onnx" for path in arguments.subject]
     if arguments.precision != "as-is" and not all(graphs):
         raise InputError("--precision rewrites a graph; an engine has its precision. Name a graph (*.onnx).")
+    if arguments.profile and (len(arguments.subject) != 1 or len(arguments.gpu) != 1):
+        raise InputError("--profile is of one engine on one GPU; name that engine alone and its GPU with --gpu.")
 
     from unblur.core.artefacts import write_bytes, write_json
     from unblur.engines.audit import demand_asked
@@ -39,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.engines.xray_report import make_report
     from unblur.engines.xray_text import describe
     from unblur.export.examine import examine_engine, examine_graph
+    from unblur.export.inspected import SUFFIX, examine_layers
 
     inputs = {file.resolve() for path in arguments.subject for file in (path, *companions(path))}
     for output in (arguments.html, arguments.json):
@@ -47,10 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     gpus = tuple(find_gpu(name) for name in arguments.gpu)
     targets = parse_targets(arguments.target)
     reports = []
+    lints: dict[str, list[dict[str, object]]] = {}
     for path, is_graph in zip(arguments.subject, graphs, strict=True):
         if is_graph:
             progress = ConsoleProgress()
+            lints[path.name] = _lint(path, arguments.precision, targets)
             found = examine_graph(path, fp16=arguments.precision == "fp16", targets=targets, progress=progress)
+        elif path.name.endswith(SUFFIX):
+            found, unread = examine_layers(path)
+            if unread:
+                print(f"{path.name}: parameters of layers that nothing is counted with: {', '.join(unread)}")
         else:
             found = examine_engine(path, targets)
         for target, xray in found.xrays.items():
@@ -60,11 +77,59 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
     for report in reports:
         print(describe(report, every_kernel=arguments.kernels))
+    measured = _measure(reports, arguments.profile) if arguments.profile else None
     if arguments.html:
         write_bytes(arguments.html, render_page(reports).encode())
         print(f"page {arguments.html}")
     if arguments.json:
-        write_json(arguments.json, {"engines": [report.to_json(not arguments.totals) for report in reports]})
+        figures = {"engines": [report.to_json(not arguments.totals) for report in reports]}
+        if lints:
+            figures["lints"] = [{"graph": name, "findings": findings} for name, findings in lints.items()]
+        if measured:
+            figures["measured"] = [measured.to_json()]
+        write_json(arguments.json, figures)
         print(f"figures {arguments.json}")
     demand_asked([finding for report in reports for finding in report.findings])
     return 0
+
+
+def _lint(path: Path, precision: str, targets: Sequence[str]) -> list[dict[str, object]]:
+    """Hold a graph to both products before it is compiled, and say what they would refuse."""
+    import dataclasses
+
+    import onnx
+
+    from unblur.engines.graph_file import read_graph
+    from unblur.engines.graph_lints import describe_lints, lint
+    from unblur.engines.tensorrt_product import ProductName
+    from unblur.engines.tensorrt_targets import PORTABLE
+    from unblur.export.casting import cast_to_fp16
+
+    read_graph(path)
+    model = onnx.load(path)
+    if precision == "fp16":
+        model = cast_to_fp16(model).model
+    findings: list[dict[str, object]] = []
+    products: tuple[ProductName, ...] = ("tensorrt-rtx", "tensorrt")
+    for product in products:
+        for target in targets or (PORTABLE,):
+            of_product = lint(model, product, target)
+            print(describe_lints(product, target, of_product))
+            findings += [{"product": product, "target": target, **dataclasses.asdict(one)} for one in of_product]
+    return findings
+
+
+def _measure(reports: Sequence[XRayReport], profile: Path) -> Measured:
+    """The one report's kernels beside their measured times, printed."""
+    from unblur.engines.profile_times import measure_against, parse_profile
+    from unblur.engines.xray_text import describe_measured
+
+    if len(reports) != 1:
+        raise InputError(f"The engine has kernels for {len(reports)} targets; name the profiled one with --target.")
+    if not profile.is_file():
+        raise InputError(f"The profile {profile} does not exist; write it with trtexec --exportProfile={profile}.")
+    (report,) = reports
+    kernels = [row.kernel for row in report.rows]
+    measured = measure_against(kernels, report.rooflines[0], parse_profile(profile.read_text()))
+    print(describe_measured(measured))
+    return measured

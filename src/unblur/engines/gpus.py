@@ -1,7 +1,8 @@
 """Data-sheet figures of GPUs, for the roofline. Peaks at boost clock, dense (never "with sparsity").
 
 Tensor-core rates are those with FP32 accumulation. GeForce cards accumulate in FP16 at twice that rate; the strongly
-typed convolutions here are not asked to. `tf32` stands beside `fp32` because float32 kernels may use it.
+typed convolutions here are not asked to. `tf32` stands beside `fp32` because float32 kernels may use it. Where sources
+differ the larger figure stands, so that the lower bound of a time stays one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from unblur.core.errors import InputError, nearest
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: `bandwidth` in GB/s (1e9 bytes), rates in T(FL)OP/s with a multiply-add as two; None: it has none."""
+    """One GPU: `bandwidth` in GB/s (1e9 bytes), rates in T(FL)OP/s with a multiply-add as two; None: it has none.
+
+    `source` names the document and, where it prints figures with sparsity, what was halved.
+    """
 
     name: str
     target: str
@@ -24,6 +28,7 @@ class Gpu:
     bf16: float | None
     int8: float
     fp8: float | None
+    source: str
 
     def rate(self, kind: str) -> float | None:
         """Operations a second in the compiler's type `kind` (Float, Half, BFloat16, Int8, FP8); None: it cannot."""
@@ -38,31 +43,29 @@ class Gpu:
         return rate * 1e12 if rate else None
 
 
+_WHITE_PAPERS = "images.nvidia.com/aem-dam"
+_PAGES = "nvidia.com/en-us/data-center"
+
 GPUS = (
-    # NVIDIA Turing architecture white paper WP-09183, table of GeForce RTX 2080 Ti (reference card): 13.4 FP32,
-    # 53.8 FP16 with FP32 accumulation, 215.2 INT8, 616 GB/s. No TF32, BF16 or FP8.
-    Gpu("RTX 2080 Ti", "sm75", 616, 13.4, None, 53.8, None, 215.2, None),
-    # NVIDIA Ampere GA102 architecture white paper V2.0, appendix A, GeForce RTX 3090: 35.6 FP32, 35.6 TF32, 71 FP16
-    # and BF16 with FP32 accumulation, 284 INT8, 936 GB/s.
-    Gpu("RTX 3090", "sm86", 936, 35.6, 35.6, 71, 71, 284, None),
-    # NVIDIA A100 data sheet (1758950), A100 80GB SXM: 19.5 FP32, 156 TF32, 312 FP16 and BF16, 624 INT8, 2039 GB/s.
-    Gpu("A100", "sm80", 2039, 19.5, 156, 312, 312, 624, None),
-    # NVIDIA Ada architecture white paper V2.01, appendix A, GeForce RTX 4090: 82.6 FP32, 82.6 TF32, 165.2 FP16 and
-    # BF16 with FP32 accumulation, 660.6 INT8, 330.3 FP8 with FP32 accumulation, 1008 GB/s.
-    Gpu("RTX 4090", "sm89", 1008, 82.6, 82.6, 165.2, 165.2, 660.6, 330.3),
-    # NVIDIA L4 data sheet: 30.3 FP32; half of its figures with sparsity, 120 TF32, 242 FP16 and BF16, 485 INT8,
-    # 485 FP8; 300 GB/s.
-    Gpu("L4", "sm89", 300, 30.3, 60, 121, 121, 242.5, 242.5),
-    # NVIDIA L40S data sheet: 91.6 FP32, 183 TF32, 362.05 FP16 and BF16, 733 INT8, 733 FP8, 864 GB/s.
-    Gpu("L40S", "sm89", 864, 91.6, 183, 362.05, 362.05, 733, 733),
-    # NVIDIA H100 SXM data sheet: 67 FP32; half of its figures with sparsity, 989 TF32, 1979 FP16 and BF16, 3958 INT8,
-    # 3958 FP8; 3.35 TB/s.
-    Gpu("H100", "sm90", 3350, 67, 494.5, 989.5, 989.5, 1979, 1979),
-    # NVIDIA H200 SXM data sheet: rates of the H100 SXM, 4.8 TB/s.
-    Gpu("H200", "sm90", 4800, 67, 494.5, 989.5, 989.5, 1979, 1979),
-    # NVIDIA RTX Blackwell architecture white paper, GeForce RTX 5090: 104.8 FP32, 104.8 TF32, 209.5 FP16 and BF16 with
-    # FP32 accumulation, 838 INT8, 419 FP8 with FP32 accumulation, 1792 GB/s.
-    Gpu("RTX 5090", "sm120", 1792, 104.8, 104.8, 209.5, 209.5, 838, 419),
+    Gpu("RTX 2080 Ti", "sm75", 616, 13.4, None, 53.8, None, 215.2, None,
+        f"{_WHITE_PAPERS}: Turing architecture WP-09183-001, GeForce RTX 2080 Ti reference card (Founders: 6 % more)"),
+    Gpu("RTX 3090", "sm86", 936, 35.6, 35.6, 71.2, 71.2, 284, None,
+        f"{_WHITE_PAPERS}: RTX Blackwell architecture, table 3, column GeForce RTX 3090 (71.2/142.4: dense/sparse)"),
+    Gpu("A100", "sm80", 2039, 19.5, 156, 312, 312, 624, None,
+        "NVIDIA A100 data sheet 1758950-r4, A100 80GB SXM (312 | 624*: dense | with sparsity)"),
+    Gpu("RTX 4090", "sm89", 1008, 82.6, 82.6, 165.2, 165.2, 660.6, 330.3,
+        f"{_WHITE_PAPERS}: Ada architecture V2.02, appendix A (165.2/330.4; V2.02 corrects FP8 with FP32 accumulation "
+        "from 660.6 to 330.3)"),
+    Gpu("L4", "sm89", 300, 30.3, 60, 121, 121, 242.5, 242.5,
+        f"{_PAGES}/l4: half of TF32 120, FP16 and BF16 242, INT8 and FP8 485, all with sparsity"),
+    Gpu("L40S", "sm89", 864, 91.6, 183, 362.05, 362.05, 733, 733,
+        f"{_PAGES}/l40s: FP16 and BF16 362.05 | 733*, INT8 and FP8 733 | 1,466*, dense | with sparsity"),
+    Gpu("H100", "sm90", 3350, 67, 494.5, 989.5, 989.5, 1979, 1979,
+        f"{_PAGES}/h100, SXM: half of TF32 989, FP16 and BF16 1,979, INT8 and FP8 3,958, all with sparsity"),
+    Gpu("H200", "sm90", 4800, 67, 494.5, 989.5, 989.5, 1979, 1979,
+        "NVIDIA H200 data sheet 3002446, SXM: rates of the H100 SXM, 4.8 TB/s"),
+    Gpu("RTX 5090", "sm120", 1792, 104.8, 104.8, 209.5, 209.5, 838, 419,
+        f"{_WHITE_PAPERS}: RTX Blackwell architecture, table 3 (209.5/419: dense/sparse; FP8, FP32 accumulation: 419)"),
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_libcuda import FakeCuda
 
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines import tensorrt_product
@@ -48,40 +49,6 @@ def test_neither_and_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tensorrt="10.3.0", tensorrt_rtx="1.7.1.116")
     with pytest.raises(MissingRuntimeError, match=r"TensorRT 10.3.0 is installed.*10.16"):
         open_product("auto")
-
-
-class FakeCuda:
-    """libcuda with one or more RTX 4090; every function of the driver API writes through its pointers."""
-
-    def __init__(self, version: int = 13000, devices: int = 1, init: int = 0, broken: str = "") -> None:
-        self.version, self.devices, self.init, self.broken = version, devices, init, broken
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802
-        return self.init
-
-    def cuDriverGetVersion(self, out: Any) -> int:  # noqa: N802
-        out._obj.value = self.version
-        return 0
-
-    def cuDeviceGetCount(self, out: Any) -> int:  # noqa: N802
-        out._obj.value = self.devices
-        return 999 if self.broken == "count" else 0
-
-    def cuDeviceGet(self, out: Any, k: int) -> int:  # noqa: N802
-        out._obj.value = 40 + k
-        return 0
-
-    def cuDeviceGetName(self, buffer: Any, size: int, device: int) -> int:  # noqa: N802
-        buffer.value = f"NVIDIA GeForce RTX 4090 #{device}".encode()
-        return 0
-
-    def cuDeviceTotalMem_v2(self, out: Any, device: int) -> int:  # noqa: N802
-        out._obj.value = 24 * 2**30
-        return 0
-
-    def cuDeviceGetAttribute(self, out: Any, attribute: int, device: int) -> int:  # noqa: N802
-        out._obj.value = {75: 8, 76: 9}[attribute]
-        return 0
 
 
 def test_the_driver_tells_its_version_and_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:

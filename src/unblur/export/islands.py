@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export.casting import NARROW_TYPES, CastGraph, Narrow, cast_graph
 from unblur.export.emulation import MOVES, widen
 from unblur.images.contract import METADATA_KEY, Frame, PixelContract
-from unblur.metrics.quality import psnr_db
 
 FLOORS_DB: Mapping[Narrow, float] = {"fp16": 60.0, "bf16": 45.0}
 """Fidelity that a cast must keep on its worst frame unless the caller asks for another."""
@@ -94,40 +93,34 @@ def cast_measured(
     floor_db = FLOORS_DB[precision] if floor_db is None else floor_db
     contract = _contract(model)
     tensors = [contract.encode(frame) for frame in frames]
-    expected = [_run(model, _judged(model), tensor) for tensor in tensors]
-
-    def fidelity_db(keep: Mapping[str, str]) -> tuple[CastGraph, float]:
-        cast = cast_graph(model, precision, keep)
-        wide = widen(cast.model, precision)
-        got = [_run(wide, _judged(wide), tensor) for tensor in tensors]
-        return cast, min(psnr_db(a, b, peak=_peak(model)) for a, b in zip(expected, got, strict=True))
-
     progress.note(f"measuring the graph in {precision.upper()} on {len(frames)} frames")
-    errors = _tensor_errors(model, widen(cast_graph(model, precision).model, precision), tensors)
-    _refuse_overflow(errors, precision)
-    cast, reached_db = fidelity_db({})
+
+    def measured(keep: Mapping[str, str], islands: Sequence[Island]) -> MeasuredCast:
+        cast = cast_graph(model, precision, keep)
+        fidelity_db, errors = _measure(model, widen(cast.model, precision), tensors)
+        return MeasuredCast(cast, fidelity_db, tuple(islands), errors)
+
     keep: dict[str, str] = {}
-    islands: list[Island] = []
-    kinds = _kinds(model, cast)
-    while reached_db < floor_db:
-        tried = {}
-        left = sorted(set(kinds) - {island.operator for island in islands})
+    reached = measured(keep, [])
+    _refuse_overflow(reached.tensors, precision)
+    kinds = _kinds(model, reached.cast)
+    while reached.fidelity_db < floor_db:
+        left = sorted(set(kinds) - {island.operator for island in reached.islands})
+        tried = []
         for kind in progress.track(left, "FP32 islands", len(left)):
-            reason = f"{kind} in FP32 to keep {floor_db:g} dB"
-            tried[kind] = (*fidelity_db(keep | dict.fromkeys(kinds[kind], reason)), reason)
-        best = max(tried, key=lambda kind: tried[kind][1], default=None)
-        if best is None or tried[best][1] < reached_db + LEAST_GAIN_DB:
+            wider = keep | dict.fromkeys(kinds[kind], f"{kind} in FP32 to keep {floor_db:g} dB")
+            result = measured(wider, reached.islands)
+            gain_db = round(result.fidelity_db - reached.fidelity_db, 2)
+            tried.append((replace(result, islands=(*reached.islands, Island(kind, len(kinds[kind]), gain_db))), wider))
+        best, wider = max(tried, key=lambda pair: pair[0].fidelity_db, default=(reached, keep))
+        if best.fidelity_db < reached.fidelity_db + LEAST_GAIN_DB:
             raise BudgetError(
-                f"In {precision.upper()} the graph keeps {reached_db:.1f} dB of fidelity on its worst frame, with "
-                f"{', '.join(i.operator for i in islands) or 'nothing'} in FP32, and {floor_db:g} dB were asked for; "
-                "take a wider precision, or ask for less."
+                f"In {precision.upper()} the graph keeps {reached.fidelity_db:.1f} dB of fidelity on its worst frame, "
+                f"with {', '.join(i.operator for i in reached.islands) or 'nothing'} in FP32, and {floor_db:g} dB were "
+                "asked for; take a wider precision, or ask for less."
             )
-        islands.append(Island(best, len(kinds[best]), round(tried[best][1] - reached_db, 2)))
-        keep |= dict.fromkeys(kinds[best], tried[best][2])
-        cast, reached_db = tried[best][:2]
-    if islands:
-        errors = _tensor_errors(model, widen(cast.model, precision), tensors)
-    return MeasuredCast(cast, reached_db, tuple(islands), errors)
+        reached, keep = best, wider
+    return reached
 
 
 def _kinds(model: onnx.ModelProto, cast: CastGraph) -> dict[str, list[str]]:
@@ -140,10 +133,11 @@ def _kinds(model: onnx.ModelProto, cast: CastGraph) -> dict[str, list[str]]:
     return kinds
 
 
-def _tensor_errors(
+def _measure(
     model: onnx.ModelProto, wide: onnx.ModelProto, inputs: Sequence[NDArray[Any]]
-) -> tuple[TensorError, ...]:
-    """Both graphs as one, each pair of tensors reduced to three numbers inside it, so that no map is kept."""
+) -> tuple[float, tuple[TensorError, ...]]:
+    """Worst-frame fidelity in dB and every tensor's error: both graphs as one, each pair of tensors reduced to three
+    numbers inside it, so that no map is kept."""
     pair = onnx.ModelProto()
     pair.CopyFrom(model)
     opset = max(entry.version for m in (model, wide) for entry in m.opset_import if not entry.domain)
@@ -166,9 +160,10 @@ def _tensor_errors(
             for k, name in enumerate(names):
                 names[k] = narrowed(name)
     both = {name for node in wide.graph.node for name in node.output}
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     floats = {
         value.name
-        for value in onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph.value_info
+        for value in (*inferred.value_info, *inferred.output)
         if value.type.tensor_type.elem_type == TensorProto.FLOAT
     }
     watched = [name for node in model.graph.node for name in node.output if name in both & floats]
@@ -194,8 +189,11 @@ def _tensor_errors(
     rows = np.array([session.run(None, {source: tensor}) for tensor in inputs], np.float64).reshape(
         len(inputs), len(watched), 3
     )
+    worst = float(rows[:, watched.index(_judged(model)), 2].max())
     largest, power, error = rows[..., 0].max(0), rows[..., 1].mean(0), rows[..., 2].mean(0)
-    return tuple(TensorError(name, _ratio_db(power[k], error[k]), float(largest[k])) for k, name in enumerate(watched))
+    return _ratio_db(_peak(model) ** 2, worst), tuple(
+        TensorError(name, _ratio_db(power[k], error[k]), float(largest[k])) for k, name in enumerate(watched)
+    )
 
 
 def _ratio_db(power: float, error: float) -> float:
@@ -213,15 +211,6 @@ def _refuse_overflow(errors: Sequence[TensorError], precision: Narrow) -> None:
             f"{len(beyond)} tensors leave the range of {precision.upper()} ({limit:.5g}) on these frames: {shown}. "
             "Build with --bf16, whose range is float32's, or check the checkpoint."
         )
-
-
-def _run(model: onnx.ModelProto, wanted: str, tensor: NDArray[Any]) -> NDArray[Any]:
-    judged = onnx.ModelProto()
-    judged.CopyFrom(model)
-    del judged.graph.output[:]
-    judged.graph.output.append(helper.make_tensor_value_info(wanted, TensorProto.FLOAT, None))
-    result: NDArray[Any] = _session(judged).run(None, {model.graph.input[0].name: tensor})[0]
-    return result
 
 
 def _session(model: onnx.ModelProto) -> Any:

@@ -58,6 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine lacks, with the reason."""
     lacking = {
         "tensorrt_rtx": "" if importlib.util.find_spec("tensorrt_rtx") else "needs the package tensorrt-rtx-cu13",
+        "tensorrt": "" if importlib.util.find_spec("tensorrt") else "needs the package tensorrt",
         "gpu": "" if torch.cuda.is_available() else "needs an NVIDIA GPU and driver",
     }
     for item in items:

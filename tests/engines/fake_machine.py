@@ -24,7 +24,8 @@ from fake_tensorrt import VERSIONS, FakeTensorRT
 
 from unblur.core.artefacts import file_digest
 from unblur.engines import cuda_driver, tensorrt_runner
-from unblur.engines.engine_file import EngineFile, manifest_of, read_engine
+from unblur.engines.engine_file import EngineFile, read_engine
+from unblur.engines.tensorrt_manifest import companions
 from unblur.engines.tensorrt_product import Device, Driver, Product
 from unblur.engines.tensorrt_runner import TensorRtRunner
 from unblur.images.contract import METADATA_KEY
@@ -51,7 +52,13 @@ class FakeMachine:
         self.launches = 0
 
     def build(
-        self, graph: Path, engine: Path, sizes: Sequence[tuple[int, int]] = (), checkpoint: str | None = None
+        self,
+        graph: Path,
+        engine: Path,
+        sizes: Sequence[tuple[int, int]] = (),
+        *,
+        checkpoint: str | None = None,
+        precision: str = "fp32",
     ) -> EngineFile:
         """Compile `graph` with the fake; a profile from each pair (least side, most side)."""
         trt, model = self.tensorrt.module, onnx.load(graph)
@@ -70,12 +77,13 @@ class FakeMachine:
         manifest = {
             "product": self.product.name,
             "version": self.product.version,
-            "precision": "fp32",
+            "precision": precision,
             "pixel_contract": json.loads(contract),
             "engine_sha256": file_digest(engine),
             "checkpoint_sha256": checkpoint,
+            "targets": {"sm89": {}},
         }
-        manifest_of(engine).write_text(json.dumps(manifest))
+        companions(engine)[1].write_text(json.dumps(manifest))
         return read_engine(engine)
 
     def open(self, file: EngineFile, **options: Any) -> TensorRtRunner:

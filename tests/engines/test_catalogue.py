@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import openvino
 import pytest
 import torch
+from fake_machine import FakeMachine
 from tiny_graph import write_graph
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines import openvino_runner, torch_runner
+from unblur.engines import onnxruntime_runner, openvino_runner, tensorrt_product, tensorrt_runner, torch_runner
 from unblur.engines.catalogue import CATALOGUE, REFERENCE, default_threads, open_engine
-from unblur.engines.graph_file import CHECKPOINT_KEY
+from unblur.engines.graph_file import CHECKPOINT_KEY, read_graph
+from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner, Provider
 from unblur.networks.banet import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -51,9 +54,9 @@ def test_unknown_engine_names_the_nearest(checkpoint: Checkpoint) -> None:
         open_engine("onnx-runtime", checkpoint, None)
 
 
-@pytest.mark.parametrize("name", [name for name, engine in CATALOGUE.items() if engine.needs_graph])
-def test_engines_of_graphs_need_one(name: str, checkpoint: Checkpoint) -> None:
-    with pytest.raises(InputError, match="unblur export"):
+@pytest.mark.parametrize("name", [name for name, engine in CATALOGUE.items() if engine.runs != "checkpoint"])
+def test_engines_of_files_need_one(name: str, checkpoint: Checkpoint) -> None:
+    with pytest.raises(InputError, match=r"unblur (export|build)"):
         open_engine(name, checkpoint, None)
 
 
@@ -66,7 +69,7 @@ def test_a_graph_of_another_checkpoint_is_refused(checkpoint: Checkpoint, graph:
         if accepted:
             open_engine("onnxruntime", checkpoint, tmp_path / "graph.onnx").close()
         else:
-            with pytest.raises(InputError, match="exported from another checkpoint"):
+            with pytest.raises(InputError, match="made from another checkpoint"):
                 open_engine("onnxruntime", checkpoint, tmp_path / "graph.onnx")
 
 
@@ -165,3 +168,54 @@ def test_onnxruntime_sends_nothing_and_leaves_no_device_id(tmp_path: Path) -> No
     command = [sys.executable, "-c", code, model.SerializeToString().hex()]
     subprocess.run(command, env=environment, check=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if "cuda" in name or "tensorrt" in name])
+def test_without_a_gpu_its_engines_end_with_a_sentence_and_exit_code_4(
+    name: str, checkpoint: Checkpoint, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file: Path | None = graph
+    if CATALOGUE[name].runs == "engine":
+        product, _, precision = name.rpartition("-") if name.endswith(("16", "8")) else (name, "", "fp32")
+        machine = FakeMachine("tensorrt-rtx" if product == "tensorrt-rtx" else "tensorrt-10")
+        file = machine.build(graph, tmp_path / "e.engine", [(8, 24)], precision=precision).path
+        monkeypatch.setattr(tensorrt_runner, "open_product", lambda _: machine.product)
+
+    def absent() -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(tensorrt_product, "load_libcuda", absent)
+    with pytest.raises(MissingRuntimeError, match=r"No NVIDIA driver|build without CUDA") as caught:
+        open_engine(name, checkpoint, file)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_file_is_opened_by_its_own_name(checkpoint: Checkpoint, graph: Path, tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    file = machine.build(graph, tmp_path / "e.engine", [(8, 24)], precision="fp16", checkpoint=checkpoint.digest)
+    with machine.installed(), open_engine("tensorrt-fp16", checkpoint, file.path) as runner:
+        assert runner.description["precision"] == "fp16"
+    for name in ("tensorrt", "tensorrt-rtx-fp16"):
+        with pytest.raises(InputError, match="open it as tensorrt-fp16"):
+            open_engine(name, checkpoint, file.path)
+    other = machine.build(graph, tmp_path / "o.engine", [(8, 24)], precision="fp16", checkpoint="0" * 64)
+    with pytest.raises(InputError, match="made from another checkpoint"):
+        open_engine("tensorrt-fp16", checkpoint, other.path)
+
+
+def test_a_graph_that_would_run_in_part_elsewhere_is_refused(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the CUDA provider leaves nodes to the CPU: here the session itself says another name."""
+    session = onnxruntime.InferenceSession
+
+    class Renamed(session):  # type: ignore[misc, valid-type]
+        def get_providers(self) -> list[str]:
+            return ["AnotherProvider", "CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Renamed)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AnotherProvider"])
+    monkeypatch.setattr(onnxruntime_runner, "_options", lambda _: ["CPUExecutionProvider"])
+    with pytest.raises(InputError, match=r"2 nodes of .* would not run with AnotherProvider: Conv \(CPU"):
+        OnnxRuntimeRunner("onnxruntime-cuda", read_graph(graph), 1, Provider("AnotherProvider", "cpu"))
+    with pytest.raises(MissingRuntimeError, match="has no CUDAExecutionProvider"):
+        OnnxRuntimeRunner("onnxruntime-cuda", read_graph(graph), 1, Provider("CUDAExecutionProvider", "cpu"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,9 @@ from tiny_graph import BYTES, FLOAT, write_graph
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
 from unblur.engines import cuda_driver, tensorrt_product, tensorrt_runner
 from unblur.engines.cuda_driver import Event, Stream
-from unblur.engines.engine_file import manifest_of, read_engine
+from unblur.engines.engine_file import read_engine
 from unblur.engines.tensorrt_execution import Execution
+from unblur.engines.tensorrt_manifest import companions
 from unblur.engines.tensorrt_runner import SIZES_MAX, TensorRtRunner
 
 EACH = pytest.mark.parametrize("product", VERSIONS)
@@ -315,23 +317,32 @@ def test_files_that_are_no_engine_are_refused_in_a_sentence(tmp_path: Path) -> N
     with pytest.raises(InputError, match="does not exist; build it"):
         read_engine(engine)
     machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), engine)
-    manifest = json.loads(manifest_of(engine).read_text())
+    beside = companions(engine)[1]
+    manifest = json.loads(beside.read_text())
     engine.write_bytes(engine.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"truncated or was replaced.*--rebuild"):
         read_engine(engine)
-    for change, match in [
-        ({"product": "coreml"}, "coreml"),
-        ({"pixel_contract": {}}, "e.engine.json: Not a pixel contract"),
-    ]:
-        manifest_of(engine).write_text(json.dumps(manifest | change))
+    for change, match in [({"product": "coreml"}, "coreml"), ({"pixel_contract": {}}, "Not a pixel contract")]:
+        beside.write_text(json.dumps(manifest | change))
         with pytest.raises(InputError, match=match):
             read_engine(engine)
-    manifest_of(engine).write_text("{")
-    with pytest.raises(InputError, match="no manifest of an engine"):
-        read_engine(engine)
-    manifest_of(engine).unlink()
-    with pytest.raises(InputError, match=r"no manifest e\.engine\.json beside it"):
-        read_engine(engine)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"version": "10.15.0"}, r"built by tensorrt 10\.15\.0, this is 10\.16.*--rebuild"),
+        ({"targets": {"sm120": {}}}, "built for sm120, this is Fake GPU"),
+        ({"gpu": {"name": "Another", "target": "sm89"}}, "built on Another"),
+    ],
+)
+def test_engines_of_another_version_or_gpu_are_refused(change: Any, match: str, tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
+    machine.tensorrt.calls.clear()
+    with pytest.raises(InputError, match=match):
+        machine.open(replace(file, manifest=file.manifest | change))
+    assert machine.tensorrt.calls == []
 
 
 def test_what_the_gpu_says_of_an_rtx_engine_becomes_a_sentence(tmp_path: Path) -> None:
@@ -356,9 +367,9 @@ def test_what_the_gpu_says_of_an_rtx_engine_becomes_a_sentence(tmp_path: Path) -
 def test_the_engine_is_held_to_the_pixels_of_its_manifest(tmp_path: Path) -> None:
     machine = FakeMachine("tensorrt-10")
     file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
-    manifest = json.loads(manifest_of(file.path).read_text())
+    manifest = json.loads(companions(file.path)[1].read_text())
     manifest["pixel_contract"] = json.loads(FLOAT.to_json())
-    manifest_of(file.path).write_text(json.dumps(manifest))
+    companions(file.path)[1].write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="its manifest says float32"):
         machine.open(read_engine(file.path))
 

@@ -12,11 +12,11 @@ import unblur.pipeline.open_runner as module
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import CATALOGUE
 from unblur.pipeline import places
-from unblur.pipeline.engine_choice import BACKENDS, choose_engine
+from unblur.pipeline.engine_choice import BACKENDS, ON_GPU, choose_engine
 from unblur.pipeline.store import Artefact, Store
 
 
-def test_only_graph_engines_get_a_graph_and_it_is_the_dynamic_one(
+def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, ...]] = []
@@ -29,13 +29,27 @@ def test_only_graph_engines_get_a_graph_and_it_is_the_dynamic_one(
     monkeypatch.setattr(module, "open_engine", lambda *arguments: arguments)
     store: Any = Store(tmp_path)
     weights: Any = object()
-    assert module.open_runner("torch-bf16", weights, store, threads=3) == ("torch-bf16", weights, None, 3)
+    sizes = {(16, 18): 2}
+    built: list[tuple[Any, ...]] = []
+
+    def stored_engine(*arguments: Any) -> Path:
+        built.append(arguments[:-1])
+        return tmp_path / "e.engine"
+
+    def unasked() -> Any:
+        raise AssertionError("the sizes do not matter here")
+
+    monkeypatch.setattr(module, "stored_engine", stored_engine)
+    assert module.open_runner("torch-bf16", weights, store, unasked, threads=3) == ("torch-bf16", weights, None, 3)
     assert asked == []
-    opened = module.open_runner("openvino-bf16", weights, store)
+    opened = module.open_runner("openvino-bf16", weights, store, unasked)
     assert opened == ("openvino-bf16", weights, tmp_path / "g.onnx", None)
     assert asked == [(store, weights, None)]
+    opened = module.open_runner("tensorrt-rtx-fp16", weights, store, lambda: sizes)
+    assert opened == ("tensorrt-rtx-fp16", weights, tmp_path / "e.engine", None)
+    assert built == [("tensorrt-rtx-fp16", store, weights, sizes)]
     with pytest.raises(InputError, match="did you mean 'openvino'"):
-        module.open_runner("opnvino", weights, store)
+        module.open_runner("opnvino", weights, store, unasked)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +74,16 @@ def test_a_named_engine_is_taken_by_its_word(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_engine("openvino", "f32") == "openvino", "not installed is for the engine to say, exit code 4"
     with pytest.raises(InputError, match="onnxruntime has no bf16"):
         choose_engine("onnxruntime", "bf16")
+    assert choose_engine("tensorrt-rtx", "fp16") == "tensorrt-rtx-fp16"
+    with pytest.raises(InputError, match="NVIDIA GPU only; take --engine tensorrt or tensorrt-rtx"):
+        choose_engine("auto", "fp16")
 
 
 def test_every_choice_is_in_the_catalogue() -> None:
     for precision, backends in BACKENDS.items():
         assert {choose_engine(backend, precision) for backend in backends} <= set(CATALOGUE)
+    for backend, precisions in ON_GPU.items():
+        assert {choose_engine(backend, precision) for precision in precisions} <= set(CATALOGUE)
 
 
 def test_places_inside_and_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

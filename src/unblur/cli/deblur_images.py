@@ -22,9 +22,14 @@ def arguments() -> Arguments:
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")
     parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
     parser.add_argument(
-        "--engine", choices=("auto", "torch", "onnxruntime", "openvino"), default="auto", help="backend"
+        "--engine",
+        choices=("auto", "torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"),
+        default="auto",
+        help="backend; the last two need an NVIDIA GPU",
     )
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of the engine's arithmetic")
+    parser.add_argument(
+        "--precision", choices=("f32", "fp16", "bf16"), default="f32", help="of the engine's arithmetic"
+    )
     parser.add_argument("--threads", type=positive, help="CPU threads; all physical cores if left out")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that unblur did not write")
     return parser
@@ -37,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After the arguments: --help and a mistyped flag need no picture library, and a finished folder needs no runtime.
     from unblur.engines.runner import Runner
     from unblur.pipeline.deblur_folder import deblur_pictures, task_key
-    from unblur.pipeline.deblur_tasks import plan_tasks
+    from unblur.pipeline.deblur_tasks import plan_tasks, planned_sizes
     from unblur.pipeline.engine_choice import choose_engine
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 
@@ -57,7 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = load_checkpoint(path)
         if checkpoint.digest != digest:
             raise InputError(f"{path} changed while it was read; run the same command again.")
-        runner = open_runner(name, checkpoint, Store(artefact_folder()), threads=args.threads, progress=progress)
+        runner = open_runner(
+            name,
+            checkpoint,
+            Store(artefact_folder()),
+            lambda: planned_sizes(plan, checkpoint.contract),
+            threads=args.threads,
+            progress=progress,
+        )
         progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
         return runner
 

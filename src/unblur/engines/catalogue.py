@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import psutil
 
 from unblur.core.errors import InputError, nearest
+from unblur.engines.engine_file import EngineFile, read_engine
 from unblur.engines.graph_file import GraphFile, read_graph
+from unblur.engines.onnxruntime_runner import CPU, CUDA, CUDA_TF32, TENSORRT, OnnxRuntimeRunner, Provider
 from unblur.engines.runner import Runner
 from unblur.engines.source import Weights
 
@@ -20,38 +23,67 @@ REFERENCE = "torch"
 
 @dataclass(frozen=True)
 class Engine:
-    """An entry of the catalogue. `open` gets its name, the checkpoint, the graph (None if not needed), threads."""
+    """An entry of the catalogue, and what it runs: the checkpoint itself, an exported graph, or an engine file.
+
+    `open` gets its name, the checkpoint, the graph or engine file (None where it runs the checkpoint), and threads.
+    """
 
     text: str
-    needs_graph: bool
-    open: Callable[[str, Weights, GraphFile | None, int], Runner]
+    runs: Literal["checkpoint", "graph", "engine"]
+    open: Callable[[str, Weights, Any, int], Runner]
 
 
 def _torch(bf16: bool = False, channels_last: bool = False, compiled: bool = False) -> Engine:
-    def open_it(name: str, checkpoint: Weights, graph: GraphFile | None, threads: int) -> Runner:
+    def open_it(name: str, checkpoint: Weights, _: None, threads: int) -> Runner:
         from unblur.engines.torch_runner import TorchRunner, TorchVariant
 
-        del graph
         return TorchRunner(name, checkpoint, TorchVariant(bf16, channels_last, compiled), threads)
 
     form = "torch.compile on channels_last" if compiled else "eager, channels_last" if channels_last else "eager"
-    return Engine(f"PyTorch, {form}, {'bfloat16' if bf16 else 'float32'}", False, open_it)
+    return Engine(f"PyTorch, {form}, {'bfloat16' if bf16 else 'float32'}", "checkpoint", open_it)
 
 
-def _onnxruntime(name: str, checkpoint: Weights, graph: GraphFile | None, threads: int) -> Runner:
-    from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
+def _torch_cuda(precision: str, *, channels_last: bool = False, compiled: bool = False, graph: bool = False) -> Engine:
+    def open_it(name: str, checkpoint: Weights, _: None, threads: int) -> Runner:
+        from unblur.engines.torch_cuda_runner import CudaVariant, TorchCudaRunner
 
-    del checkpoint
-    assert graph is not None
-    return OnnxRuntimeRunner(name, graph, threads)
+        del threads
+        return TorchCudaRunner(name, checkpoint, CudaVariant(cast(Any, precision), channels_last, compiled, graph))
+
+    form = "torch.compile" if compiled else "eager"
+    extras = [text for text, wanted in (("channels_last", channels_last), ("CUDA graph", graph)) if wanted]
+    return Engine(", ".join([f"PyTorch on CUDA, {form}, {precision}", *extras]), "checkpoint", open_it)
 
 
-def _openvino(name: str, checkpoint: Weights, graph: GraphFile | None, threads: int) -> Runner:
+def _onnxruntime(text: str, provider: Provider) -> Engine:
+    def open_it(name: str, _: Weights, graph: GraphFile, threads: int) -> Runner:
+        return OnnxRuntimeRunner(name, graph, threads, provider)
+
+    return Engine(f"ONNX Runtime, {text}", "graph", open_it)
+
+
+def _openvino(name: str, _: Weights, graph: GraphFile, threads: int) -> Runner:
     from unblur.engines.openvino_runner import OpenVinoRunner
 
-    del checkpoint
-    assert graph is not None
     return OpenVinoRunner(name, graph, "bf16" if name.endswith("-bf16") else "f32", threads)
+
+
+def _tensorrt(product: str, precision: str) -> Engine:
+    def open_it(name: str, _: Weights, file: EngineFile, threads: int) -> Runner:
+        from unblur.engines.tensorrt_runner import TensorRtRunner
+
+        del threads
+        if (file.product, file.precision) != (product, precision):
+            actual = tensorrt_name(file.product, file.precision)
+            raise InputError(f"{name}: {file.path} is {file.precision} of {file.product}; open it as {actual}.")
+        return TensorRtRunner(name, file)
+
+    return Engine(f"{'TensorRT for RTX' if product.endswith('rtx') else 'TensorRT'}, {precision}", "engine", open_it)
+
+
+def tensorrt_name(product: str, precision: str) -> str:
+    """The engine that runs engine files of a product and precision."""
+    return product if precision == "fp32" else f"{product}-{precision}"
 
 
 CATALOGUE: Mapping[str, Engine] = {
@@ -60,9 +92,27 @@ CATALOGUE: Mapping[str, Engine] = {
     "torch-bf16": _torch(bf16=True, channels_last=True),
     "torch-compile": _torch(channels_last=True, compiled=True),
     "torch-compile-bf16": _torch(bf16=True, channels_last=True, compiled=True),
-    "onnxruntime": Engine("ONNX Runtime, float32 graph", True, _onnxruntime),
-    "openvino": Engine("OpenVINO, float32", True, _openvino),
-    "openvino-bf16": Engine("OpenVINO, bfloat16", True, _openvino),
+    "onnxruntime": _onnxruntime("float32 graph", CPU),
+    "openvino": Engine("OpenVINO, float32", "graph", _openvino),
+    "openvino-bf16": Engine("OpenVINO, bfloat16", "graph", _openvino),
+    "torch-cuda": _torch_cuda("f32"),
+    "torch-cuda-tf32": _torch_cuda("tf32"),
+    "torch-cuda-fp16": _torch_cuda("fp16"),
+    "torch-cuda-fp16-channels-last": _torch_cuda("fp16", channels_last=True),
+    "torch-cuda-fp16-channels-last-graph": _torch_cuda("fp16", channels_last=True, graph=True),
+    "torch-cuda-bf16-channels-last-graph": _torch_cuda("bf16", channels_last=True, graph=True),
+    "torch-cuda-tf32-channels-last-graph": _torch_cuda("tf32", channels_last=True, graph=True),
+    "torch-cuda-compile-tf32": _torch_cuda("tf32", channels_last=True, compiled=True),
+    "torch-cuda-compile-fp16": _torch_cuda("fp16", channels_last=True, compiled=True),
+    "torch-cuda-compile-fp16-graph": _torch_cuda("fp16", channels_last=True, compiled=True, graph=True),
+    "onnxruntime-cuda": _onnxruntime("CUDA, no TF32", CUDA),
+    "onnxruntime-cuda-tf32": _onnxruntime("CUDA, TF32", CUDA_TF32),
+    "onnxruntime-tensorrt": _onnxruntime("its TensorRT provider", TENSORRT),
+    **{
+        tensorrt_name(product, precision): _tensorrt(product, precision)
+        for product in ("tensorrt", "tensorrt-rtx")
+        for precision in ("fp32", "fp16", "bf16", "int8", "fp8")
+    },
 }
 
 
@@ -80,27 +130,29 @@ def default_threads() -> int:
     return max(1, min(physical, allowed))
 
 
-def open_engine(name: str, checkpoint: Weights, graph: Path | None, threads: int | None = None) -> Runner:
+def open_engine(name: str, checkpoint: Weights, file: Path | None, threads: int | None = None) -> Runner:
     """Open an engine of the catalogue.
 
-    `graph`: the exported ONNX file of the same checkpoint, for engines that run one; torch engines ignore it.
-    `threads`: None for `default_threads`. Raises InputError for an unknown name, a graph that is missing, foreign or
-    of another checkpoint, or fewer than one thread; MissingRuntimeError when the package or the CPU's instructions
-    are missing; BudgetError when the backend took another precision.
+    `file`: the exported ONNX file or the compiled engine file of the same checkpoint, for engines that run one; torch
+    engines ignore it. `threads`: None for `default_threads`; engines on a GPU take one. Raises InputError for an
+    unknown name, a file that is missing, foreign, damaged or of another checkpoint, or fewer than one thread;
+    MissingRuntimeError when the package, the CPU's instructions, the driver or the GPU are missing; BudgetError when
+    the backend took another precision.
     """
     engine = find_engine(name)
     if threads is None:
         threads = default_threads()
     if threads < 1:
         raise InputError(f"{name}: {threads} threads; ask for at least 1.")
-    if not engine.needs_graph:
+    if engine.runs == "checkpoint":
         return engine.open(name, checkpoint, None, threads)
-    if graph is None:
-        raise InputError(f"{name} runs an exported graph and none was given; export it with `unblur export`.")
-    graph_file = read_graph(graph)
-    if graph_file.checkpoint not in (None, checkpoint.digest):
+    if file is None:
+        kind, how = ("exported graph", "export") if engine.runs == "graph" else ("engine file", "build")
+        raise InputError(f"{name} runs an {kind} and none was given; make one with `unblur {how}`.")
+    opened = read_graph(file) if engine.runs == "graph" else read_engine(file)
+    if opened.checkpoint not in (None, checkpoint.digest):
         raise InputError(
-            f"{graph} was exported from another checkpoint ({graph_file.checkpoint[:12]}...) than {checkpoint.path} "
-            f"({checkpoint.digest[:12]}...); export it again, or give the checkpoint it came from."
+            f"{file} was made from another checkpoint ({opened.checkpoint[:12]}...) than {checkpoint.path} "
+            f"({checkpoint.digest[:12]}...); make it again, or give the checkpoint it came from."
         )
-    return engine.open(name, checkpoint, graph_file, threads)
+    return engine.open(name, checkpoint, opened, threads)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
+from unblur.engines.tensorrt_manifest import read_manifest
 from unblur.engines.tensorrt_product import ProductName
 from unblur.images.contract import PixelContract
 
 
 @dataclass(frozen=True)
 class EngineFile:
-    """A compiled engine: which product and version made it, its pixels, its SHA-256, and its manifest as it stands.
+    """A compiled engine: which product made it, its pixels, its SHA-256, and its manifest as it stands.
 
     `precision` is the graph's, such as "fp16"; `checkpoint` the SHA-256 of the weights, None where nobody said.
     """
@@ -24,16 +24,10 @@ class EngineFile:
     path: Path
     digest: str
     product: ProductName
-    version: str
     contract: PixelContract
     precision: str
     checkpoint: str | None
-    manifest: Mapping[str, Any]
-
-
-def manifest_of(engine: Path) -> Path:
-    """Where the manifest of an engine file lies."""
-    return engine.with_name(engine.name + ".json")
+    manifest: dict[str, Any]
 
 
 def read_engine(path: Path) -> EngineFile:
@@ -44,23 +38,14 @@ def read_engine(path: Path) -> EngineFile:
     """
     if not path.is_file():
         raise InputError(f"Engine {path} does not exist; build it with `unblur build`.")
-    beside = manifest_of(path)
-    try:
-        manifest = json.loads(beside.read_text())
-        stated, product = str(manifest["engine_sha256"]), manifest["product"]
-        contract = PixelContract.from_json(json.dumps(manifest["pixel_contract"]))
-        version, precision = str(manifest["version"]), str(manifest["precision"])
-    except FileNotFoundError as error:
-        raise InputError(
-            f"Engine {path} has no manifest {beside.name} beside it, so nobody knows its pixels; build it again with "
-            "`unblur build`."
-        ) from error
-    except InputError as error:
-        raise InputError(f"{beside}: {error}") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{beside} is no manifest of an engine ({error!r}); build the engine again.") from error
+    manifest = read_manifest(path, "product", "version", "precision", "pixel_contract", "engine_sha256")
+    product, stated = manifest["product"], str(manifest["engine_sha256"])
     if product not in ("tensorrt", "tensorrt-rtx"):
-        raise InputError(f"{beside} is of the product {product!r}, which unblur does not know; build it again.")
+        raise InputError(f"Engine {path} is of the product {product!r}, which unblur does not know; build it again.")
+    try:
+        contract = PixelContract.from_json(json.dumps(manifest["pixel_contract"]))
+    except InputError as error:
+        raise InputError(f"The manifest of {path}: {error}") from error
     digest = file_digest(path)
     if digest != stated:
         raise InputError(
@@ -68,4 +53,4 @@ def read_engine(path: Path) -> EngineFile:
             f"{stated[:12]}...; build it again with `unblur build --rebuild {path}`."
         )
     checkpoint = manifest.get("checkpoint_sha256")
-    return EngineFile(path, digest, cast(ProductName, product), version, contract, precision, checkpoint, manifest)
+    return EngineFile(path, digest, product, contract, str(manifest["precision"]), checkpoint, manifest)

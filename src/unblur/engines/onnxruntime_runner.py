@@ -1,10 +1,11 @@
-"""ONNX Runtime on the CPU, in the precision that the graph holds."""
+"""ONNX Runtime on the CPU or an NVIDIA GPU, in the precision that the graph holds."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,33 @@ from numpy.typing import NDArray
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner
 from unblur.engines.graph_file import GraphFile
+from unblur.engines.tensorrt_product import probe_driver
 
-PROVIDER = "CPUExecutionProvider"
+SHOWN = 5
+"""So many nodes are named in an error."""
 
 
-def open_onnxruntime(who: str) -> Any:
+@dataclass(frozen=True)
+class Provider:
+    """What ONNX Runtime executes with. `extra` is the extra of unblur that brings it.
+
+    `precision`: what a float32 graph is computed in, None for exactly that.
+    """
+
+    name: str
+    extra: Literal["cpu", "gpu"]
+    options: tuple[tuple[str, str], ...] = ()
+    precision: str | None = None
+
+
+CPU = Provider("CPUExecutionProvider", "cpu")
+CUDA = Provider("CUDAExecutionProvider", "gpu", (("device_id", "0"), ("use_tf32", "0")))
+CUDA_TF32 = Provider("CUDAExecutionProvider", "gpu", (("device_id", "0"), ("use_tf32", "1")), "tf32")
+# TensorRT's own default allows TF32, and the provider has no option against it.
+TENSORRT = Provider("TensorrtExecutionProvider", "gpu", (("device_id", "0"),), "tf32")
+
+
+def open_onnxruntime(who: str, extra: Literal["cpu", "gpu"] = "cpu") -> Any:
     """The module onnxruntime, which must be imported here only. Raises MissingRuntimeError with the way to get it.
 
     From 1.29 on it sends usage data and keeps a device id in the user's cache unless this variable is set before the
@@ -27,44 +50,33 @@ def open_onnxruntime(who: str) -> Any:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise MissingRuntimeError(
-            f'{who}: the package onnxruntime is not installed ({error}); pip install "unblur[cpu]".'
+            f'{who}: the package onnxruntime is not installed ({error}); pip install "unblur[{extra}]".'
         ) from error
 
 
 class OnnxRuntimeRunner(BaseRunner):
-    """A graph in ONNX Runtime, CPUExecutionProvider only, one stream of `threads` threads."""
+    """A graph in ONNX Runtime with one execution provider for every node of it, one stream of `threads` threads."""
 
-    def __init__(self, name: str, graph: GraphFile, threads: int) -> None:
-        """Raises MissingRuntimeError without the package, InputError for a graph ONNX Runtime refuses."""
-        onnxruntime = open_onnxruntime(name)
-        from onnxruntime.capi import onnxruntime_pybind11_state as states
-
-        if PROVIDER not in onnxruntime.get_available_providers():
-            raise MissingRuntimeError(f'{name}: this onnxruntime has no {PROVIDER}; pip install "unblur[cpu]".')
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3  # errors: the warnings are about its own graph rewriting
-        # Threads that spin on after a run would slow whoever runs next, in a comparison above all.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            session = onnxruntime.InferenceSession(str(graph.path), options, providers=[PROVIDER])
-        except (states.Fail, states.InvalidGraph, states.InvalidProtobuf, states.InvalidArgument,
-                states.NotImplemented, states.RuntimeException) as error:  # fmt: skip
-            first = str(error).splitlines()[0]
-            raise InputError(f"ONNX Runtime cannot open {graph.path} ({first}); export it again.") from error
-        session.disable_fallback()
-        if session.get_providers() != [PROVIDER]:
-            raise MissingRuntimeError(f"{name}: ONNX Runtime chose {session.get_providers()} instead of {PROVIDER}.")
+    def __init__(self, name: str, graph: GraphFile, threads: int, provider: Provider = CPU) -> None:
+        """Raises MissingRuntimeError without the package, the provider or its GPU; InputError for a graph that ONNX
+        Runtime refuses, or would run in part with another provider.
+        """
+        onnxruntime = open_onnxruntime(name, provider.extra)
+        device = "cpu"
+        if provider.extra == "gpu":
+            device = probe_driver().devices[0].name
+            onnxruntime.preload_dlls()  # CUDA and cuDNN out of the packages that PyTorch brings
+        session = _open_session(onnxruntime, name, graph, threads, provider)
+        _demand_provider(session, name, graph, provider)
+        converted = graph.precision == "f32" and provider.precision
         super().__init__(
             graph.signature,
             {
                 "backend": "onnxruntime",
                 "version": onnxruntime.__version__,
-                "device": f"cpu ({PROVIDER})",
+                "device": f"{device} ({provider.name})",
                 "threads": str(threads),
-                "precision": graph.precision,
+                "precision": provider.precision if converted and provider.precision else graph.precision,
                 "graph": graph.digest,
             },
         )
@@ -78,3 +90,57 @@ class OnnxRuntimeRunner(BaseRunner):
 
     def _release(self) -> None:
         self._session = None
+
+
+def _open_session(onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider) -> Any:
+    from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+    if provider.name not in onnxruntime.get_available_providers():
+        raise MissingRuntimeError(
+            f'{name}: this onnxruntime has no {provider.name}; pip install "unblur[{provider.extra}]", in an '
+            "environment without the other build of onnxruntime."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3  # errors: the warnings are about its own graph rewriting
+    # Threads that spin on after a run would slow whoever runs next, in a comparison above all.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        # Without enable_fallback=0 a provider that fails is replaced by the CPU, and a line is printed.
+        session = onnxruntime.InferenceSession(
+            str(graph.path), options, providers=_options(provider), enable_fallback=0
+        )
+    except (states.Fail, states.InvalidGraph, states.InvalidProtobuf, states.InvalidArgument,
+            states.NotImplemented, states.RuntimeException) as error:  # fmt: skip
+        first = str(error).splitlines()[0]
+        raise InputError(f"ONNX Runtime cannot open {graph.path} ({first}); export it again.") from error
+    except (RuntimeError, ValueError) as error:  # a provider whose libraries or device are missing
+        first = str(error).splitlines()[0]
+        raise MissingRuntimeError(f"{name}: {provider.name} does not start ({first}).") from error
+    session.disable_fallback()
+    return session
+
+
+def _options(provider: Provider) -> list[tuple[str, dict[str, str]]]:
+    return [(provider.name, dict(provider.options))]
+
+
+def _demand_provider(session: Any, name: str, graph: GraphFile, provider: Provider) -> None:
+    """ONNX Runtime adds the CPU to every list, and gives it whatever the provider does not take."""
+    if session.get_providers()[0] != provider.name:
+        raise MissingRuntimeError(f"{name}: ONNX Runtime chose {session.get_providers()} instead of {provider.name}.")
+    strangers = [
+        f"{node.name or node.op_type} ({part.ep_name})"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != provider.name
+        for node in part.get_nodes()
+    ]
+    if strangers:
+        more = f" and {len(strangers) - SHOWN} more" if len(strangers) > SHOWN else ""
+        raise InputError(
+            f"{name}: {len(strangers)} nodes of {graph.path} would not run with {provider.name}: "
+            f"{', '.join(strangers[:SHOWN])}{more}; export the graph for one size, without --dynamic."
+        )

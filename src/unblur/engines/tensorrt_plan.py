@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from unblur.core.artefacts import write_bytes
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
 from unblur.engines.engine_file import EngineFile
+from unblur.engines.tensorrt_cache import runtime_cache_path
 from unblur.engines.tensorrt_product import Product
 from unblur.engines.tensorrt_profiles import Profile
 
@@ -154,7 +154,7 @@ class Plan:
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         runtime_config.set_execution_context_allocation_strategy(strategy)
         runtime_cache = runtime_config.create_runtime_cache()
-        path = _cache_of(self._file.path)
+        path = runtime_cache_path(self._file.path)
         # Refused when another driver, GPU or version wrote it: then it is made anew, and replaced.
         self._cached = path.read_bytes() if path.is_file() else b""
         if self._cached and not runtime_cache.deserialize(self._cached):
@@ -167,15 +167,11 @@ class Plan:
         if blob == self._cached:
             return
         try:
-            write_bytes(_cache_of(self._file.path), blob)
+            write_bytes(runtime_cache_path(self._file.path), blob)
         except InputError as error:  # a folder of somebody else's: the engine runs all the same
             warnings.warn(
                 f"The kernels made for this GPU are not kept, the next start takes as long: {error}", stacklevel=2
             )
-
-
-def _cache_of(engine: Path) -> Path:
-    return engine.with_name(engine.name + ".runtime-cache")
 
 
 def _new_log(trt: Any) -> Any:

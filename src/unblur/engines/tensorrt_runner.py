@@ -22,6 +22,7 @@ from unblur.engines.device_array import describe
 from unblur.engines.engine_file import EngineFile
 from unblur.engines.runner import Signature
 from unblur.engines.tensorrt_execution import Execution
+from unblur.engines.tensorrt_manifest import check_manifest
 from unblur.engines.tensorrt_plan import Plan
 from unblur.engines.tensorrt_product import open_product, probe_driver
 
@@ -71,7 +72,8 @@ class TensorRtRunner(BaseRunner):
         engine that cannot run here: damaged, of another version or GPU, or too large for the free memory.
         """
         product = open_product(file.product)
-        driver = probe_driver(product)
+        device = probe_driver(product).devices[0]
+        check_manifest(file.manifest, file.path, product, device)
         self._memory = open_memory(name, memory)
         self._cuda_graph = cuda_graph
         self._slots: dict[Size, list[_Slot]] = {}
@@ -91,7 +93,7 @@ class TensorRtRunner(BaseRunner):
             {
                 "backend": product.name,
                 "version": product.version,
-                "device": driver.devices[0].name,
+                "device": device.name,
                 "threads": "1",
                 "precision": file.precision,
                 "mode": "CUDA graph" if cuda_graph else "no CUDA graph",

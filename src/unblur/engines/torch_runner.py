@@ -24,6 +24,7 @@ from unblur.engines.source import Weights
 COMPILED_SIZES_MAX = 32
 """Each frame size is compiled anew; beyond this many something else is wrong."""
 
+_CPU = torch.device("cpu")
 _threads_lock = threading.RLock()
 
 
@@ -69,7 +70,9 @@ class TorchRunner(BaseRunner):
         )
         self._variant = variant
         self._threads = threads
-        self._network: Callable[[Tensor], Tensor] | None = _prepare(checkpoint.network, variant)
+        self._network: Callable[[Tensor], Tensor] | None = prepare(
+            checkpoint.network, torch.bfloat16 if variant.bf16 else None, variant.channels_last, variant.compiled
+        )
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         network = self._network
@@ -79,7 +82,7 @@ class TorchRunner(BaseRunner):
         if self._variant.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         bf16 = torch.autocast("cpu", torch.bfloat16) if self._variant.bf16 else nullcontext()
-        with torch.inference_mode(), _threads(self._threads), bf16, _compilation(self._variant.compiled):
+        with torch.inference_mode(), _threads(self._threads), bf16, compilation(self._variant.compiled):
             y = network(x).float().clamp(contract.low, contract.high)
         restored: NDArray[Any] = y.contiguous().numpy()
         return restored
@@ -88,19 +91,29 @@ class TorchRunner(BaseRunner):
         self._network = None
 
 
-def _prepare(network: nn.Module, variant: TorchVariant) -> Callable[[Tensor], Tensor]:
-    if variant == TorchVariant():
+def prepare(
+    network: nn.Module,
+    dtype: torch.dtype | None,
+    channels_last: bool,
+    compiled: bool,
+    device: torch.device = _CPU,
+) -> Callable[[Tensor], Tensor]:
+    """A copy of the network with its weights in `dtype` (None: as they are) and on `device`, perhaps compiled.
+
+    Where nothing changes it is the network itself.
+    """
+    if dtype is None and not channels_last and not compiled and device.type == "cpu":
         return network
-    network = copy.deepcopy(network)
-    if variant.bf16:
-        network = network.to(torch.bfloat16)
-    if variant.channels_last:
+    network = copy.deepcopy(network).to(device)
+    if dtype is not None:
+        network = network.to(dtype)
+    if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not variant.compiled:
+    if not compiled:
         return network
     # fullgraph: a graph break would run parts eagerly and still be called "compiled".
-    compiled: Callable[[Tensor], Tensor] = torch.compile(network, fullgraph=True, dynamic=False)
-    return compiled
+    made: Callable[[Tensor], Tensor] = torch.compile(network, fullgraph=True, dynamic=False)
+    return made
 
 
 def _require_compiler(name: str) -> None:
@@ -120,7 +133,8 @@ def _compilers() -> list[str]:
 
 
 @contextmanager
-def _compilation(compiled: bool) -> Iterator[None]:
+def compilation(compiled: bool) -> Iterator[None]:
+    """The limits of torch.compile for a run within. Raises InputError for too many frame sizes."""
     if not compiled:
         yield
         return

@@ -1,4 +1,4 @@
-"""Engines to compare, from their names: each brings the stored graph of the size at hand, or a graph file."""
+"""Engines to compare, from their names: each brings the stored file of the size at hand, or one that is named."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from unblur.engines.runner import Runner
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.store import Store
+from unblur.pipeline.stored_engines import stored_engine
 
 
 def make_candidate(
@@ -19,20 +20,31 @@ def make_candidate(
 ) -> Candidate:
     """ "openvino" runs the graph exported for the size at hand, "openvino:FILE.onnx" that very file at every size.
 
-    Raises InputError for an unknown engine, a torch engine with a file, and a file that does not exist. What opening
-    raises comes when the candidate is opened.
+    "tensorrt-rtx-fp16" likewise: compiled for the size at hand, or "tensorrt-rtx-fp16:FILE.engine". Raises InputError
+    for an unknown engine, one that runs the checkpoint itself with a file, and a file that does not exist. What
+    opening raises comes when the candidate is opened.
     """
     backend, colon, file = name.partition(":")
     engine = find_engine(backend)
     if not colon:
 
         def open_stored(size: Size | None) -> Runner:
-            graph = stored_graph(store, checkpoint, size, progress=progress).path if engine.needs_graph else None
-            return open_engine(backend, checkpoint, graph, threads)
+            made: Path | None = None
+            if engine.runs == "graph":
+                made = stored_graph(store, checkpoint, size, progress=progress).path
+            elif engine.runs == "engine":
+                if size is None:
+                    raise InputError(
+                        f"{name} is compiled for one size here, and these frames are of several: compare frames of "
+                        f"one size, or build an engine for all with --shapes and name it, {name}:FILE."
+                    )
+                made = stored_engine(backend, store, checkpoint, {size: 1}, progress)
+            return open_engine(backend, checkpoint, made, threads)
 
         return Candidate(name, open_stored)
-    if not engine.needs_graph:
-        raise InputError(f"{name}: {backend} runs the checkpoint, not a graph; leave out ':{file}'.")
+    if engine.runs == "checkpoint":
+        raise InputError(f"{name}: {backend} runs the checkpoint itself; leave out ':{file}'.")
     if not Path(file).is_file():
-        raise InputError(f"{name}: there is no file {file}; name an exported graph.")
+        kind = "an exported graph" if engine.runs == "graph" else "an engine file"
+        raise InputError(f"{name}: there is no file {file}; name {kind}.")
     return Candidate(f"{backend}:{Path(file).name}", lambda _: open_engine(backend, checkpoint, Path(file), threads))

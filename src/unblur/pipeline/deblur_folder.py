@@ -32,13 +32,13 @@ class Outcome:
 
 def task_key(picture: bytes, checkpoint_digest: str, engine: str) -> str:
     """SHA-256 of all that an output depends on: the input's bytes, the weights, the engine and the toolchain."""
-    backend = engine.split("-")[0]
+    backend = "tensorrt-rtx" if engine.startswith("tensorrt-rtx") else engine.split("-")[0]
     return value_digest({
         "input": hashlib.sha256(picture).hexdigest(),
         "checkpoint": checkpoint_digest,
         "engine": engine,
-        # onnxruntime-gpu installs the module that onnxruntime is, under another name
-        "toolchain": toolchain(frozenset({backend, f"{backend}-gpu"}) & RUNTIMES),
+        # onnxruntime-gpu installs the module that onnxruntime is, and tensorrt_rtx has two packages
+        "toolchain": toolchain(frozenset(backend + suffix for suffix in ("", "-gpu", "-cu12", "-cu13")) & RUNTIMES),
         "pillow": importlib.metadata.version("pillow"),
     })  # fmt: skip
 

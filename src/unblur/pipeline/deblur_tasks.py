@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from unblur.core.errors import InputError
+from unblur.images.contract import PixelContract
 from unblur.images.files import SUFFIXES, find_pictures
+from unblur.images.sizes import picture_size
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,19 @@ def plan_tasks(source: Path, output: Path) -> Plan:
     except OSError as error:  # such as a name that is too long, or a loop of symbolic links
         raise InputError(f"Cannot use {error.filename}: {error.strerror}; choose another path.") from error
     return plan
+
+
+def planned_sizes(plan: Plan, contract: PixelContract) -> Counter[tuple[int, int]]:
+    """(height, width) after padding of the inputs, by their headers, and how many of each. Those that cannot be read
+    are left out here: reading them says why.
+    """
+    sizes: Counter[tuple[int, int]] = Counter()
+    for task in plan.tasks:
+        try:
+            sizes[contract.padded_size(*picture_size(task.source))] += 1
+        except InputError:  # told with its reason when its turn comes
+            continue
+    return sizes
 
 
 def _file_plan(source: Path, output: Path) -> Plan:

@@ -7,7 +7,11 @@ import importlib.util
 from unblur.core.errors import InputError
 
 BACKENDS = {"f32": ("openvino", "onnxruntime", "torch"), "bf16": ("openvino", "torch")}
-"""Backends that have each precision, fastest first: the order in which "auto" takes the first installed one."""
+"""CPU backends that have each precision, fastest first: of these "auto" takes the first installed one."""
+
+
+ON_GPU = {"tensorrt": ("f32", "fp16", "bf16"), "tensorrt-rtx": ("f32", "fp16", "bf16")}
+"""Backends that "auto" never takes, for it cannot know what the GPU is for, and their precisions."""
 
 
 def choose_engine(backend: str, precision: str) -> str:
@@ -16,10 +20,12 @@ def choose_engine(backend: str, precision: str) -> str:
     Raises InputError when the backend does not have the precision. Whether a named backend is installed shows
     when it is opened: only "auto" may look around.
     """
-    having = BACKENDS[precision]
+    having = (*BACKENDS.get(precision, ()), *(name for name, known in ON_GPU.items() if precision in known))
     if backend == "auto":
+        if precision not in BACKENDS:
+            raise InputError(f"{precision} runs on an NVIDIA GPU only; take --engine {' or '.join(having)}.")
         # torch is a requirement of the package, so there is always one.
-        backend = next(name for name in having if importlib.util.find_spec(name) is not None)
+        backend = next(name for name in BACKENDS[precision] if importlib.util.find_spec(name) is not None)
     if backend not in having:
         raise InputError(f"{backend} has no {precision} here; take --engine {' or '.join(having)}, or --precision f32.")
     return backend if precision == "f32" else f"{backend}-{precision}"

@@ -1,25 +1,39 @@
-"""A runner for a checkpoint and the name of an engine; the graph it may need is exported once and kept."""
+"""A runner for a checkpoint and the name of an engine; the graph or engine file it needs is made once and kept."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 from unblur.core.console import SILENT, Progress
 from unblur.engines.catalogue import find_engine, open_engine
 from unblur.engines.runner import Runner
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.graphs import stored_graph
+from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.store import Store
+from unblur.pipeline.stored_engines import stored_engine
 
 
 def open_runner(
-    name: str, checkpoint: Checkpoint, store: Store, *, threads: int | None = None, progress: Progress = SILENT
+    name: str,
+    checkpoint: Checkpoint,
+    store: Store,
+    sizes: Callable[[], Mapping[Size, int]],
+    *,
+    threads: int | None = None,
+    progress: Progress = SILENT,
 ) -> Runner:
-    """Open an engine of the catalogue for frames of every size, with the store's dynamic graph if it needs one.
+    """Open an engine of the catalogue: with the store's dynamic graph if it runs one, or compiled for `sizes`.
 
-    Raises as `open_engine` and `stored_graph`.
+    `sizes` tells the padded sizes of the frames to come and how many of each; it is asked only where they matter.
+    Raises as `open_engine`, `stored_graph` and `stored_engine`.
     """
-    graph = None
-    if find_engine(name).needs_graph:
+    runs = find_engine(name).runs
+    file = None
+    if runs == "graph":
         artefact = stored_graph(store, checkpoint, size=None, progress=progress)
-        graph = artefact.path
-        progress.note(f"graph: {'exported once to' if artefact.fresh else 'found'} {graph}")
-    return open_engine(name, checkpoint, graph, threads)
+        file = artefact.path
+        progress.note(f"graph: {'exported once to' if artefact.fresh else 'found'} {file}")
+    elif runs == "engine":
+        file = stored_engine(name, store, checkpoint, sizes(), progress)
+        progress.note(f"engine: {file}")
+    return open_engine(name, checkpoint, file, threads)

@@ -24,6 +24,9 @@ RUNTIMES = frozenset(
 )
 """Packages that a stage depends on only if it says so; every other package counts for every stage."""
 
+LEFT_BY_RUNNING = frozenset({".runtime-cache"})
+"""Suffixes of files that appear beside an engine when it runs: kernels that TensorRT for RTX made for the GPU."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -89,10 +92,10 @@ class Store:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's relative names and contents."""
+    """SHA-256 of a file, or of a folder's relative names and contents, but for what running an engine leaves there."""
     if path.is_file():
         return file_digest(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix not in LEFT_BY_RUNNING)
     return value_digest({p.relative_to(path).as_posix(): file_digest(p) for p in files})
 
 

@@ -1,0 +1,178 @@
+"""PyTorch on an NVIDIA GPU: the ladder from eager float32 to compiled half precision in a CUDA graph.
+
+What a person without TensorRT can have, so that a comparison on a GPU has every rival in it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unblur.core.errors import MissingRuntimeError
+from unblur.engines.base import BaseRunner
+from unblur.engines.runner import Signature
+from unblur.engines.source import Weights
+from unblur.engines.tensorrt_product import probe_driver
+from unblur.engines.torch_runner import compilation, prepare
+
+SIZES_MAX = 8
+"""So many sizes keep their buffers and graphs; then the one unused for longest makes room."""
+
+WARM_UP = 3
+"""Runs before a capture, as PyTorch's notes on CUDA graphs ask: libraries settle their workspaces meanwhile."""
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_flags_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class CudaVariant:
+    """A rung of the ladder. f32 is float32 without TF32; tf32 rounds the factors of products to 10 bits of mantissa."""
+
+    precision: Literal["f32", "tf32", "fp16", "bf16"] = "f32"
+    channels_last: bool = False
+    compiled: bool = False
+    graph: bool = False
+
+
+class TorchCudaRunner(BaseRunner):
+    """A checkpoint in PyTorch on device 0, with pinned buffers and a stream of its own; any padded size.
+
+    fp16 and bf16: as the CPU runner's bf16, the input and the network's global residual stay float32.
+    """
+
+    def __init__(
+        self, name: str, checkpoint: Weights, variant: CudaVariant, device: Literal["cuda:0", "cpu"] = "cuda:0"
+    ) -> None:
+        """`device` "cpu" is for tests of what is not CUDA. Raises MissingRuntimeError without PyTorch's CUDA build, a
+        driver, a GPU that has the precision, or Triton for compilation.
+        """
+        self._device = torch.device(device)
+        described = _demand(name, variant) if self._device.type == "cuda" else "cpu"
+        super().__init__(
+            Signature(checkpoint.contract),
+            {
+                "backend": "torch",
+                "version": torch.__version__,
+                "device": described,
+                "threads": "1",
+                "precision": variant.precision,
+                "mode": ("torch.compile" if variant.compiled else "eager") + (", CUDA graph" if variant.graph else ""),
+                "layout": "channels_last" if variant.channels_last else "contiguous",
+                "checkpoint": checkpoint.digest,
+            },
+        )
+        self._variant = variant
+        cuda: Any = torch.cuda  # its Stream has no types
+        self._stream = cuda.Stream(self._device) if self._device.type == "cuda" else None
+        dtype = _DTYPES.get(variant.precision)
+        self._network: Callable[[Tensor], Tensor] | None = prepare(
+            checkpoint.network, dtype, variant.channels_last, variant.compiled, self._device
+        )
+        self._buffers: dict[tuple[int, ...], _Buffers] = {}
+
+    def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        with torch.inference_mode(), torch.cuda.stream(self._stream), _flags(self._variant.precision == "tf32"):
+            buffers = self._find_buffers(tensor.shape)
+            np.copyto(buffers.sent.numpy(), tensor)
+            buffers.input.copy_(buffers.sent, non_blocking=True)
+            if buffers.graph is not None:
+                buffers.graph.replay()
+                result = buffers.result
+            else:
+                result = self._forward(buffers.input)
+            buffers.received.copy_(result, non_blocking=True)
+            if self._stream is not None:
+                self._stream.synchronize()
+        restored: NDArray[Any] = buffers.received.numpy().copy()
+        return restored
+
+    def _forward(self, x: Tensor) -> Tensor:
+        network, contract = self._network, self.signature.contract
+        assert network is not None
+        dtype = _DTYPES.get(self._variant.precision)
+        # Casts of weights are not cached: within a captured graph the cache would be read after it is gone.
+        half = torch.autocast(self._device.type, dtype, cache_enabled=False) if dtype else nullcontext()
+        with half, compilation(self._variant.compiled):
+            return network(x).float().clamp(contract.low, contract.high)
+
+    def _find_buffers(self, shape: tuple[int, ...]) -> _Buffers:
+        buffers = self._buffers.pop(shape, None)
+        if buffers is None:
+            if len(self._buffers) >= SIZES_MAX:
+                self._buffers.pop(next(iter(self._buffers)))  # the latest is the last
+            buffers = _Buffers(shape, self._device, self._variant.channels_last)
+            if self._variant.graph and self._stream is not None:
+                self._capture(buffers)
+        self._buffers[shape] = buffers
+        return buffers
+
+    def _capture(self, buffers: _Buffers) -> None:
+        for _ in range(WARM_UP):
+            self._forward(buffers.input)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            buffers.result = self._forward(buffers.input)
+        buffers.graph = graph
+
+    def _release(self) -> None:
+        if self._stream is not None:
+            self._stream.synchronize()
+        self._buffers, self._network = {}, None
+
+
+class _Buffers:
+    """Memory of one size: pinned there and back, the input on the device, and what a captured graph writes to."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, channels_last: bool) -> None:
+        pinned = device.type == "cuda"
+        self.sent, self.received = (torch.empty(shape, pin_memory=pinned) for _ in range(2))
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.input = torch.zeros(shape, device=device).contiguous(memory_format=layout)
+        self.result = self.input
+        self.graph: Any = None
+
+
+def _demand(name: str, variant: CudaVariant) -> str:
+    """The GPU's name, after everything that the variant needs is found."""
+    if torch.version.cuda is None:
+        raise MissingRuntimeError(
+            f"{name}: PyTorch {torch.__version__} is a build without CUDA; install the CUDA build (pytorch.org)."
+        )
+    device = probe_driver().devices[0]
+    if not torch.cuda.is_available():
+        raise MissingRuntimeError(
+            f"{name}: PyTorch {torch.__version__} (CUDA {torch.version.cuda}) does not reach the GPU {device.name}; "
+            "install a newer driver, or PyTorch for an older CUDA."
+        )
+    if variant.precision == "tf32" and not torch.cuda.is_tf32_supported():
+        raise MissingRuntimeError(f"{name}: {device.name} ({device.target}) has no TF32; it needs Ampere or later.")
+    if variant.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise MissingRuntimeError(f"{name}: {device.name} ({device.target}) has no bfloat16; it needs Ampere or later.")
+    if variant.compiled and importlib.util.find_spec("triton") is None:
+        raise MissingRuntimeError(f"{name}: torch.compile needs Triton on a GPU, which is not installed.")
+    return device.name
+
+
+@contextmanager
+def _flags(tf32: bool) -> Iterator[None]:
+    """TF32 and cuDNN's search belong to the process: set them for this run, then give them back."""
+    matmul = torch.backends.cuda.matmul
+    with _flags_lock:
+        before = matmul.allow_tf32
+        matmul.allow_tf32 = tf32
+        try:
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+                yield
+        finally:
+            matmul.allow_tf32 = before

@@ -1,0 +1,68 @@
+"""Compiled engines out of the store: one per checkpoint, product, precision and sizes, built when they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
+from unblur.engines.tensorrt_product import ProductName, open_product, probe_driver
+from unblur.engines.tensorrt_profiles import derive_profiles, profiles_to_json
+from unblur.engines.tensorrt_targets import CURRENT, TARGETS
+from unblur.export.build import BuildOptions, build_engine
+from unblur.export.precision import Precision
+from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.graphs import Size, stored_graph
+from unblur.pipeline.store import Recipe, Store
+
+CALIBRATED = ("int8", "fp8")
+
+
+def stored_engine(
+    name: str, store: Store, checkpoint: Checkpoint, sizes: Mapping[Size, int], progress: Progress = SILENT
+) -> Path:
+    """The engine file for `name` of the catalogue, such as "tensorrt-rtx-fp16", and frames of these padded sizes.
+
+    `sizes`: how many frames of each (height, width). One size gets an engine of its own, several one with profiles.
+    It takes and gives bytes, so that those cross the bus. Raises MissingRuntimeError where the product, the driver
+    or the GPU is missing, before any work; InputError for a precision that needs calibration; and as `build_engine`.
+    """
+    product_name, precision = _parts(name)
+    if precision in CALIBRATED:
+        raise InputError(
+            f"{name}: {precision} needs ranges measured on frames; build the engine from a quantised graph with "
+            f"`unblur build --{precision}` and name it: {name}:FILE."
+        )
+    product = open_product(product_name)
+    device = probe_driver(product).devices[0]
+    # A portable engine runs on families that the compiler cannot name.
+    targets = (CURRENT,) if product_name == "tensorrt-rtx" and device.target in TARGETS else ()
+    only = next(iter(sizes)) if len(sizes) == 1 else None
+    graph = stored_graph(store, checkpoint, only, pixels="uint8", progress=progress)
+    profiles = () if only else derive_profiles(sizes)
+    options = BuildOptions(precision, product_name, targets, profiles)
+    recipe = Recipe(
+        "engines",
+        options.to_json() | {"profiles": profiles_to_json(profiles), "gpu": [device.name, device.target]},
+        {"graph": graph.digest},
+        frozenset({"tensorrt"} if product_name == "tensorrt" else {"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
+        machine_bound=True,
+    )
+    where = f"{only[0]}x{only[1]}" if only else f"{len(profiles)}-profiles"
+    label = f"{checkpoint.name}-{where}-{name}"
+
+    def write(folder: Path) -> None:
+        progress.note(f"building {label}: once, then it is kept")
+        build_engine(graph.path, folder / f"{label}.engine", options, progress)
+
+    return next(store.make(recipe, label, write).path.glob("*.engine"))
+
+
+def _parts(name: str) -> tuple[ProductName, Precision]:
+    """ "tensorrt-rtx-fp16" -> ("tensorrt-rtx", "fp16"); without a precision it is fp32."""
+    for precision in ("fp16", "bf16", *CALIBRATED):
+        if name.endswith(f"-{precision}"):
+            return cast(ProductName, name.removesuffix(f"-{precision}")), cast(Precision, precision)
+    return cast(ProductName, name), "fp32"

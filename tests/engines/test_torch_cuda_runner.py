@@ -1,0 +1,84 @@
+"""PyTorch's CUDA ladder, on the CPU: all but CUDA itself (tests/gpu runs the ladder through the conformance suite)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from unblur.core.errors import MissingRuntimeError
+from unblur.engines import torch_cuda_runner
+from unblur.engines.torch_cuda_runner import SIZES_MAX, CudaVariant, TorchCudaRunner
+from unblur.networks.checkpoints import Checkpoint
+
+
+def frame(checkpoint: Checkpoint, height: int = 16, width: int = 18, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    return checkpoint.contract.encode(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def expected(checkpoint: Checkpoint, tensor: Any) -> Any:
+    with torch.no_grad():
+        return checkpoint.network(torch.from_numpy(tensor)).clamp(-0.5, 0.5).numpy()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    # Observed: f32 and tf32 (which a CPU does not have) 1.2e-7; fp16 4e-4; bf16 3e-3. A factor of 4 is left.
+    ("precision", "tolerance"), [("f32", 5e-7), ("tf32", 5e-7), ("fp16", 2e-3), ("bf16", 1.2e-2)]
+)  # fmt: skip
+def test_every_rung_computes_the_network(
+    tiny: Checkpoint, precision: Any, tolerance: float, channels_last: bool
+) -> None:
+    with TorchCudaRunner("torch-cuda", tiny, CudaVariant(precision, channels_last), "cpu") as runner:
+        assert runner.description["precision"] == precision
+        for seed in range(2):
+            tensor = frame(tiny, seed=seed)
+            error = np.abs(runner.run(tensor) - expected(tiny, tensor)).max()
+            assert error <= tolerance
+
+
+def test_results_are_not_overwritten_and_only_so_many_sizes_are_kept(tiny: Checkpoint) -> None:
+    with TorchCudaRunner("torch-cuda", tiny, CudaVariant(), "cpu") as runner:
+        first = runner.run(frame(tiny))
+        kept = first.copy()
+        for k in range(SIZES_MAX + 1):
+            runner.run(frame(tiny, 16, 20 + 2 * k))
+        assert np.array_equal(first, kept)
+        assert list(runner._buffers) == [(1, 3, 16, 20 + 2 * k) for k in range(1, SIZES_MAX + 1)]
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_the_process_gets_its_flags_back(tf32: bool) -> None:
+    def flags() -> tuple[bool, ...]:
+        backends = torch.backends
+        return backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark
+
+    before = flags()
+    with torch_cuda_runner._flags(tf32):
+        assert flags() == (tf32, tf32, True)
+    assert flags() == before
+
+
+@pytest.mark.parametrize(
+    ("variant", "patches", "match"),
+    [
+        (CudaVariant(), {"version.cuda": None}, "build without CUDA"),
+        (CudaVariant(), {"cuda.is_available": lambda: False}, "does not reach the GPU Old GPU"),
+        (CudaVariant("tf32"), {"cuda.is_tf32_supported": lambda: False}, "no TF32"),
+        (CudaVariant("bf16"), {"cuda.is_bf16_supported": lambda **_: False}, "no bfloat16"),
+    ],
+)
+def test_what_is_missing_is_told(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, variant: CudaVariant, patches: Any, match: str
+) -> None:
+    from unblur.engines.tensorrt_product import Device, Driver
+
+    driver = Driver(13000, (Device("Old GPU", "sm75", 1),))
+    monkeypatch.setattr(torch_cuda_runner, "probe_driver", lambda: driver)
+    for name, value in ({"version.cuda": "13.0", "cuda.is_available": lambda: True} | patches).items():
+        monkeypatch.setattr(f"torch.{name}", value)
+    with pytest.raises(MissingRuntimeError, match=match):
+        TorchCudaRunner("torch-cuda", tiny, variant)

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import onnx
 
 from unblur.calibration.quantise import QuantisedGraph
+from unblur.calibration.written import PROVIDER
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.graph_facts import read_facts
-from unblur.engines.onnxruntime_runner import PROVIDER, open_onnxruntime
+from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.engines.openvino_runner import CONVOLUTIONS, DEVICE
 
 Backend = Literal["onnxruntime", "openvino"]

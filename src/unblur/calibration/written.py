@@ -15,7 +15,9 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
-from unblur.engines.onnxruntime_runner import PROVIDER, open_onnxruntime
+from unblur.engines.onnxruntime_runner import open_onnxruntime
+
+PROVIDER = "CPUExecutionProvider"
 
 
 class WrittenGraph:

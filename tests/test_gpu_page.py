@@ -1,0 +1,85 @@
+"""docs/gpu.md: its commands are taken by the real doors, and it claims nothing that no report holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from unblur.cli import app
+from unblur.cli.door import Arguments
+from unblur.engines.catalogue import CATALOGUE
+from unblur.engines.gpus import find_gpu
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "gpu.md").read_text()
+
+
+class ParsedError(Exception):
+    """Ends a door once its arguments are read."""
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[argparse.Namespace]:
+    """What the doors understood; they do nothing after it."""
+    found: list[argparse.Namespace] = []
+
+    def parse(self: Arguments, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        found.append(argparse.ArgumentParser.parse_args(self, argv))
+        raise ParsedError
+
+    monkeypatch.setattr(Arguments, "parse_args", parse)
+    return found
+
+
+def typed() -> list[list[str]]:
+    (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+def test_five_commands_are_taken_by_their_doors(parsed: list[argparse.Namespace]) -> None:
+    commands = typed()
+    inline = [shlex.split(text) for text in re.findall(r"`(unblur [a-z]+ .+?)`", PAGE)]
+    assert len(commands) == 5
+    assert commands[0][:2] == ["make", "test-gpu"]
+    assert re.search(r"^test-gpu:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for program, *arguments in [*commands[1:], *inline]:
+        assert program == "unblur"
+        with pytest.raises(ParsedError):
+            app.main(arguments)
+    assert len(parsed) == 4 + len(inline) >= 5
+
+
+def test_engines_gpus_and_files_of_the_commands_exist(parsed: list[argparse.Namespace]) -> None:
+    by_verb = {command[1]: command for command in typed()}
+    for command in by_verb.values():
+        if command[0] == "unblur":
+            with pytest.raises(ParsedError):
+                app.main(command[1:])
+    speed, build = (next(n for n in parsed if hasattr(n, flag)) for flag in ("engines", "flavor"))
+    assert set(speed.engines.split(",")) <= set(CATALOGUE)
+    assert {"tensorrt-rtx-fp16", "onnxruntime-cuda"} <= set(speed.engines.split(","))
+    assert (ROOT / build.checkpoint).is_file()
+    assert re.search(r"`tensorrt`, `tensorrt-fp16` among", PAGE)
+    assert {"tensorrt", "tensorrt-fp16"} <= set(CATALOGUE)
+    for name in re.findall(r'--gpu "(.*?)"', PAGE):
+        find_gpu(name)
+
+
+def test_a_flag_that_does_not_exist_would_be_found(parsed: list[argparse.Namespace]) -> None:
+    assert app.main(["xray", "a.engine", "--measure"]) == 2
+    assert parsed == []
+
+
+def test_no_speed_of_a_gpu_is_claimed_before_a_report_holds_one() -> None:
+    reports = [json.loads(path.read_text()) for path in (ROOT / "compare/baselines").rglob("report.json")]
+    names = {engine["name"] for report in reports for engine in report["engines"] if not engine.get("not_measured")}
+    assert names
+    on_a_gpu = any(re.search(r"cuda|tensorrt", name) for name in names)
+    assert ("Nothing about a GPU's speed was measured in this project so far." in PAGE) == (not on_a_gpu)
+    assert re.search(r"\d\s*ms\b", PAGE) is None

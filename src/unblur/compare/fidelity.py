@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from unblur.compare.report import Fidelity, Quality
@@ -36,8 +35,7 @@ def fidelity(reference: Restored, candidate: Restored) -> Fidelity:
     if contract.dtype != "float32" or contract != reference.contract:
         return Fidelity(tensor_db=None, tensor_max_error=None, frame_db=frame_db, frame_max_error=frame_error)
     height, width = reference.frame.shape[:2]
-    window = np.s_[..., :height, :width] if contract.layout == "nchw" else np.s_[:, :height, :width]
-    a, b = reference.tensor[window], candidate.tensor[window]
+    a, b = (contract.crop(restored.tensor, height, width) for restored in (reference, candidate))
     return Fidelity(
         tensor_db=psnr_db(a, b, peak=contract.high - contract.low),
         tensor_max_error=max_abs_error(a, b),

@@ -94,6 +94,10 @@ class PixelContract:
             tensor += np.float32(self.low)
         return np.ascontiguousarray(tensor)
 
+    def crop(self, tensor: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+        """The part of a tensor in this contract's layout that is the frame, without what `encode` padded: a view."""
+        return tensor[..., :height, :width] if self.layout == "nchw" else tensor[:, :height, :width]
+
     def decode(self, tensor: NDArray[Any], height: int, width: int) -> Frame:
         """Inverse of `encode`: clamp, round half up, crop to (height, width); -> (height, width, 3) RGB uint8.
 

@@ -8,9 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from unblur.cli.build_engine import main
+from unblur.engines.tensorrt_manifest import read_manifest
 
 
 @pytest.mark.tensorrt_rtx
@@ -29,14 +32,78 @@ def test_checkpoint_to_fp16_engine(tiny_path: Path, tmp_path: Path, capsys: pyte
         ([], "Give either --onnx FILE or --checkpoint"),
         (["--onnx", "a", "--checkpoint", "b"], "Give either"),
         (["--onnx", "none.onnx", "--height", "16"], "a graph has its size"),
+        (["--onnx", "none.onnx", "--dynamic"], "a graph has its size"),
         (["--onnx", "none.onnx", "--target", "sm98"], "did you mean 'sm89'"),
         (["--onnx", "none.onnx", "--fp17"], "did you mean --fp16?"),
+        (["--onnx", "none.onnx", "--fp16", "--bf16"], "--fp16 and --bf16 exclude each other"),
+        (["--onnx", "none.onnx", "--int8", "--precision", "fp32"], "--int8 and --precision fp32 exclude each other"),
+        (["--onnx", "none.onnx", "--precision", "fp4"], "invalid choice: 'fp4'"),
+        (["--onnx", "none.onnx", "--shapes", "64x64", "--shapes-from", "x"], "exclude each other"),
+        (["--checkpoint", "b", "--height", "16", "--width", "16", "--shapes", "16x16"], "goes with --dynamic"),
+        (["--onnx", "none.onnx", "--quantised", "q.onnx"], "--quantised goes with --precision best"),
+        (["--onnx", "none.onnx", "--builds", "0"], "not a whole number of at least 1"),
+        (["--rebuild", "a.engine", "--shapes", "64x64", "--target", "sm89"], "not --target --shapes"),
+        (["--rebuild", "a.engine", "--fp16"], "--rebuild takes everything from the manifest"),
+        (["--rebuild", "none.engine"], "manifest none.engine.json does not exist"),
     ],
 )
 def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--output", str(tmp_path / "x.engine")]) == 2
     assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_output_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--onnx", "none.onnx"]) == 2
+    assert "--output FILE is missing" in capsys.readouterr().err
+
+
+@pytest.mark.tensorrt_rtx
+def test_sizes_from_words_from_a_folder_and_again_from_the_recipe(
+    dynamic_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "tiny.engine"
+    build = ["--onnx", str(dynamic_graph), "--fp16", "--target", "sm89", "--output", str(output)]
+    for shapes, words in [
+        ([], "name them with --shapes"),
+        (["--shapes", "64x64:32x32:96x96"], "heights 64, 32, 96 are not in ascending order"),
+        (["--shapes", "33x32"], "33x32 is none; write 34x32"),
+        (["--shapes-from", str(tmp_path / "none")], "is not a folder"),
+    ]:
+        assert main([*build, *shapes]) == 2
+        assert words in capsys.readouterr().err
+        assert not output.exists()
+
+    (tmp_path / "frames").mkdir()
+    for k, size in enumerate([(31, 48), (32, 47), (64, 32)]):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / "frames" / f"{k}.png")
+    assert main([*build, "--shapes-from", str(tmp_path / "frames"), "--builds", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "sizes of" in printed.err
+    assert "32x48, 64x32" in printed.err
+    assert "2 builds gave" in printed.out
+    assert "GB a frame at 64x32" in printed.out
+    profiles = read_manifest(output)["profiles"]
+    assert [profile["opt"] for profile in profiles] == [[32, 48], [64, 32]]
+
+    assert main(["--rebuild", str(output), "--output", str(tmp_path / "again.engine")]) == 0
+    assert read_manifest(tmp_path / "again.engine")["profiles"] == profiles
+
+
+@pytest.mark.tensorrt_rtx
+def test_best_names_the_winner_and_keeps_all(
+    fixed_graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "tiny.engine"
+    build = ["--onnx", str(fixed_graph), "--precision", "best", "--target", "sm75"]
+    assert main([*build, "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "fp16  1.000  lower bound: RTX 2080 Ti (sm75)" in printed
+    assert "bf16  left out: The graph cannot be built for sm75." in printed
+    assert "best is fp16 is" not in printed
+    assert "best: fp16 is the only precision that could be built." in printed
+    assert output.exists()
+    assert (tmp_path / "tiny.engine.candidates" / "fp16.engine").exists()
 
 
 @pytest.mark.tensorrt_rtx

@@ -143,7 +143,7 @@ def _build(
         print(f"{ranked.precision:<5} {ranked.score:.3f}  lower bound: {bounds}  {ranked.built.path}")
     for name, reason in best.left_out:
         print(f"{name:<5} left out: {reason.splitlines()[0]}")
-    print(f"best is {best.why}")
+    print(f"best: {best.why}")
     _tell(best.winner)
     print(f"ranking {best.report_path}")
 

@@ -37,10 +37,9 @@ def test_it_is_banet_nano_and_at_most_8_mb(bundled: Checkpoint) -> None:
 
 
 def test_it_gains_on_held_out_scenes(bundled: Checkpoint) -> None:
-    # Seeds that neither the training nor the report of the card has used. Observed: +0.68 dB, where the card has +0.80;
-    # the goal of +1.0 dB is not reached.
+    # Seeds that neither the training nor the report of the card has used. Observed: +0.84 dB, where the card has +1.00.
     gains = [gain_db(bundled, *synthetic_pair(50_000 + k, 128, 128, "heldout")) for k in range(8)]
-    assert np.mean(gains) >= 0.4, gains
+    assert np.mean(gains) >= 0.6, gains
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real pair lies beside the repository, not in it")
@@ -54,7 +53,7 @@ def test_its_report_belongs_to_it_and_to_the_configuration_that_ships(bundled: C
     config = load_config(ROOT / "training" / "configs" / "banet-nano.toml")
     assert report["checkpoint_sha256"] == file_digest(WEIGHTS) == bundled.digest
     assert report["synthetic"]["count"] == config.evaluation.pairs
-    assert report["synthetic"]["gain_db"] >= 0.5
+    assert report["synthetic"]["gain_db"] >= 1.0
     assert report["real"]["gain_db"] > 0.0
     # One row anew: the report is of this code and this source, not of an older one.
     row = report["synthetic"]["pairs"][0]

@@ -107,7 +107,7 @@ def search_precision(
     groups = find_groups(model, question.form)
     widest = kept_convolutions(model, question.form, groups, frozenset(group.name for group in groups))
     measured = ranges(tensors_to_measure(model, question.form, widest))
-    bench = _Bench(question, checkpoint, model, groups, measured, frames, threads or default_threads(), progress)
+    bench = _Bench(question, checkpoint, model, groups, measured, frames, threads or default_threads())
     recipe = bench.recipe()
     ledger = Ledger(folder / f"ledger-{value_digest(recipe)[:16]}.jsonl")
     with closing(bench):
@@ -137,10 +137,9 @@ class _Bench:
         ranges: Ranges,
         frames: Sequence[FrameFile],
         threads: int,
-        progress: Progress,
     ) -> None:
         self._question, self._checkpoint, self._model, self._groups = question, checkpoint, model, tuple(groups)
-        self._ranges, self._threads, self._progress = ranges, threads, progress
+        self._ranges, self._threads = ranges, threads
         self._pairs = [frame.read() for frame in frames]
         self._digests = [value_digest(frame.tobytes().hex()) for frame, _ in self._pairs]
         self._contract = PixelContract.from_json(_property(model, "unblur.pixel_contract"))

@@ -140,12 +140,12 @@ def distributions(names: set[str]) -> dict[str, set[str]]:
 
 def test_everything_imported_is_declared_and_the_reverse() -> None:
     of_source = distributions(imported(SOURCE))
-    users = declared("cpu", "tensorrt", "train")
+    users = declared("cpu", "pycuda", "tensorrt", "train")
     assert {name for name, found in of_source.items() if not found & users} == set()
     of_tests = distributions(imported(ROOT / "tests"))
     assert {name for name, found in of_tests.items() if not found & (users | declared("dev"))} == set()
     used = set().union(*of_source.values(), *of_tests.values())
-    unused = declared("cpu", "gpu", "tensorrt", "train", "dev") - used
+    unused = declared("cpu", "gpu", "pycuda", "tensorrt", "train", "dev") - used
     assert unused == set(WITHOUT_AN_IMPORT)
 
 

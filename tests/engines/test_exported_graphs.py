@@ -51,5 +51,5 @@ def test_odd_frames(engine: str, tiny: Checkpoint, dynamic_graph: Path) -> None:
 
 def test_a_graph_of_another_checkpoint(tiny: Checkpoint, fixed_graph: Path) -> None:
     """The exporter's metadata and the catalogue's check use one key."""
-    with pytest.raises(InputError, match="exported from another checkpoint"):
+    with pytest.raises(InputError, match="made from another checkpoint"):
         open_engine("onnxruntime", replace(tiny, digest="0" * 64), fixed_graph, threads=1)

@@ -162,8 +162,12 @@ def rows_of(report: SpeedReport) -> list[tuple[str, ...]]:
 def notes_of(report: SpeedReport) -> list[str]:
     """What the numbers mean, and the engines that are not among them."""
     session = report.latency
-    threads = {engine.latency.description["threads"] for engine in report.engines if engine.latency}
-    where = f"{session.height}x{session.width}, {'/'.join(sorted(threads))} thread(s), {report.machine['cpu']}"
+    described = [engine.latency.description for engine in report.engines if engine.latency]
+    # OpenVINO, on the CPU here, gives its full name.
+    gpus = [a for a in described if not a["device"].startswith("cpu") and a["backend"] != "openvino"]
+    threads = {about["threads"] for about in described if about not in gpus}
+    devices = ", ".join([report.machine["cpu"], *sorted({about["device"] for about in gpus})])
+    where = f"{session.height}x{session.width}, {'/'.join(sorted(threads))} thread(s), {devices}"
     lines = [
         f"{report.network} ({report.weights}), {where}; {session.protocol.rounds} interleaved rounds after "
         f"{session.warmup_rounds} warm-up rounds. Against torch: median of eager float32 PyTorch over median of the "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from unblur.core import exclusive as module
 from unblur.core.errors import InputError
 from unblur.core.exclusive import exclusive
 
@@ -74,6 +75,25 @@ def test_a_killed_holder_is_named_while_it_lives_and_holds_nobody_up_after(tmp_p
     with exclusive(path, say) as waited:
         assert not waited
     assert len(said) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows does not remove an open file")
+def test_a_file_that_was_removed_between_opening_and_locking_locks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, lock = module._lock, tmp_path / "x.lock"
+    calls: list[int] = []
+
+    def late(descriptor: int) -> bool:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            lock.unlink()  # what the holder before does last
+        return real(descriptor)
+
+    monkeypatch.setattr(module, "_lock", late)
+    with exclusive(tmp_path / "x", print):
+        assert lock.exists()
+    assert len(calls) == 2
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from unblur.calibration.bias_correction import correct_biases
 from unblur.calibration.forms import ONNXRUNTIME, OPENVINO, Form
 from unblur.calibration.quantise import quantise, tensors_to_measure
 from unblur.calibration.ranges import Range, Ranges
-from unblur.calibration.written import WrittenGraph
 from unblur.core.errors import InputError
+from unblur.engines.written_graph import WrittenGraph
 
 FRAMES = [np.random.default_rng(k).random((1, 3, 48, 64), np.float32) - np.float32(0.5) for k in range(2)]
 

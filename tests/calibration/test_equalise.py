@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from unblur.calibration import equalise as module
 from unblur.calibration.channels import FIXED, channel_classes
 from unblur.calibration.equalise import LARGEST, equalise
-from unblur.calibration.written import WrittenGraph
 from unblur.core.errors import InputError, UnblurError
+from unblur.engines.written_graph import WrittenGraph
 
 
 def frame(seed: int) -> np.ndarray:

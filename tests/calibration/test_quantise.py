@@ -12,12 +12,12 @@ from unblur.calibration.forms import E4M3, FORMS, FP8, ONNXRUNTIME, OPENVINO, TE
 from unblur.calibration.keeping import FIRST, LAST, kept_by_default
 from unblur.calibration.quantise import QuantisedGraph, quantise, tensors_to_measure
 from unblur.calibration.ranges import Range, Ranges
-from unblur.calibration.written import WrittenGraph
 from unblur.core.errors import InputError
 from unblur.engines.audit import realised_precision
 from unblur.engines.graph_facts import read_facts
 from unblur.engines.graph_file import read_graph
 from unblur.engines.tensorrt_builder import compile_engine
+from unblur.engines.written_graph import WrittenGraph
 from unblur.export.casting import cast_graph
 from unblur.metrics.quality import psnr_db
 

@@ -12,8 +12,8 @@ from unblur.calibration.forms import FP8, ONNXRUNTIME, OPENVINO, TENSORRT, Form
 from unblur.calibration.quantise import QuantisedGraph, quantise, tensors_to_measure
 from unblur.calibration.quantised_lint import demand_fitting_scales, misfit_scales
 from unblur.calibration.ranges import Range, Ranges
-from unblur.calibration.written import WrittenGraph
 from unblur.core.errors import BudgetError, InputError
+from unblur.engines.written_graph import WrittenGraph
 
 FORMS = (OPENVINO, ONNXRUNTIME, TENSORRT, dataclasses.replace(FP8, narrowest=1))
 

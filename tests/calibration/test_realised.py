@@ -13,8 +13,8 @@ from unblur.calibration.forms import FP8, ONNXRUNTIME, OPENVINO, Form, with_narr
 from unblur.calibration.quantise import QuantisedGraph, quantise, tensors_to_measure
 from unblur.calibration.ranges import Range, Ranges
 from unblur.calibration.realised import Backend, demand_8_bits, realised_on_cpu
-from unblur.calibration.written import WrittenGraph
 from unblur.core.errors import BudgetError, InputError
+from unblur.engines.written_graph import WrittenGraph
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_onnx_runtime_emulates_the_form_of_openvino_and_is_told_on(model: onnx.M
 def test_onnx_runtime_refuses_8_bit_floats_unless_they_run_as_written(model: onnx.ModelProto) -> None:
     """Its optimiser fuses the pairs into a QLinearConv that it has no type for (1.31)."""
     graph = quantised(model, dataclasses.replace(FP8, narrowest=1))
-    with pytest.raises(InputError, match=r"cannot open the graph .*float8e4m3fn"):
+    with pytest.raises(InputError, match=r"cannot run the graph .*float8e4m3fn"):
         realised_on_cpu(graph, "onnxruntime")
     assert WrittenGraph(graph.model).run(np.zeros((1, 3, 48, 64), np.float32))["restored"].shape == (1, 3, 48, 64)
 

@@ -12,9 +12,9 @@ import pytest
 from unblur.calibration.forms import find_form
 from unblur.calibration.ranges import Range, Ranges
 from unblur.calibration.search import Budget
-from unblur.calibration.written import WrittenGraph
 from unblur.compare.frames import FrameFile, find_frames
 from unblur.core.errors import InputError
+from unblur.engines.written_graph import WrittenGraph
 from unblur.images.contract import PixelContract
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from unblur.calibration.quantise import QuantisedConvolution, QuantisedGraph
-from unblur.calibration.written import WrittenGraph
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.engines.written_graph import WrittenGraph
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from unblur.calibration.channels import FIXED, OUT_AXIS, Side, channel_classes
-from unblur.calibration.written import WrittenGraph
 from unblur.core.errors import InputError, UnblurError
+from unblur.engines.written_graph import WrittenGraph
 
 Floats = NDArray[np.float64]
 

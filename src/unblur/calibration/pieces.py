@@ -22,10 +22,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
-from unblur.calibration.session import WHO, open_session
 from unblur.core.errors import InputError, nearest
 from unblur.engines.graph_file import read_graph
 from unblur.engines.onnxruntime_runner import open_onnxruntime
+from unblur.engines.written_graph import WHO, open_session
 from unblur.images.contract import Frame
 
 CHANNEL_PARTS = 4
@@ -120,7 +120,7 @@ class PiecewiseGraph:
             [weights[name] for name in used],
         )
         piece = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-        return open_session(piece, f"a part of {path}", threads, _frugal)
+        return open_session(piece, f"a part of {path}", threads=threads, adjust=_frugal)
 
 
 def _frugal(options: Any, onnxruntime: Any) -> None:

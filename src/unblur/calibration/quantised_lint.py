@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from unblur.calibration.quantise import QuantisedGraph
-from unblur.calibration.written import WrittenGraph
 from unblur.core.errors import BudgetError, InputError
+from unblur.engines.written_graph import WrittenGraph
 
 LEAST_USE, LARGEST_USE = 0.4, 4.0
 """Largest value seen over largest value covered: frames differ by less than 2, and clipping algorithms cut off half

@@ -15,11 +15,10 @@ from typing import Any, Literal
 import onnx
 
 from unblur.calibration.quantise import QuantisedGraph
-from unblur.calibration.written import PROVIDER
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.graph_facts import read_facts
-from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.engines.openvino_runner import CONVOLUTIONS, DEVICE
+from unblur.engines.written_graph import as_backend, open_session
 
 Backend = Literal["onnxruntime", "openvino"]
 
@@ -69,18 +68,13 @@ def demand_8_bits(realised: Realised) -> None:
 
 def _onnxruntime(path: Path) -> set[str]:
     """Names of the nodes that became QLinearConv, from the optimised graph that ONNX Runtime saves."""
-    onnxruntime = open_onnxruntime("onnxruntime")
-    from onnxruntime.capi import onnxruntime_pybind11_state as states
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
     optimised = path.with_name("optimised.onnx")
-    options.optimized_model_filepath = str(optimised)
-    try:
-        onnxruntime.InferenceSession(str(path), options, providers=[PROVIDER])
-    except (states.Fail, states.InvalidGraph, states.InvalidArgument, states.NotImplemented) as error:
-        raise InputError(f"ONNX Runtime cannot open the graph ({str(error).splitlines()[0]}).") from error
+
+    def saved(options: Any, onnxruntime: Any) -> None:
+        as_backend(options, onnxruntime)
+        options.optimized_model_filepath = str(optimised)
+
+    open_session(onnx.load(path), adjust=saved)
     nodes = onnx.load(optimised, load_external_data=False).graph.node
     # A fused node has the name of the convolution and a counter: BAM_1.input_conv/Conv_token_17.
     return {node.name.partition("_token_")[0] for node in nodes if node.op_type in INTEGER_OPERATORS}

@@ -14,9 +14,9 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from unblur.calibration.session import open_session
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.graph_file import read_graph
+from unblur.engines.written_graph import WrittenGraph, as_backend, as_written
 from unblur.images.contract import METADATA_KEY, Frame
 from unblur.metrics.quality import psnr_db
 
@@ -102,11 +102,7 @@ class Judge:
         return Score(fmean(fidelities), min(fidelities), loss)
 
     def _run(self, model: onnx.ModelProto, what: str, exact: bool) -> Iterable[NDArray[Any]]:
-        def unoptimised(options: Any, onnxruntime: Any) -> None:
-            if exact:
-                options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-
-        session = open_session(model, what, self._threads, unoptimised)
-        (name,) = (value.name for value in session.get_inputs())
+        adjust = as_written if exact else as_backend
+        graph = WrittenGraph(model, what=what, threads=self._threads, adjust=adjust)
         for tensor in self._inputs:
-            yield session.run(None, {name: tensor})[0]
+            yield graph.output(tensor)

@@ -16,15 +16,14 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx.utils import Extractor
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unblur.core.console import Progress
 from unblur.core.errors import BudgetError
-from unblur.engines.onnxruntime_runner import open_onnxruntime
+from unblur.engines.written_graph import WrittenGraph, as_backend
 from unblur.export.banet_form import BANetForm
-from unblur.export.trace import FIRST_BLOCK, INPUT, OUTPUT
+from unblur.export.trace import FIRST_BLOCK, OUTPUT
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.banet import BANet
@@ -96,7 +95,7 @@ def check_graph(
         algebra = list(SWEEP) if prove and size else []
     for height, width in progress.track(algebra, "proving the algebra", len(algebra)):
         proofs.append(_algebra(network, double, *contract.padded_size(height, width)))
-    graph = _Session(path.read_bytes(), OUTPUT)
+    graph = _graph(onnx.load(path), OUTPUT)
     whole = len(sizes) > 0 and _macs(network, *sizes[0]) <= WHOLE_MACS
     for height, width in progress.track(sizes, "running the graph against the network", len(sizes)):
         for name, frame in _frames(height, width).items():
@@ -105,20 +104,9 @@ def check_graph(
     return proofs
 
 
-class _Session:
-    """One output of a graph in ONNX Runtime. Not a Runner: inner values have no pixel contract."""
-
-    def __init__(self, model: bytes, output: str) -> None:
-        onnxruntime = open_onnxruntime("the proof of a graph")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = torch.get_num_threads()
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._output = output
-
-    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        result: NDArray[Any] = self._session.run([self._output], {INPUT: tensor})[0]
-        return result
+def _graph(model: onnx.ModelProto, output: str) -> WrittenGraph:
+    """One tensor of a graph, computed as ONNX Runtime's runner would."""
+    return WrittenGraph(model, [output], threads=torch.get_num_threads(), adjust=as_backend)
 
 
 @cache
@@ -136,7 +124,7 @@ def _frames(height: int, width: int) -> dict[str, Frame]:
 
 
 def _compare(
-    graph: _Session,
+    graph: WrittenGraph,
     network: BANet,
     double: BANet | None,
     network_contract: PixelContract,
@@ -157,7 +145,7 @@ def _compare(
     expected = ((reference - low) / span)[0].permute(1, 2, 0).numpy()[:height, :width]
     if network_contract.channel_order == "bgr":
         expected = expected[..., ::-1]
-    got = graph.run(contract.encode(frame))
+    got = graph.output(contract.encode(frame))
     if contract.dtype == "uint8":
         # A byte is right when the exact value rounds to it, give or take the tolerance.
         difference = np.maximum(np.abs(got[0, :height, :width] / 255.0 - expected) - 0.5 / 255.0, 0.0)
@@ -191,14 +179,13 @@ def _first_block(path: Path, checkpoint: Checkpoint, contract: PixelContract, si
     """
     network = checkpoint.network
     assert isinstance(network, BANet)
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    model = onnx.load(path)
     flip = contract.channel_order != checkpoint.contract.channel_order
     _compare_weights(model, BANetForm(network, size, flip).float())
-    prefix = Extractor(model).extract_model([INPUT], [FIRST_BLOCK])
     frame = _frames(*size)["photograph"]
     with torch.inference_mode():
         expected = network.first_block(torch.from_numpy(checkpoint.contract.encode(frame))).numpy()
-    got = _Session(prefix.SerializeToString(), FIRST_BLOCK).run(contract.encode(frame))
+    got = _graph(model, FIRST_BLOCK).output(contract.encode(frame))
     scale = max(1.0, float(np.abs(expected).max()))
     difference = (np.abs(got - expected) / scale)[0].transpose(1, 2, 0)
     return _judge("first block", difference, size, "photograph", "float32", FLOAT32_TOLERANCE)

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
+from unblur.engines.catalogue import default_threads
 from unblur.engines.graph_facts import CONVOLUTIONS
-from unblur.engines.onnxruntime_runner import open_onnxruntime
+from unblur.engines.written_graph import open_session
 from unblur.export.casting import NARROW_TYPES, CastGraph, Narrow, cast_graph
 from unblur.export.emulation import MOVES, widen
 from unblur.images.contract import METADATA_KEY, Frame, PixelContract
@@ -185,7 +186,8 @@ def _measure(
                 graph.node.append(node)
                 last = result
             graph.output.append(helper.make_tensor_value_info(last, TensorProto.FLOAT, []))
-    session = _session(pair)
+    # As written: an optimiser that took a cast and its way back for nothing would measure nothing.
+    session = open_session(pair, "the graph beside its cast", threads=default_threads())
     rows = np.array([session.run(None, {source: tensor}) for tensor in inputs], np.float64).reshape(
         len(inputs), len(watched), 3
     )
@@ -211,15 +213,6 @@ def _refuse_overflow(errors: Sequence[TensorError], precision: Narrow) -> None:
             f"{len(beyond)} tensors leave the range of {precision.upper()} ({limit:.5g}) on these frames: {shown}. "
             "Build with --bf16, whose range is float32's, or check the checkpoint."
         )
-
-
-def _session(model: onnx.ModelProto) -> Any:
-    onnxruntime = open_onnxruntime("measuring a cast")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # As written: an optimiser that took a cast and its way back for nothing would measure nothing.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _judged(model: onnx.ModelProto) -> str:

@@ -26,7 +26,6 @@ from unblur.calibration.quantise import quantise, tensors_to_measure
 from unblur.calibration.ranges import Ranges
 from unblur.calibration.search import Assignment, Budget, Outcome, search
 from unblur.calibration.search_page import SearchReport, write_search
-from unblur.calibration.written import WrittenGraph
 from unblur.compare.frames import FrameFile
 from unblur.core.artefacts import value_digest
 from unblur.core.console import SILENT, Progress
@@ -36,6 +35,7 @@ from unblur.engines.gpus import find_gpu
 from unblur.engines.roofline import roofline
 from unblur.engines.runner import Runner
 from unblur.engines.tensorrt_builder import compile_engine
+from unblur.engines.written_graph import WrittenGraph
 from unblur.export.casting import cast_graph
 from unblur.images.contract import Frame, PixelContract
 from unblur.metrics.quality import psnr_db

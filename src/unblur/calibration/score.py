@@ -5,7 +5,7 @@ Fidelity and quality are what the comparison reports (unblur.compare): per frame
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -42,6 +42,17 @@ class Score:
     fidelity_db_worst: float
     psnr_loss_db: float | None
 
+    def to_json(self) -> dict[str, float | str | None]:
+        """JSON has no infinity: it is written as a word."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: "inf" if value == float("inf") else value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Score:
+        """What `to_json` gave. Raises KeyError and ValueError for anything else."""
+        fidelities = (float(values[name]) for name in ("fidelity_db_mean", "fidelity_db_worst"))
+        return cls(*fidelities, values["psnr_loss_db"])
+
     def enforce(self, what: str, fidelity_db_min: float | None, psnr_loss_db_max: float | None) -> None:
         """Raise BudgetError, saying both numbers, when the worst fidelity or the loss breaks its limit."""
         if fidelity_db_min is not None and not self.fidelity_db_worst >= fidelity_db_min:
@@ -57,7 +68,10 @@ class Score:
 
 
 class Judge:
-    """Scores candidates of one float32 graph. The reference is computed once, and so are the encoded frames."""
+    """Scores candidates of one float32 graph. The reference is computed once, and so are the encoded frames.
+
+    inputs: the frames as the graph takes them.
+    """
 
     def __init__(self, graph: Path, frames: Sequence[HeldOut], threads: int = 1) -> None:
         """`graph`: the float32 graph. Raises InputError as `read_graph`, for no frame, a frame of another size than
@@ -67,8 +81,8 @@ class Judge:
         self._frames, self._threads = list(frames), threads
         signature = read_graph(graph).signature
         self._contract = signature.contract
-        self._inputs = [self._contract.encode(held.frame) for held in self._frames]
-        for held, tensor in zip(self._frames, self._inputs, strict=True):
+        self.inputs = tuple(self._contract.encode(held.frame) for held in self._frames)
+        for held, tensor in zip(self._frames, self.inputs, strict=True):
             signature.check(tensor)
             if held.truth is not None and held.truth.shape != held.frame.shape:
                 raise InputError(f"A held-out frame is {held.frame.shape[:2]}, its truth {held.truth.shape[:2]}.")
@@ -85,8 +99,11 @@ class Judge:
         stated = {entry.key: entry.value for entry in loaded.metadata_props}.get(METADATA_KEY)
         if stated != self._contract.to_json():
             raise InputError("The candidate's pixel contract is not the float32 graph's; rewrite that very graph.")
+        return self.compare(self._run(loaded, "the candidate", exact))
+
+    def compare(self, results: Iterable[NDArray[Any]]) -> Score:
+        """What an engine gave for each of `inputs`, in their order. Raises InputError for NaN or infinity."""
         fidelities, losses = [], []
-        results = self._run(loaded, "the candidate", exact)
         for held, reference, result in zip(self._frames, self._reference, results, strict=True):
             height, width = held.frame.shape[:2]
             peak = self._contract.high - self._contract.low
@@ -104,5 +121,5 @@ class Judge:
     def _run(self, model: onnx.ModelProto, what: str, exact: bool) -> Iterable[NDArray[Any]]:
         adjust = as_written if exact else as_backend
         graph = WrittenGraph(model, what=what, threads=self._threads, adjust=adjust)
-        for tensor in self._inputs:
+        for tensor in self.inputs:
             yield graph.output(tensor)

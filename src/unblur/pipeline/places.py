@@ -10,6 +10,7 @@ import unblur
 from unblur.core.errors import InputError
 
 BUNDLED = Path("checkpoints", "banet-nano.safetensors")
+BUNDLED_MANIFEST = Path("calibration", "manifests", "synthetic-16.toml")
 
 
 def project_root() -> Path | None:
@@ -37,15 +38,22 @@ def cache_folder() -> Path:
 
 
 def bundled_checkpoint() -> Path:
-    """The demonstration weights of this project or of the checkout that the package runs from.
+    """The demonstration weights. Raises InputError where there are none."""
+    return _bundled(BUNDLED, "checkpoint", "--checkpoint")
 
-    Raises InputError where there are none.
-    """
+
+def bundled_manifest() -> Path:
+    """The drawn calibration set. Raises InputError where there is none."""
+    return _bundled(BUNDLED_MANIFEST, "manifest", "--manifest")
+
+
+def _bundled(file: Path, what: str, flag: str) -> Path:
+    """A file of this project or of the checkout that the package runs from."""
     checkout = Path(unblur.__file__).resolve().parents[2]
     for root in (project_root(), checkout):
-        if root is not None and (root / BUNDLED).is_file():
-            return root / BUNDLED
+        if root is not None and (root / file).is_file():
+            return root / file
     raise InputError(
-        f"No checkpoint was given and the bundled {BUNDLED.as_posix()} is neither in this project nor in {checkout}; "
-        "name one with --checkpoint FILE."
+        f"No {what} was given and the bundled {file.as_posix()} is neither in this project nor in {checkout}; "
+        f"name one with {flag} FILE."
     )

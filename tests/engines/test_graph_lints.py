@@ -28,7 +28,7 @@ from onnx import TensorProto, helper
 from unblur.engines.graph_lints import RULES, LintFinding, describe_lints, lint
 from unblur.engines.lint_operators import REDUCTIONS, RTX_LACKS, UNSUPPORTED
 from unblur.engines.tensorrt_builder import compile_engine
-from unblur.export.casting import cast_to_fp16
+from unblur.export.casting import cast_graph
 
 Make = Callable[[], onnx.ModelProto]
 UINT8, INT8, FP8 = TensorProto.UINT8, TensorProto.INT8, TensorProto.FLOAT8E4M3FN
@@ -318,7 +318,7 @@ def test_exported_graphs_are_clean_for_both_products(fixed_graph: Path, dynamic_
         for kind, targets in (("tensorrt", ("sm80", "sm90")), ("tensorrt-rtx", ("sm80", "portable"))):
             for target in targets:
                 assert found(model, kind, target) == set()
-                assert found(cast_to_fp16(model).model, kind, target) == set()
+                assert found(cast_graph(model, "fp16").model, kind, target) == set()
     on_turing = lint(onnx.load(fixed_graph), "tensorrt-rtx", "sm75")
     assert {finding.rule for finding in on_turing} == {"fp32 product on sm75"}
 

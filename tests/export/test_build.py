@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from unblur.engines.tensorrt_profiles import parse_profile, profiles_from_json
 from unblur.export import api, build
 from unblur.export import precision as precision_room
 from unblur.export.build import BuildOptions, build_engine, rebuild_engine
+from unblur.export.cast_frames import choose_frames
 from unblur.export.casting import CastGraph
+from unblur.export.islands import MeasuredCast
 from unblur.images.contract import METADATA_KEY, PixelContract
+from unblur.images.files import Picture, write_picture
+from unblur.images.synthetic import synthetic_pair
 from unblur.networks.banet import BANetSpec
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
@@ -48,11 +53,15 @@ def test_fp16_engine_graph_and_manifest(fixed_graph: Path, tmp_path: Path) -> No
     assert [kept["node"].rpartition("/")[2].partition("_")[0] for kept in manifest["kept_fp32"]] == ["Add", "Clip"]
     types = {value.name: value.type.tensor_type.elem_type for value in onnx.load(built.graph_path).graph.input}
     assert types == {"input": onnx.TensorProto.FLOAT}
+    assert manifest["cast"]["frames"] == "one drawn frame, seed 0"
+    assert 60 < manifest["cast"]["fidelity_db"] < 100  # tests/export/test_islands.py shows that it is measured
+    assert manifest["cast"]["islands"] == []
 
 
 def test_kernels_and_bytes_of_banet_stay_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """BANet-18M at 256x256 in FP16, from its first one and two blocks: both figures are linear in the depth."""
     monkeypatch.setattr(api, "check_graph", lambda *arguments, **options: [])  # exactness is tested elsewhere
+    monkeypatch.setattr(build, "choose_frames", lambda *arguments: None)  # and so is what the cast costs
     kernels, moved = [], []
     for depth in (1, 2):
         path = tmp_path / f"{depth}.safetensors"
@@ -75,7 +84,8 @@ def test_a_bf16_engine_runs_bf16(fixed_graph: Path, tmp_path: Path) -> None:
 def test_an_engine_that_does_not_run_what_was_asked_is_not_written(
     fixed_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any
 ) -> None:
-    monkeypatch.setattr(precision_room, "cast_graph", lambda model, _: CastGraph(model, ()))  # casts nothing
+    nothing = MeasuredCast(CastGraph(onnx.load(fixed_graph), ()), 60.0, (), ())
+    monkeypatch.setattr(precision_room, "cast_measured", lambda *arguments: nothing)
     with pytest.raises(BudgetError, match=rf"asked for is not there(.|\n)*says {precision}.*Float(.|\n)*Nothing was"):
         build_engine(fixed_graph, tmp_path / "tiny.engine", BuildOptions(precision, targets=("sm89",)))
     assert list(tmp_path.iterdir()) == []
@@ -175,10 +185,64 @@ def test_a_quantised_graph_is_built_as_it_is(
         build_engine(graph, tmp_path / "x.engine", BuildOptions("fp16"))
 
 
-def test_what_is_not_quantised_must_be_narrow(tmp_path: Path) -> None:
+def test_what_is_not_quantised_becomes_narrow_when_it_is_asked(tmp_path: Path) -> None:
     graph = quantised_file(tmp_path / "q.onnx", TensorProto.INT8, rest=TensorProto.FLOAT)
     with pytest.raises(InputError, match=r"4 of its convolutions \(such as in/Conv\) stand in float32"):
-        build_engine(graph, tmp_path / "q.engine", BuildOptions("int8", targets=("sm89",)))
+        build_engine(graph, tmp_path / "q.engine", BuildOptions(targets=("sm89",)))
+    built = build_engine(graph, tmp_path / "q.engine", BuildOptions("int8", targets=("sm89",)))
+    assert built.manifest["targets"]["sm89"]["convolutions_run_in"] == {"Int8": 2, "Half": 2}
+    assert built.manifest["cast"] is None  # what FP16 costs beside 8 bits is no number of its own
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(5):
+        frame = synthetic_pair(seed, 50, 66, "heldout")[0]
+        write_picture(folder / f"{seed}.png", Picture(frame), frame)
+    return folder
+
+
+def test_a_cast_is_measured_on_the_frames_that_are_named(
+    fixed_graph: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = BuildOptions("bf16", targets=("sm89",), frames=pictures)
+    manifest = build_engine(fixed_graph, tmp_path / "a.engine", options).manifest
+    assert manifest["cast"]["frames"] == "4 of 5 in pictures"
+    assert 45 < manifest["cast"]["fidelity_db"] < 60
+    assert {"name", "snr_db", "largest"} == set(manifest["cast"]["tensors"][0])
+    rebuilt = rebuild_engine(tmp_path / "a.engine", tmp_path / "b.engine")
+    assert rebuilt.manifest["cast"] == manifest["cast"]
+    with pytest.raises(BudgetError, match=r"and 70 dB were asked for"):
+        build_engine(fixed_graph, tmp_path / "c.engine", replace(options, fidelity_db=70.0))
+    assert not (tmp_path / "c.engine").exists()
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no folder with pictures"):
+        build_engine(fixed_graph, tmp_path / "c.engine", replace(options, frames=tmp_path / "none"))
+    small = synthetic_pair(0, 32, 66, "heldout")[0]
+    write_picture(pictures / "0.png", Picture(small), small)
+    with pytest.raises(InputError, match=r"0.png is 32x66, smaller than the graph's 48x64"):
+        build_engine(fixed_graph, tmp_path / "c.engine", options)
+
+
+def test_nobody_waits_minutes_for_a_measurement_that_was_not_asked_for() -> None:
+    assert choose_frames(None, (720, 1280), 4 * 10**12) is None
+    drawn, of_every_size = choose_frames(None, (48, 64), 10**9), choose_frames(None, (720, 1280), None)
+    assert drawn is not None
+    assert of_every_size is not None
+    assert (drawn.frames[0].shape, of_every_size.frames[0].shape) == ((48, 64, 3), (256, 256, 3))
+
+
+def test_an_overflow_is_found_before_the_build(fixed_graph: Path, tmp_path: Path) -> None:
+    model = onnx.load(fixed_graph)
+    first = next(node.input[1] for node in model.graph.node if node.op_type == "Conv")
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == first)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(5e4), first))
+    onnx.save(model, tmp_path / "loud.onnx")
+    with pytest.raises(BudgetError, match=r"tensors leave the range of FP16 \(65504\).* reaches "):
+        build_engine(tmp_path / "loud.onnx", tmp_path / "x.engine", BuildOptions("fp16", targets=("sm89",)))
+    assert not (tmp_path / "x.engine").exists()
 
 
 def test_fp8_is_not_portable_and_emulated_int8_is_found(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from unblur.core.errors import InputError, nearest
 VERBS = {
     "run": ("run_pipeline", "the whole way of pipeline.toml: export, engines, comparison"),
     "export": ("to_onnx", "checkpoint -> exact ONNX graph"),
-    "build": ("build_engine", "ONNX graph -> TensorRT engine, FP32 or FP16"),
+    "build": ("build_engine", "ONNX graph -> TensorRT engine: FP32, FP16, BF16, INT8, FP8, or the best"),
     "xray": ("show_engine", "kernels, bytes, precision and a lower bound of an engine, without a GPU"),
     "reproduce": ("reproduce_engine", "scripts and a C++ program that time an engine with other tools"),
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),

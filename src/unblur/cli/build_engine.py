@@ -65,6 +65,10 @@ def _parser() -> Arguments:
     parser.add_argument("--shapes-from", type=Path, metavar="DIR", help="take the sizes from the pictures in a folder")
     parser.add_argument("--optimization-level", type=int, metavar="0-5", help="how long to search for fast kernels")
     parser.add_argument("--builds", type=positive, default=1, help="build so many times, keep the least bytes moved")
+    parser.add_argument("--frames", type=Path, metavar="DIR",
+                        help="pictures to measure a cast to FP16 or BF16 on (default: one that is drawn)")  # fmt: skip
+    parser.add_argument("--fidelity-db", type=float, metavar="DB",
+                        help="what a cast must keep on its worst frame (default: fp16 60, bf16 45)")  # fmt: skip
     parser.add_argument("--output", type=Path, help="the engine file to write (--rebuild: over the engine itself)")
     return parser
 
@@ -82,7 +86,7 @@ def _precision(arguments: argparse.Namespace) -> Any:
 def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> None:
     if arguments.rebuild:
         recipe = ("onnx", "checkpoint", "height", "width", "dynamic", "target", "shapes", "shapes_from", "quantised",
-                  "optimization_level")  # fmt: skip
+                  "optimization_level", "frames", "fidelity_db")  # fmt: skip
         given = [f"--{name.replace('_', '-')}" for name in recipe if getattr(arguments, name)]
         if given or precision or arguments.flavor != "auto" or arguments.builds != 1:
             raise InputError(
@@ -132,7 +136,7 @@ def _build(
         progress.note(f"sizes of {arguments.shapes_from}: " + ", ".join(profile.to_text() for profile in profiles))
     options = BuildOptions(
         None if precision == "best" else precision, arguments.flavor, targets, profiles, arguments.optimization_level,
-        arguments.builds,
+        arguments.builds, arguments.frames, arguments.fidelity_db,
     )  # fmt: skip
     if precision != "best":
         _tell(build_engine(graph, arguments.output, options, progress))
@@ -152,6 +156,10 @@ def _tell(built: Any) -> None:
     manifest = built.manifest
     print(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
+    if cast := manifest.get("cast"):
+        fidelity = "nothing lost" if cast["fidelity_db"] is None else f"{cast['fidelity_db']:.1f} dB of fidelity"
+        islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
+        print(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
     builds = manifest["builds"]
     if len(builds) > 1:
         different = len({attempt["sha256"] for attempt in builds})

@@ -103,12 +103,12 @@ def _lint(path: Path, precision: str, targets: Sequence[str]) -> list[dict[str, 
     from unblur.engines.graph_lints import describe_lints, lint
     from unblur.engines.tensorrt_product import ProductName
     from unblur.engines.tensorrt_targets import PORTABLE
-    from unblur.export.casting import cast_to_fp16
+    from unblur.export.casting import cast_graph
 
     read_graph(path)
     model = onnx.load(path)
     if precision == "fp16":
-        model = cast_to_fp16(model).model
+        model = cast_graph(model, "fp16").model
     findings: list[dict[str, object]] = []
     products: tuple[ProductName, ...] = ("tensorrt-rtx", "tensorrt")
     for product in products:

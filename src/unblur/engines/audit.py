@@ -45,18 +45,6 @@ def computes_in(kernel: Kernel) -> str:
     return max(operands, key=lambda t: BYTES[t.type]).type
 
 
-def demand_half(xray: XRay, convolutions: Sequence[str]) -> None:
-    """Raise BudgetError unless every convolution of an FP16 engine is listed and runs in Half."""
-    realised = realised_precision(xray, convolutions)
-    wrong = [f"  {name}: {kind}" for name, kind in realised.items() if kind != "Half"]
-    if wrong:
-        shown = "\n".join(wrong[:10]) + (f"\n  ... and {len(wrong) - 10} more" if len(wrong) > 10 else "")
-        raise BudgetError(
-            f"FP16 was asked for, but {len(wrong)} of {len(realised)} convolutions run in something else:\n{shown}\n"
-            "Nothing was written. Build without --fp16, or report the graph: it should not happen."
-        )
-
-
 DECLARED = {"fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}
 """Precision in a graph's metadata -> the type its convolutions are to run in."""
 

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import onnx
 
@@ -31,12 +31,18 @@ from unblur.engines.tensorrt_profiles import (
 )
 from unblur.engines.tensorrt_targets import PORTABLE, resolve_targets
 from unblur.engines.xray import XRay
-from unblur.export.precision import PRECISIONS, Precision, PreparedGraph, prepare_graph
+from unblur.export.cast_frames import CastFrames, choose_frames
+from unblur.export.casting import Narrow
+from unblur.export.precision import PRECISIONS, Precision, PreparedGraph, precision_of, prepare_graph
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an engine is built. precision None: as the graph is. profiles: for a dynamic graph only."""
+    """How an engine is built. precision None: as the graph is. profiles: for a dynamic graph only.
+
+    frames: a folder of pictures to measure a cast to FP16 or BF16 on, None for a drawn one; fidelity_db: what the cast
+    must keep there, None for FLOORS_DB of `unblur.export.islands`.
+    """
 
     precision: Precision | None = None
     flavor: Flavor = "auto"
@@ -44,10 +50,19 @@ class BuildOptions:
     profiles: tuple[Profile, ...] = ()
     optimization_level: int | None = None
     builds: int = 1
+    frames: Path | None = None
+    fidelity_db: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"targets": list(self.targets), "profiles": profiles_to_json(self.profiles)}
+        return asdict(self) | {
+            "targets": list(self.targets),
+            "profiles": profiles_to_json(self.profiles),
+            "frames": self.frames and str(self.frames),
+        }
 
+
+ORIGIN = ("source_graph_sha256", "kept_fp32", "cast")
+"""What a manifest says of how its graph came about."""
 
 AS_IT_IS = BuildOptions()
 """The graph's own precision, for any GPU from Ampere on or the one at hand."""
@@ -81,10 +96,15 @@ def build_engine(
         if waited and (made := _made_meanwhile(output, product, source, options)):
             progress.note(f"{output} was made by the other process")
             return made
-        prepared = prepare_graph(
-            onnx.load(graph), lambda model: graph_facts(model, source), options.precision, graph, progress
-        )
-        origin = {"source_graph_sha256": source.digest, "kept_fp32": _reasons(prepared)}
+        model = onnx.load(graph)
+        facts = graph_facts(model, source)
+        frames = _cast_frames(source, facts, options)
+        prepared = prepare_graph(model, facts, options.precision, frames, options.fidelity_db, graph, progress)
+        origin = {
+            "source_graph_sha256": source.digest,
+            "kept_fp32": [{"node": node, "reason": reason} for node, reason in prepared.kept_fp32],
+            "cast": prepared.measured and frames and {"frames": frames.source} | prepared.measured.to_json(),
+        }
         return _compile(prepared, source, output, product, options, origin, progress)
 
 
@@ -106,10 +126,8 @@ def rebuild_engine(engine: Path, output: Path | None = None, progress: Progress 
     source = read_graph(graph_path)
     output = output or engine
     with exclusive(output, progress.note):
-        prepared = PreparedGraph(onnx.load(graph_path), manifest["precision"], ())
-        origin: dict[str, Any] = {
-            name: manifest[name] for name in ("source_graph_sha256", "kept_fp32") if name in manifest
-        }
+        prepared = PreparedGraph(onnx.load(graph_path), manifest["precision"])
+        origin: dict[str, Any] = {name: manifest[name] for name in ORIGIN if name in manifest}
         return _compile(prepared, source, output, product, options, origin, progress)
 
 
@@ -170,6 +188,16 @@ def _check_sizes(source: GraphFile, profiles: tuple[Profile, ...]) -> None:
     check_profiles(profiles, source.signature.contract)
 
 
+def _cast_frames(source: GraphFile, facts: GraphFacts, options: BuildOptions) -> CastFrames | None:
+    """What to measure a cast on; None where there is none, or nobody will wait for it."""
+    if options.precision not in get_args(Narrow) or precision_of(facts) != "fp32":
+        return None
+    height, width = source.signature.height, source.signature.width
+    if height is None or width is None:
+        return choose_frames(options.frames, options.profiles[0].best, None)
+    return choose_frames(options.frames, (height, width), facts.macs)
+
+
 def graph_facts(model: onnx.ModelProto, source: GraphFile) -> GraphFacts:
     """What the graph of a file, or a rewrite of it, asks for. Raises InputError as `read_facts`."""
     height, width = source.signature.height, source.signature.width
@@ -226,10 +254,6 @@ def _recipe(manifest: dict[str, Any], path: Path) -> BuildOptions:
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} has no whole recipe ({error!r}); build from the graph or the checkpoint.") from error
     return options
-
-
-def _reasons(prepared: PreparedGraph) -> list[dict[str, str]]:
-    return [{"node": node, "reason": reason} for node, reason in prepared.kept_fp32]
 
 
 def _manifest(

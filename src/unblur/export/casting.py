@@ -87,11 +87,6 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
     return CastGraph(rewritten, kept)
 
 
-def cast_to_fp16(model: onnx.ModelProto) -> CastGraph:
-    """`cast_graph` to FP16."""
-    return cast_graph(model, "fp16")
-
-
 def _refuse(model: onnx.ModelProto) -> None:
     properties = {entry.key: entry.value for entry in model.metadata_props}
     quantised = any(node.op_type in QUANTISERS for node in model.graph.node)

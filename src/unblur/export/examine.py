@@ -16,7 +16,7 @@ from unblur.engines.graph_file import read_graph
 from unblur.engines.tensorrt_builder import compile_engine
 from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
 from unblur.engines.xray import Kernel, XRay
-from unblur.export.casting import cast_to_fp16
+from unblur.export.casting import cast_graph
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def examine_graph(
     model = onnx.load(path)
     if fp16:
         progress.note("rewriting the graph to FP16")
-        model = cast_to_fp16(model).model
+        model = cast_graph(model, "fp16").model
     facts = read_facts(model, height, width)
     engine = compile_engine(model.SerializeToString(), targets, progress)
     network = next((entry.value for entry in model.metadata_props if entry.key == "unblur.network"), None)

@@ -53,6 +53,7 @@ class BuildSection(Section):
     targets: tuple[str, ...] = ()
     optimization_level: int | None = Field(None, ge=LEVELS.start, lt=LEVELS.stop)
     builds: int = Field(1, ge=1)
+    fidelity_db: float | None = Field(None, gt=0)
 
     @field_validator("targets")
     @classmethod

@@ -66,7 +66,15 @@ def engine(store: Store, graph: Artefact, name: str, build: BuildSection, progre
     """A folder with the engine, the graph that was compiled and the manifest. Raises as `build_engine`."""
     product = open_product(build.flavor).name
     precision = None if build.precision == "best" else build.precision
-    options = BuildOptions(precision, product, build.targets, (), build.optimization_level, build.builds)
+    options = BuildOptions(
+        precision,
+        product,
+        build.targets,
+        (),
+        build.optimization_level,
+        build.builds,
+        fidelity_db=build.fidelity_db,
+    )
     recipe = Recipe(
         "engines",
         options.to_json() | {"precision": build.precision},

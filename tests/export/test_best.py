@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import pytest
 
 from unblur.core.artefacts import file_digest
+from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 from unblur.engines.gpus import gpus_of
 from unblur.engines.roofline import roofline
-from unblur.engines.tensorrt_manifest import check_files, read_manifest
+from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
+from unblur.engines.tensorrt_product import Device, Driver, Product
+from unblur.engines.tensorrt_profiles import Profile, profiles_to_json
 from unblur.engines.xray import Kernel
 from unblur.export import best
 from unblur.export.best import build_best, explain, rank
 from unblur.export.build import BuildOptions, BuiltEngine
+from unblur.images.contract import PixelContract
+from unblur.metrics.stopwatch import Protocol
 
 needs_rtx = pytest.mark.tensorrt_rtx
 
@@ -52,6 +58,71 @@ def test_without_a_known_gpu_the_bytes_decide() -> None:
     ranking = rank([("fp32", engine("a", 300, "sm121")), ("fp16", engine("b", 200, "sm121"))])
     assert [(r.precision, r.bounds_ms) for r in ranking] == [("fp16", {}), ("fp32", {})]
     assert "no GPU of this target is in the table" in explain(ranking)
+
+
+def timed_engine(folder: Path, name: str) -> BuiltEngine:
+    """A file with as much of a manifest as it takes to be opened."""
+    path = folder / f"{name}.engine"
+    path.write_bytes(name.encode())
+    contract = json.loads(PixelContract().to_json())
+    manifest = {"product": "tensorrt-rtx", "version": "1", "precision": name, "pixel_contract": contract,
+                "engine_sha256": file_digest(path), "profiles": profiles_to_json((Profile.only((8, 12)),))}  # fmt: skip
+    companions(path)[1].write_text(json.dumps(manifest))
+    return BuiltEngine(path, path, path, manifest | engine(name, 100).manifest)
+
+
+class SlowRunner:
+    """Takes as many milliseconds as MS says; refuses what is not there."""
+
+    MS: ClassVar = {"fp32": 6.0, "fp16": 2.0}
+
+    def __init__(self, name: str, file: Any) -> None:
+        if file.precision not in self.MS:
+            raise InputError(f"{name}: built for another GPU")
+        self._seconds = self.MS[file.precision] / 1e3
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, tensor: Any) -> None:
+        assert tensor.shape == (1, 3, 8, 12)
+        time.sleep(self._seconds)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU on which SlowRunner plays the engines."""
+    driver = Driver(13000, (Device("Fake GPU", "sm89", 1),))
+    monkeypatch.setattr(best, "open_product", lambda name: Product(name, None, "1"))
+    monkeypatch.setattr(best, "probe_driver", lambda _: driver)
+    monkeypatch.setattr(best, "TensorRtRunner", SlowRunner)
+    monkeypatch.setattr(best, "Protocol", lambda: Protocol(rounds=5, settle_ms=0))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_where_a_gpu_is_the_clock_decides_and_not_the_bound(tmp_path: Path) -> None:
+    built: list[Any] = [("fp32", timed_engine(tmp_path, "fp32")), ("fp16", timed_engine(tmp_path, "fp16"))]
+    assert rank(built)[0].precision == "fp32"  # their bounds are level, and it is the more exact
+    latencies = best.measure_here([made for _, made in built])
+    assert latencies is not None
+    ranking = rank(built, latencies)
+    assert [r.precision for r in ranking] == ["fp16", "fp32"]
+    assert (ranking[0].latency_ms, ranking[1].score) == (latencies.medians_ms[1], pytest.approx(3, rel=0.5))
+    why = explain(ranking, latencies)
+    assert why.startswith("fp16: its median on Fake GPU is the least")
+    assert "Nothing was measured" not in why
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_the_gpu_at_hand_does_not_run_leaves_all_unmeasured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = [timed_engine(tmp_path, name) for name in ("fp32", "bf16")]
+    assert best.measure_here(built, ConsoleProgress()) is None
+    assert "tensorrt-rtx-bf16: built for another GPU" in capsys.readouterr().err
 
 
 @needs_rtx

@@ -144,7 +144,8 @@ def _build(
     best = build_best(graph, arguments.output, options, arguments.quantised, progress)
     for ranked in best.ranking:
         bounds = ", ".join(f"{gpu} {ms:.3g} ms" for gpu, ms in ranked.bounds_ms.items()) or "no GPU known"
-        print(f"{ranked.precision:<5} {ranked.score:.3f}  lower bound: {bounds}  {ranked.built.path}")
+        measured = "" if ranked.latency_ms is None else f"  {ranked.latency_ms:.3g} ms measured"
+        print(f"{ranked.precision:<5} {ranked.score:.3f}{measured}  lower bound: {bounds}  {ranked.built.path}")
     for name, reason in best.left_out:
         print(f"{name:<5} left out: {reason.splitlines()[0]}")
     print(f"best: {best.why}")

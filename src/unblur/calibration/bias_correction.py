@@ -7,7 +7,7 @@ are corrected in the order of the graph, each behind the corrected ones before i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,10 +24,10 @@ from unblur.engines.written_graph import WrittenGraph
 
 @dataclass(frozen=True)
 class CorrectedBiases:
-    """The repaired graph; `shifts`: convolution -> the largest change of its bias, in the unit of its output."""
+    """The repaired graph; `shifts`: convolution -> what was added to the bias of each channel, in its output's unit."""
 
     graph: QuantisedGraph
-    shifts: dict[str, float]
+    shifts: dict[str, NDArray[np.float64]]
 
 
 def correct_biases(
@@ -60,9 +60,18 @@ def correct_biases(
         for convolution in level:
             shift = wanted[outputs[convolution.name]] - found[outputs[convolution.name]]
             corrected[convolution.name] = _shift(model, nodes[convolution.name], convolution, shift)
-            shifts[convolution.name] = float(np.abs(shift).max())
+            shifts[convolution.name] = shift
     repaired = replace(graph, model=model, convolutions=tuple(corrected[c.name] for c in graph.convolutions))
     return CorrectedBiases(repaired, shifts)
+
+
+def shift_biases(graph: QuantisedGraph, shifts: Mapping[str, NDArray[np.float64]]) -> QuantisedGraph:
+    """The corrections that were found on a graph of another size, applied to this one of the same network and form."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    nodes = {node.name: node for node in model.graph.node}
+    shifted = tuple(_shift(model, nodes[c.name], c, shifts[c.name]) for c in graph.convolutions)
+    return replace(graph, model=model, convolutions=shifted)
 
 
 def _levels(model: onnx.ModelProto, quantised: set[str]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ class Manifest:
             raise InputError(f"{self.path} has crops of {found}; a graph has one size: collect the frames with --crop.")
         return sizes[0]
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of all pixels in their order, as they are on this machine, and of `overlaps`."""
+        """SHA-256 of all pixels in their order, as they are on this machine, and of `overlaps`; computed once."""
         pixels = [[*frame.shape, sha256(frame.tobytes()).hexdigest()] for frame in self]
         return value_digest({"pixels": pixels, "overlaps": list(self.overlaps)})
 

@@ -46,16 +46,22 @@ class QuantisedConvolution:
 
 @dataclass(frozen=True)
 class QuantisedGraph:
-    """The rewritten graph; `kept` maps each convolution that stays in floating point to the reason.
-
-    `macs_share`: part of the multiply-accumulates of all convolutions that the graph asks for in 8 bits, 0 to 1.
-    """
+    """The rewritten graph; `kept` maps each convolution that stays in floating point to the reason."""
 
     model: onnx.ModelProto
     form: Form
     convolutions: tuple[QuantisedConvolution, ...]
     kept: dict[str, str]
-    macs_share: float
+
+    @property
+    def macs_share(self) -> float:
+        """Part of the multiply-accumulates of all convolutions that the graph asks for in 8 bits, 0 to 1.
+
+        Raises InputError for a graph of every size.
+        """
+        facts = read_facts(self.model, 0, 0)
+        chosen = {convolution.name for convolution in self.convolutions}
+        return sum(c.macs for c in facts.convolutions if c.name in chosen) / facts.macs
 
 
 def tensors_to_measure(model: onnx.ModelProto, form: Form, keep: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -66,9 +72,10 @@ def tensors_to_measure(model: onnx.ModelProto, form: Form, keep: Mapping[str, st
 def quantise(
     model: onnx.ModelProto, ranges: Ranges, form: Form, *, keep: Mapping[str, str] | None = None
 ) -> QuantisedGraph:
-    """Rewrite a float32 graph of one size for 8 bits in the given form; metadata and contract stay.
+    """Rewrite a float32 graph for 8 bits in the given form; metadata and contract stay.
 
-    `keep`: convolution -> reason for all that stay in floating point; None for `kept_by_default`. A tensor that is 0
+    `keep`: convolution -> reason for all that stay in floating point; None for `kept_by_default`, which needs a graph
+    of one size. A tensor that is 0
     throughout gets scale 1. Raises InputError for a graph that is quantised or cast already, an opset below the
     form's, an unknown name in `keep`, a tensor without a range, weights that are no finite float32 constants, or a
     scale that the form's type cannot hold.
@@ -94,7 +101,7 @@ def quantise(
     properties = {entry.key: entry.value for entry in model.metadata_props}
     helper.set_model_props(rewritten, {**properties, PRECISION_KEY: form.precision, FORM_KEY: form.name})
     onnx.checker.check_model(rewritten, full_check=True)
-    return QuantisedGraph(rewritten, form, tuple(writer.convolutions), kept, _share(model, placement))
+    return QuantisedGraph(rewritten, form, tuple(writer.convolutions), kept)
 
 
 def _refuse(model: onnx.ModelProto, form: Form) -> None:
@@ -108,12 +115,6 @@ def _refuse(model: onnx.ModelProto, form: Form) -> None:
         raise InputError(
             f"The graph is of opset {opset}; form {form.name} needs {form.smallest_opset}: export it with --opset 20."
         )
-
-
-def _share(model: onnx.ModelProto, placement: Placement) -> float:
-    facts = read_facts(model, 0, 0)
-    chosen = set(placement.convolutions)
-    return sum(c.macs for c in facts.convolutions if c.name in chosen) / facts.macs
 
 
 class _Writer:

@@ -50,8 +50,8 @@ class Score:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Score:
         """What `to_json` gave. Raises KeyError and ValueError for anything else."""
-        fidelities = (float(values[name]) for name in ("fidelity_db_mean", "fidelity_db_worst"))
-        return cls(*fidelities, values["psnr_loss_db"])
+        mean, worst, loss = (values[name] for name in cls.__dataclass_fields__)
+        return cls(float(mean), float(worst), loss)
 
     def enforce(self, what: str, fidelity_db_min: float | None, psnr_loss_db_max: float | None) -> None:
         """Raise BudgetError, saying both numbers, when the worst fidelity or the loss breaks its limit."""

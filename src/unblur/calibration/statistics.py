@@ -170,3 +170,26 @@ def _add(at: _State, graph: PiecewiseGraph, frame: Frame, row: Mapping[str, int]
         new = (1 - DECAY) / (1 - DECAY ** (number + 1))
         mean_low[k] += new * (least - mean_low[k])
         mean_high[k] += new * (most - mean_high[k])
+
+
+def save_statistics(path: Path, statistics: Mapping[str, TensorStatistics]) -> None:
+    """Write statistics to `path` (.npz); those of one measurement, so all with counts or all without."""
+    rows = list(statistics.values())
+    extremes = np.array([[s.low, s.high, s.mean_low, s.mean_high] for s in rows])
+    counts = np.array([s.counts for s in rows if s.counts is not None], np.int64).reshape(-1, BINS)
+    with path.open("wb") as file:  # a file: given a name, numpy would add a suffix to it
+        np.savez_compressed(file, names=np.array(list(statistics)), extremes=extremes, counts=counts)
+
+
+def load_statistics(path: Path) -> Mapping[str, TensorStatistics]:
+    """Read what `save_statistics` wrote. Raises InputError when it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names, extremes, counts = (file[key] for key in ("names", "extremes", "counts"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds no statistics ({error}); remove it and calibrate again.") from error
+    statistics = {}
+    for k, name in enumerate(names):
+        low, high, mean_low, mean_high = (float(end) for end in extremes[k])
+        statistics[str(name)] = TensorStatistics(low, high, mean_low, mean_high, counts[k] if len(counts) else None)
+    return statistics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from unblur.engines.runner import Signature
 from unblur.images.contract import METADATA_KEY, PixelContract
 
 CHECKPOINT_KEY = "unblur.checkpoint_sha256"
+CALIBRATION_KEY = "unblur.calibration"
+"""Holds, as JSON, what the ranges of an 8-bit graph were measured on and how."""
+
 TENSOR_TYPES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16",
                                 TensorProto.DOUBLE: "f64", TensorProto.INT8: "int8",
@@ -27,7 +31,8 @@ class GraphFile:
 
     `digest` is the file's SHA-256; `precision` names the types of its weights, such as "f32" or "f32+int8";
     `checkpoint` is the SHA-256 of the checkpoint it was exported from, None where the file does not say; `quantised`
-    counts the convolutions that read both map and weights through a DequantizeLinear.
+    counts the convolutions that read both map and weights through a DequantizeLinear; `calibration` says in a line
+    what their ranges were measured on, "" where the file does not.
     """
 
     path: Path
@@ -36,6 +41,7 @@ class GraphFile:
     precision: str
     checkpoint: str | None
     quantised: int = 0
+    calibration: str = ""
 
 
 def read_graph(path: Path) -> GraphFile:
@@ -56,7 +62,9 @@ def read_graph(path: Path) -> GraphFile:
     _size(model.graph.output[0], contract, path)
     checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
     signature = Signature(contract, height, width)
-    return GraphFile(path, file_digest(path), signature, _precision(model), checkpoint, _quantised(model))
+    return GraphFile(
+        path, file_digest(path), signature, _precision(model), checkpoint, _quantised(model), _calibration(model, path)
+    )
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -84,6 +92,20 @@ def _quantised(model: onnx.ModelProto) -> int:
     dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     convolutions = (node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose"))
     return sum(dequantised.issuperset(node.input[:2]) for node in convolutions)
+
+
+def _calibration(model: onnx.ModelProto, path: Path) -> str:
+    text = next((entry.value for entry in model.metadata_props if entry.key == CALIBRATION_KEY), None)
+    if text is None:
+        return ""
+    try:
+        about = json.loads(text)
+        words = [about["algorithm"], *about["repairs"]]
+        line = f"{', '.join(words)}, on {about['frames']} frames of {about['manifest']}"
+        overlaps = "; ".join(about["overlaps_with_evaluation"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: its {CALIBRATION_KEY} cannot be read ({error}); quantise it again.") from error
+    return f"{line}; NOT HELD OUT: {overlaps}" if overlaps else line
 
 
 def _contract(model: onnx.ModelProto, path: Path) -> PixelContract:

@@ -65,7 +65,7 @@ class Store:
     """Artefacts below one folder, `<root>/<stage>/<label>-<key>`, each with a JSON sidecar that tells its recipe."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
 
     def make(self, recipe: Recipe, label: str, write: Callable[[Path], None]) -> Artefact:
         """The artefact of a recipe: found whole, or made by `write`, which fills the path it is given.
@@ -74,7 +74,7 @@ class Store:
         passes through, and nothing is left under the final name.
         """
         name, dot, suffix = label.partition(".")
-        path = self._root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
+        path = self.root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
         sidecar = path.with_name(path.name + ".recipe.json")
         digest = _stated(sidecar, recipe.key)
         if digest is not None and path.exists() and digest_of(path) == digest:

@@ -1,0 +1,183 @@
+"""8-bit graphs out of the store: calibrated on a manifest, repaired where asked, the rest in float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from unblur.calibration.bias_correction import correct_biases, shift_biases
+from unblur.calibration.equalise import equalise
+from unblur.calibration.forms import Form
+from unblur.calibration.keeping import kept_by_default
+from unblur.calibration.quantise import quantise
+from unblur.calibration.ranges import Ranges
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError, nearest
+from unblur.engines.catalogue import default_threads
+from unblur.engines.graph_file import CALIBRATION_KEY, read_graph
+from unblur.pipeline.bake_off import best_algorithm
+from unblur.pipeline.calibrate import BEST, RUNTIMES, CalibrationSet, check_algorithm, stored_ranges
+from unblur.pipeline.graphs import Size, stored_graph
+from unblur.pipeline.store import Artefact, Recipe, Store
+
+STAGE = "quantised"
+EQUALISATION, BIAS_CORRECTION = "equalisation", "bias-correction"
+REPAIRS = (EQUALISATION, BIAS_CORRECTION)
+"""In the order in which they are applied: the first before quantisation, the second after it."""
+
+REPAIR_FRAMES = 16
+"""So many of the manifest's frames repairs look at: they hold them in memory, and means settle with fewer."""
+
+
+def stored_quantised(
+    store: Store,
+    root: Path,
+    of: CalibrationSet,
+    size: Size | None,
+    form: Form,
+    algorithm: str,
+    repairs: Sequence[str] = (),
+    progress: Progress = SILENT,
+) -> Artefact:
+    """The graph for (height, width), or (None) for every even size, in 8 bits; what is not 8 bits is float32.
+
+    Ranges, repairs and the choice of what stays in floating point are those of the manifest's size. `algorithm`: one
+    of `algorithms_for(form)`, or "best" for the winner of a bake-off on drawn frames. `root`: the store's folder. The
+    metadata tells what it was calibrated on (`CALIBRATION_KEY`) and an allowed overlap with evaluation frames.
+
+    Raises InputError for an unknown algorithm or repair, and as the manifest, `stored_graph` and `quantise`.
+    """
+    repairs = check_repairs(repairs)
+    if algorithm == BEST:
+        algorithm = best_algorithm(
+            store, of, form, lambda name: stored_quantised(store, root, of, of.manifest.size, form, name, repairs,
+                                                           progress), progress,
+        )  # fmt: skip
+    chosen = check_algorithm(algorithm, form)
+    at_manifest = float_graph(store, of, of.manifest.size, form, repairs, progress)
+    graph = float_graph(store, of, size, form, repairs, progress)
+    # A graph of every size names some maps differently, so it is measured itself.
+    ranges = stored_ranges(store, root, graph if size is None else at_manifest, of, chosen, progress)
+    shifts = None
+    if BIAS_CORRECTION in repairs:
+        own = stored_ranges(store, root, at_manifest, of, chosen, progress)
+        shifts = _stored_shifts(store, of, at_manifest, own, form, progress)
+    about = {
+        "form": form.name,
+        "algorithm": algorithm,
+        "repairs": list(repairs),
+        "manifest": of.manifest.path.name,
+        "manifest_sha256": of.manifest.digest,
+        "frames": len(of.manifest),
+        "overlaps_with_evaluation": list(of.manifest.overlaps),
+    }
+    parents = {"graph": graph.digest, "ranges": ranges.digest, "at_manifest": at_manifest.digest}
+    if shifts is not None:
+        parents["shifts"] = shifts.digest
+    recipe = Recipe(STAGE, about | {"rules": asdict(form)}, parents)
+
+    def write(path: Path) -> None:
+        keep = kept_by_default(onnx.load(at_manifest.path), form)
+        made = quantise(onnx.load(graph.path), Ranges.from_json(ranges.path.read_text()), form, keep=keep)
+        if shifts is not None:
+            with np.load(shifts.path, allow_pickle=False) as file:
+                made = shift_biases(made, dict(file))
+        properties = {entry.key: entry.value for entry in made.model.metadata_props}
+        helper.set_model_props(made.model, properties | {CALIBRATION_KEY: json.dumps(about | {"kept": made.kept})})
+        onnx.save(made.model, path)
+
+    where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
+    return store.make(recipe, f"{of.checkpoint.name}-{where}-{of.pixels}-{form.name}-{algorithm}.onnx", write)
+
+
+def check_repairs(repairs: Sequence[str]) -> tuple[str, ...]:
+    """Each once and in the order they are applied. Raises InputError naming the nearest known repair."""
+    for name in repairs:
+        if name not in REPAIRS:
+            raise InputError(f"Unknown repair {name!r}{nearest(name, REPAIRS)}; known: {', '.join(REPAIRS)}.")
+    return tuple(name for name in REPAIRS if name in repairs)
+
+
+def float_graph(
+    store: Store, of: CalibrationSet, size: Size | None, form: Form, repairs: Sequence[str], progress: Progress = SILENT
+) -> Artefact:
+    """The float32 graph that is quantised: as exported, or the same function with its channels equalised."""
+    graph = stored_graph(store, of.checkpoint, size, of.pixels, of.opset, progress=progress)
+    if EQUALISATION not in repairs:
+        return graph
+    at_manifest = stored_graph(store, of.checkpoint, of.manifest.size, of.pixels, of.opset, progress=progress)
+    recipe = Recipe(
+        STAGE,
+        {"what": EQUALISATION, "form": asdict(form), "frames": REPAIR_FRAMES},
+        {"graph": at_manifest.digest, "manifest": of.manifest.digest},
+        RUNTIMES,
+    )
+
+    def write(path: Path) -> None:
+        progress.note(f"{EQUALISATION}: for form {form.name}")
+        model = onnx.load(at_manifest.path)
+        made = equalise(
+            model, _inputs(at_manifest, of), "maps" if form.per_channel else "weights", kept_by_default(model, form)
+        )
+        onnx.save(made.model, path)
+
+    name = f"{of.checkpoint.name}-{form.name}-equalised"
+    equal = store.make(recipe, f"{name}.onnx", write)
+    if graph.digest == at_manifest.digest:
+        return equal
+    parents = {"graph": graph.digest, "from": at_manifest.digest, "to": equal.digest}
+
+    def rescale(path: Path) -> None:
+        onnx.save(_with_weights(*(onnx.load(each.path) for each in (graph, at_manifest, equal))), path)
+
+    where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
+    return store.make(Recipe(STAGE, {"what": f"{EQUALISATION} carried over"}, parents), f"{name}-{where}.onnx", rescale)
+
+
+def _with_weights(model: onnx.ModelProto, before: onnx.ModelProto, after: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with every constant that differs between `before` and `after`, graphs of the same network."""
+    old = {t.name: t.SerializeToString(deterministic=True) for t in before.graph.initializer}
+    changed = {t.name: t for t in after.graph.initializer if t.SerializeToString(deterministic=True) != old[t.name]}
+    for tensor in model.graph.initializer:
+        if tensor.name in changed:
+            tensor.CopyFrom(changed.pop(tensor.name))
+    if changed:
+        raise InputError(f"The graph has no constant {next(iter(changed))!r}; equalisation cannot be carried over.")
+    return model
+
+
+def _stored_shifts(
+    store: Store, of: CalibrationSet, graph: Artefact, ranges: Artefact, form: Form, progress: Progress
+) -> Artefact:
+    """What bias correction adds to each bias, found at the manifest's size (.npz: convolution -> (channels,))."""
+    recipe = Recipe(
+        STAGE,
+        {"what": BIAS_CORRECTION, "form": asdict(form), "frames": REPAIR_FRAMES},
+        {"graph": graph.digest, "ranges": ranges.digest, "manifest": of.manifest.digest},
+        RUNTIMES,
+    )
+
+    def write(path: Path) -> None:
+        model = onnx.load(graph.path)
+        made = quantise(model, Ranges.from_json(ranges.path.read_text()), form)
+        threads = of.threads or default_threads()
+        found = correct_biases(model, made, _inputs(graph, of), threads=threads, progress=progress)
+        shifts: Mapping[str, Any] = found.shifts
+        with path.open("wb") as file:  # a file: given a name, numpy would add a suffix to it
+            np.savez(file, allow_pickle=False, **shifts)
+
+    return store.make(recipe, f"{of.checkpoint.name}-{form.name}-shifts.npz", write)
+
+
+def _inputs(graph: Artefact, of: CalibrationSet) -> list[NDArray[Any]]:
+    contract = read_graph(graph.path).signature.contract
+    return [contract.encode(frame) for frame in islice(of.manifest, REPAIR_FRAMES)]

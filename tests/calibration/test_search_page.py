@@ -18,20 +18,27 @@ from unblur.calibration.search_page import SearchReport, write_search
 def report() -> SearchReport:
     model = Model()
     result = search(GROUPS, (8, 32), model.score, model.price, Budget(0.02))
-    return SearchReport(result, "ms a frame", "at most 0.02 dB of PSNR lost", {"form": "openvino", "frames": "<8>"})
+    return SearchReport(
+        result, "ms a frame", "at most 0.02 dB of PSNR lost", {"form": "openvino", "frames": "<8>"}, ("It runs.",)
+    )
 
 
 def test_three_files_hold_the_same_choice(report: SearchReport, tmp_path: Path) -> None:
     page = write_search(report, tmp_path)
     chosen = report.result.chosen
     values = json.loads((tmp_path / "report.json").read_text())
-    assert values["chosen"]["assignment"] == chosen.assignment
+    assert values["points"][values["chosen"] - 1]["assignment"] == chosen.assignment
     assert len(values["points"]) == len(report.result.points)
+    assert [point["number"] for point in values["points"]] == list(range(1, len(values["points"]) + 1))
+    by_cost = [values["points"][number - 1]["cost"] for number in values["front"]]
+    assert by_cost == sorted(by_cost)
+    assert set(values["points"][values["widest"] - 1]["assignment"].values()) == {32}
     markdown = (tmp_path / "report.md").read_text()
     html = page.read_text()
     for text in (markdown, html):
         assert f"{chosen.share:.0%} of the multiply-accumulates" in text
         assert "BAM_3.c" in text
+        assert "It runs." in text
     assert sum("chosen" in line.rpartition("|")[0].rpartition("|")[2] for line in markdown.splitlines()) == 2
 
 

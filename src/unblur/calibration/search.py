@@ -69,8 +69,12 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Point:
-    """An assignment with its outcome and cost; `share` of all decided multiply-accumulates is in 8 bits."""
+    """An assignment with its outcome and cost; `share` of the network's multiply-accumulates is in 8 bits.
 
+    `number` is its place by rising cost, from 1: what a person asks for it by.
+    """
+
+    number: int
     assignment: dict[str, int]
     fidelity_db: float
     psnr_loss_db: float | None
@@ -81,19 +85,27 @@ class Point:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All points that were measured, the cheapest allowed one, and the Pareto front of fidelity against cost."""
+    """All points that were measured by rising cost, the cheapest allowed one, the one without any narrow group, and
+    the Pareto front of fidelity against cost."""
 
     sensitivities: tuple[Sensitivity, ...]
     points: tuple[Point, ...]
     chosen: Point
+    widest: Point
     front: tuple[Point, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "front", pareto_front(self.points))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, for a report."""
-        return asdict(self)
+        """Everything, for a report; of the points that are named besides only the number."""
+        return {
+            "sensitivities": [asdict(sensitivity) for sensitivity in self.sensitivities],
+            "points": [asdict(point) for point in self.points],
+            "chosen": self.chosen.number,
+            "widest": self.widest.number,
+            "front": [point.number for point in self.front],
+        }
 
 
 def pareto_front(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -113,11 +125,13 @@ def search(
     budget: Budget,
     ledger: Ledger | None = None,
     progress: Progress = SILENT,
+    macs: int | None = None,
 ) -> SearchResult:
     """Find the cheapest assignment within the budget among those the search visits.
 
     `levels`: bits a group may have, such as (8, 32) on a CPU; the widest is where it starts. `score` and `price` are
-    asked once for each assignment; with a `ledger` in a file, once for ever.
+    asked once for each assignment; with a `ledger` in a file, once for ever. `macs`: multiply-accumulates of the whole
+    network (None: of the groups).
 
     Raises InputError for no group, fewer than two levels or none of 8 bits; BudgetError when even the widest
     assignment breaks the budget (with what it reaches).
@@ -144,9 +158,10 @@ def search(
         run.price(_with(base, order[: math.ceil(len(order) * part)], 8))
     chosen = run.narrow(base, 8, order, progress)
     chosen = run.widen_what_does_not_pay(base, chosen, progress)
-    points = run.points()
-    best = min((point for point in points if point.allowed), key=lambda point: (point.cost, -point.fidelity_db))
-    return SearchResult(tuple(sensitivities), points, best)
+    points = run.points(macs or sum(group.macs for group in groups))
+    best = next(point for point in points if point.allowed)
+    widest = next(point for point in points if set(point.assignment.values()) == {levels[0]})
+    return SearchResult(tuple(sensitivities), points, best, widest)
 
 
 class _Search:
@@ -209,18 +224,16 @@ class _Search:
                 found = wider
         return found
 
-    def points(self) -> tuple[Point, ...]:
-        whole = sum(group.macs for group in self.groups)
+    def points(self, macs: int) -> tuple[Point, ...]:
+        priced = [(self.price(assignment), self.score(assignment), assignment) for assignment in self._priced.values()]
+        priced.sort(key=lambda one: (one[0], -one[1].fidelity_db))
         points = []
-        for assignment in self._priced.values():
-            outcome = self.score(assignment)
+        for number, (cost, outcome, assignment) in enumerate(priced, start=1):
             eight = sum(group.macs for group in self.groups if assignment[group.name] == 8)
+            allowed = self.budget.allows(outcome)
             points.append(
-                Point(
-                    assignment, outcome.fidelity_db, outcome.psnr_loss_db, self.price(assignment), eight / whole,
-                    self.budget.allows(outcome),
-                )
-            )  # fmt: skip
+                Point(number, assignment, outcome.fidelity_db, outcome.psnr_loss_db, cost, eight / macs, allowed)
+            )
         return tuple(points)
 
 

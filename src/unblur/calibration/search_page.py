@@ -33,16 +33,21 @@ EIGHT, WIDE, OUT = "#33658a", "#e07a1f", "#b9bec4"
 
 @dataclass(frozen=True)
 class SearchReport:
-    """A result, the unit of its cost ("ms on openvino"), the sentence of its budget, and what repeats it."""
+    """A result, the unit of its cost ("ms on openvino"), the sentence of its budget, and what repeats it.
+
+    notes: sentences of what a reader should know besides, such as what the engine really runs.
+    """
 
     result: SearchResult
     unit: str
     budget: str
     recipe: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """For report.json."""
-        return {"unit": self.unit, "budget": self.budget, "recipe": dict(self.recipe), **self.result.to_json()}
+        head = {"unit": self.unit, "budget": self.budget, "recipe": dict(self.recipe), "notes": list(self.notes)}
+        return head | self.result.to_json()
 
 
 def write_search(report: SearchReport, folder: Path) -> Path:
@@ -53,37 +58,45 @@ def write_search(report: SearchReport, folder: Path) -> Path:
     return folder / "report.html"
 
 
-HEADINGS = ("8-bit MACs", "groups in 8 / 16 / 32 bits", "fidelity dB", "PSNR lost dB", "cost", "")
+HEADINGS = ("point", "8-bit MACs", "groups in 8 / 16 / 32 bits", "fidelity dB", "PSNR lost dB", "cost", "")
 
 
 def rows_of(report: SearchReport) -> list[tuple[str, ...]]:
     """Cells of every measured point by rising cost; the last says what is special about it."""
     rows: list[tuple[str, ...]] = []
-    for point in sorted(report.result.points, key=lambda p: (p.cost, -p.fidelity_db)):
+    for point in report.result.points:
         bits = list(point.assignment.values())
         marks = ["chosen"] if point == report.result.chosen else []
+        marks += ["the widest"] if point == report.result.widest else []
         marks += ["on the front"] if point in report.result.front else []
         marks += [] if point.allowed else ["beyond the budget"]
         loss = "" if point.psnr_loss_db is None else f"{point.psnr_loss_db:+.4f}"
         counts = " / ".join(str(bits.count(level)) for level in (8, 16, 32))
-        rows.append((f"{point.share:.1%}", counts, f"{point.fidelity_db:.2f}", loss, _cost(point), ", ".join(marks)))
+        numbers = (f"{point.share:.1%}", counts, f"{point.fidelity_db:.2f}", loss, _cost(point))
+        rows.append((str(point.number), *numbers, ", ".join(marks)))
     return rows
 
 
 def summary(report: SearchReport) -> str:
     """What was found, in one sentence."""
-    chosen, widest = report.result.chosen, report.result.points[0]
-    gain = "no cheaper than" if chosen.cost >= widest.cost else f"{widest.cost / chosen.cost:.2f} times cheaper than"
+    chosen, widest = report.result.chosen, report.result.widest
+    loss = "" if chosen.psnr_loss_db is None else f", {chosen.psnr_loss_db:+.4f} dB of PSNR lost"
+    reached = f"fidelity {chosen.fidelity_db:.1f} dB{loss}"
+    if chosen == widest:
+        return (
+            f"{report.budget}: nothing in 8 bits is cheaper than the network without ({_cost(widest)} {report.unit}); "
+            f"{reached}."
+        )
     return (
         f"{report.budget}: {chosen.share:.0%} of the multiply-accumulates in 8 bits, {_cost(chosen)} {report.unit}, "
-        f"{gain} the widest ({_cost(widest)}); fidelity {chosen.fidelity_db:.1f} dB."
+        f"{widest.cost / chosen.cost:.2f} times cheaper than without ({_cost(widest)}); {reached}."
     )
 
 
 def render_markdown(report: SearchReport) -> str:
     """Summary, points and sensitivities as tables."""
-    lines = ["# Precision search", "", summary(report), "", f"Cost: {report.unit}.", ""]
-    lines += [_line(HEADINGS), _line(["---:"] * 5 + ["---"]), *map(_line, rows_of(report))]
+    lines = ["# Precision search", "", summary(report), "", f"Cost: {report.unit}.", *report.notes, ""]
+    lines += [_line(HEADINGS), _line(["---:"] * 6 + ["---"]), *map(_line, rows_of(report))]
     lines += ["", "## Each group alone in 8 bits", "", _line(("group", "fidelity dB", "PSNR lost dB", "chosen bits"))]
     lines.append(_line(("---", "---:", "---:", "---:")))
     for s in report.result.sensitivities:
@@ -102,6 +115,7 @@ def render_page(report: SearchReport) -> str:
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>unblur: precision search</title>"
         f"<style>{STYLE}</style><h1>Precision search</h1><p>{escape(summary(report))}</p>"
+        f"<p class=note>{escape(' '.join(report.notes))}</p>"
         "<h2>Where 8 bits hurt: each group alone in 8 bits, along the network</h2>"
         f"<p class=note>Height: the squared error it brings (higher is worse), as dB of fidelity; blue went to 8 bits, "
         f"orange stayed wider.</p>{_bars(report.result.sensitivities, report.result.chosen)}"

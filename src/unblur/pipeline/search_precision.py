@@ -1,248 +1,193 @@
-"""The precision search on a real network: graphs from the store, scores and costs from the engine they are for.
-
-On a CPU an assignment is scored and timed as the engine runs it. For TensorRT for RTX, which needs a GPU to run, it
-is scored as the graph is written (ONNX Runtime, optimisations off, the rest in float32; what FP16 loses besides is
-measured once) and costs what the X-ray's roofline says: a lower bound, never called a latency.
-"""
+"""The precision search with the store: a report, and every point of it as a graph again."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from unblur.calibration.forms import Form, find_form
-from unblur.calibration.groups import Group, find_groups, kept_convolutions
 from unblur.calibration.ledger import Ledger
-from unblur.calibration.quantise import quantise, tensors_to_measure
+from unblur.calibration.manifest import Manifest
 from unblur.calibration.ranges import Ranges
-from unblur.calibration.search import Assignment, Budget, Outcome, search
+from unblur.calibration.score import HeldOut
+from unblur.calibration.search import Assignment, Budget, search
 from unblur.calibration.search_page import SearchReport, write_search
-from unblur.compare.frames import FrameFile
-from unblur.core.artefacts import value_digest
+from unblur.core.artefacts import atomic_path, value_digest, write_bytes
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.engines.catalogue import default_threads, open_engine
-from unblur.engines.gpus import find_gpu
-from unblur.engines.roofline import roofline
-from unblur.engines.runner import Runner
-from unblur.engines.tensorrt_builder import compile_engine
-from unblur.engines.written_graph import WrittenGraph
-from unblur.export.casting import cast_graph
-from unblur.images.contract import Frame, PixelContract
-from unblur.metrics.quality import psnr_db
-from unblur.metrics.stopwatch import Protocol, Timed, measure
+from unblur.core.provenance import machine
+from unblur.engines.catalogue import default_threads
+from unblur.engines.graph_facts import read_facts
 from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.bake_off import digest_of_frames, find_overlaps, refuse_overlaps
+from unblur.pipeline.calibrate import CalibrationSet, check_algorithm, stored_ranges
+from unblur.pipeline.graphs import OPSET, Size, stored_graph
+from unblur.pipeline.search_bench import COMPILED, Assignments, Bench, Question
+from unblur.pipeline.store import RUNTIMES, Store, toolchain
 
-Objective = Literal["latency", "bytes", "macs"]
-CPU_ENGINES = ("onnxruntime", "openvino")
-COMPILED = "tensorrt-rtx"
-
-QUICK = Protocol(rounds=7, warmup_window=2, warmup_tolerance=0.1, warmup_rounds_max=4, warmup_s_max=20.0)
-"""A price is one of dozens; the choice is measured again, with care, by a comparison."""
+RANGES = "ranges.json"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What to search for: an engine (CPU_ENGINES or COMPILED), an objective, a budget; for COMPILED a GPU to bound."""
+class Calibrated:
+    """Ranges, and in words what they were measured on: for the recipe."""
 
-    engine: str
-    objective: Objective
-    budget: Budget
-    form: Form
-    gpu: str = "RTX 4090"
-
-    def __post_init__(self) -> None:
-        if self.engine not in (*CPU_ENGINES, COMPILED):
-            raise InputError(f"A search runs for {', '.join((*CPU_ENGINES, COMPILED))}; got {self.engine!r}.")
-        if self.objective == "bytes" and self.engine != COMPILED:
-            raise InputError(f"Bytes are read from the X-ray: search for --engine {COMPILED}, or for latency or macs.")
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Bits a group may have: a CPU computes the rest in float32, a GPU in FP16."""
-        return (8, 32) if self.engine in CPU_ENGINES else (8, 16)
-
-    @property
-    def unit(self) -> str:
-        """Of the cost."""
-        if self.objective == "macs":
-            return "G multiply-accumulates, each weighted with its bits / 32"
-        if self.objective == "bytes":
-            return f"GB moved a frame ({find_gpu(self.gpu).target})"
-        if self.engine == COMPILED:
-            return f"ms a frame at least on {find_gpu(self.gpu).name} (roofline, not a latency)"
-        return f"ms a frame ({self.engine}, this machine)"
+    ranges: Ranges
+    about: dict[str, Any]
 
 
-def default_form(engine: str) -> Form:
-    """The form made for an engine of a search."""
-    return find_form(engine)
+def calibrated(
+    store: Store, checkpoint: Checkpoint, manifest: Manifest, form: Form, algorithm: str, held_out: Sequence[HeldOut],
+    threads: int | None = None, progress: Progress = SILENT,
+) -> Calibrated:  # fmt: skip
+    """Ranges of a manifest's frames out of the store.
+
+    Raises InputError for an algorithm that the form has no use for, a held-out frame that is also in the manifest, and
+    as `stored_ranges`.
+    """
+    refuse_overlaps(manifest, find_overlaps(manifest, held_out))
+    of = CalibrationSet(checkpoint, manifest, threads=threads or default_threads())
+    graph = stored_graph(store, checkpoint, manifest.size, of.pixels, of.opset, progress=progress)
+    chosen = check_algorithm(algorithm, form)
+    ranges = stored_ranges(store, store.root, graph, of, chosen, progress)
+    about = {
+        "algorithm": algorithm,
+        "manifest": manifest.path.name,
+        "manifest_sha256": manifest.digest,
+        "frames": len(manifest),
+        "overlaps_with_evaluation": list(manifest.overlaps),
+    }
+    return Calibrated(Ranges.from_json(ranges.path.read_text()), about)
 
 
 def search_precision(
     question: Question,
+    store: Store,
     checkpoint: Checkpoint,
-    graph: Path,
-    ranges: Callable[[Sequence[str]], Ranges],
-    frames: Sequence[FrameFile],
+    size: Size,
+    calibrated: Calibrated,
+    frames: Sequence[HeldOut],
     folder: Path,
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> SearchReport:
-    """Search and write report.json, .md and .html into `folder`, where a killed search also goes on from.
+    """Search at one (height, width); write report.json, .md, .html and what `write_point` needs into `folder`.
 
-    `graph`: the float32 graph of one size; `ranges` gives the ranges of tensors it is asked for; `frames` have that
-    size, and truths where the budget is one of PSNR. Raises InputError and BudgetError as `search`, and as the engine.
+    A killed search goes on from its ledger there, and another budget asks it first. `frames` have that size, and
+    truths where the budget is one of PSNR. Raises InputError and BudgetError as `search`, and as the engine.
     """
-    model = onnx.load(graph)
-    groups = find_groups(model, question.form)
-    widest = kept_convolutions(model, question.form, groups, frozenset(group.name for group in groups))
-    measured = ranges(tensors_to_measure(model, question.form, widest))
-    bench = _Bench(question, checkpoint, model, groups, measured, frames, threads or default_threads())
-    recipe = bench.recipe()
-    ledger = Ledger(folder / f"ledger-{value_digest(recipe)[:16]}.jsonl")
-    with closing(bench):
-        result = search(groups, question.levels, bench.score, bench.price, question.budget, ledger, progress)
-    budget = " and ".join(
-        text
-        for text, value in (
-            (f"at most {question.budget.psnr_loss_db} dB of PSNR lost", question.budget.psnr_loss_db),
-            (f"at least {question.budget.fidelity_db} dB of fidelity", question.budget.fidelity_db),
+    threads = threads or default_threads()
+    if question.budget.psnr_loss_db is not None and any(held.truth is None for held in frames):
+        raise InputError(
+            "The budget is a loss of PSNR, but not every frame has a truth; give --truth, or a budget of fidelity."
         )
-        if value is not None
-    )
-    report = SearchReport(result, question.unit, budget[0].upper() + budget[1:], recipe)
+    graph = stored_graph(store, checkpoint, size, progress=progress)
+    model = onnx.load(graph.path)
+    recipe = {
+        "engine": question.engine,
+        "objective": question.objective,
+        "form": _rules(question.form),
+        "gpu": question.gpu if question.engine == COMPILED else None,
+        "levels": list(question.levels),
+        "network": checkpoint.name,
+        "checkpoint_sha256": checkpoint.digest,
+        "size": list(size),
+        "opset": OPSET,
+        "graph_sha256": _digest(model),
+        "calibration": calibrated.about,
+        "ranges_sha256": calibrated.ranges.digest,
+        "frames": len(frames),
+        "frames_sha256": digest_of_frames(frames),
+        "threads": threads,
+        "toolchain": toolchain(RUNTIMES),
+        "machine": machine(),
+    }
+    # Decibels and costs do not depend on the budget.
+    ledger = Ledger(folder / f"ledger-{value_digest(recipe)[:16]}.jsonl")
+    bench = Bench(question, checkpoint, graph.path, calibrated.ranges, frames, threads)
+    with closing(bench):
+        result = search(
+            bench.assignments.groups, question.levels, bench.score, bench.price, question.budget, ledger, progress,
+            macs=read_facts(model, 0, 0).macs,
+        )  # fmt: skip
+        notes = bench.realised(result.chosen.assignment)
+    pairs = f"Scored on {len(frames)} held-out frames of {size[0]}x{size[1]}."
+    recipe["budget"] = asdict(question.budget)
+    report = SearchReport(result, question.unit, _sentence(question.budget), recipe, (pairs, *notes))
+    write_bytes(folder / RANGES, calibrated.ranges.to_json().encode())
     write_search(report, folder)
     return report
 
 
-class _Bench:
-    """Realises assignments as graphs, scores and prices them."""
+def write_point(
+    folder: Path, number: int, store: Store, checkpoint: Checkpoint, output: Path, progress: Progress = SILENT
+) -> Path:
+    """Write the graph of a point of a search's report, as it was scored: for a compiled engine its FP16 graph.
 
-    def __init__(
-        self,
-        question: Question,
-        checkpoint: Checkpoint,
-        model: onnx.ModelProto,
-        groups: Sequence[Group],
-        ranges: Ranges,
-        frames: Sequence[FrameFile],
-        threads: int,
-    ) -> None:
-        self._question, self._checkpoint, self._model, self._groups = question, checkpoint, model, tuple(groups)
-        self._ranges, self._threads = ranges, threads
-        self._pairs = [frame.read() for frame in frames]
-        self._digests = [value_digest(frame.tobytes().hex()) for frame, _ in self._pairs]
-        self._contract = PixelContract.from_json(_property(model, "unblur.pixel_contract"))
-        self._folder = tempfile.TemporaryDirectory(prefix="unblur-")
-        self._widest: tuple[Runner, float] | None = None
-        reference = WrittenGraph(model, threads=threads)
-        self._expected = [self._through(reference, frame) for frame, _ in self._pairs]
-
-    def recipe(self) -> dict[str, Any]:
-        """All that the results depend on."""
-        question = self._question
-        return {
-            "engine": question.engine,
-            "objective": question.objective,
-            "form": question.form.name,
-            "gpu": question.gpu if question.engine == COMPILED else None,
-            "budget": asdict(question.budget),
-            "levels": list(question.levels),
-            "checkpoint_sha256": self._checkpoint.digest,
-            "graph_sha256": value_digest(self._model.SerializeToString().hex()),
-            "ranges": self._ranges.algorithm,
-            "ranges_sha256": self._ranges.digest,
-            "frames_sha256": value_digest(self._digests),
-            "threads": self._threads,
-        }
-
-    def realise(self, assignment: Assignment) -> onnx.ModelProto:
-        """The graph of an assignment, the rest in float32."""
-        eight = frozenset(name for name, bits in assignment.items() if bits == 8)
-        if not eight:
-            return self._model
-        keep = kept_convolutions(self._model, self._question.form, self._groups, eight)
-        return quantise(self._model, self._ranges, self._question.form, keep=keep).model
-
-    def score(self, assignment: Assignment) -> Outcome:
-        model = self.realise(assignment)
-        if self._question.engine == COMPILED:
-            graph = WrittenGraph(model, threads=self._threads)
-            got = [self._through(graph, frame) for frame, _ in self._pairs]
-        else:
-            with closing(self._open(model)) as runner:
-                got = [runner.run(self._contract.encode(frame)) for frame, _ in self._pairs]
-        span = self._contract.high - self._contract.low
-        fidelity = fmean(min(psnr_db(a, b, peak=span), 200.0) for a, b in zip(self._expected, got, strict=True))
-        losses = [
-            psnr_db(self._decode(a, truth), truth, peak=255) - psnr_db(self._decode(b, truth), truth, peak=255)
-            for a, b, (_, truth) in zip(self._expected, got, self._pairs, strict=True)
-            if truth is not None
-        ]
-        return Outcome(fidelity, fmean(losses) if losses else None)
-
-    def price(self, assignment: Assignment) -> float:
-        question = self._question
-        if question.objective == "macs":
-            return sum(group.macs * assignment[group.name] for group in self._groups) / 32e9
-        if question.engine == COMPILED:
-            gpu = find_gpu(question.gpu)
-            wide = {
-                name: "the search left it in FP32"
-                for group in self._groups
-                if assignment[group.name] == 32
-                for name in group.convolutions
-            }
-            cast = cast_graph(self.realise(assignment), "fp16", wide).model
-            xray = next(iter(compile_engine(cast.SerializeToString(), (gpu.target,)).xrays.values()))
-            return xray.bytes_moved / 1e9 if question.objective == "bytes" else roofline(xray.kernels, gpu).ms
-        return self._latency_ms(self.realise(assignment))
-
-    def close(self) -> None:
-        """Release the engine that prices are compared with, and the temporary graphs."""
-        if self._widest is not None:
-            self._widest[0].close()
-        self._folder.cleanup()
-
-    def _latency_ms(self, model: onnx.ModelProto) -> float:
-        """Median of rounds in turn with the widest graph, scaled by what that one took when it was first timed.
-
-        A search takes minutes; a machine that slows down meanwhile would otherwise favour what was priced first.
-        """
-        tensor = self._contract.encode(self._pairs[0][0])
-        if self._widest is None:
-            runner = self._open(self._model)
-            session = measure([Timed("widest", lambda _: runner.run(tensor))], QUICK)
-            self._widest = (runner, median(session.latencies_ms("widest")))
-        widest, first_ms = self._widest
-        with closing(self._open(model)) as runner:
-            candidates = [Timed("widest", lambda _: widest.run(tensor)), Timed("it", lambda _: runner.run(tensor))]
-            session = measure(candidates, QUICK)
-        ratios = [a / b for a, b in zip(session.latencies_ms("it"), session.latencies_ms("widest"), strict=True)]
-        return first_ms * median(ratios)
-
-    def _open(self, model: onnx.ModelProto) -> Runner:
-        path = Path(self._folder.name) / "candidate.onnx"
-        onnx.save(model, path)
-        return open_engine(self._question.engine, self._checkpoint, path, self._threads)
-
-    def _through(self, graph: WrittenGraph, frame: Frame) -> NDArray[np.float32]:
-        return next(iter(graph.run(self._contract.encode(frame)).values()))
-
-    def _decode(self, tensor: NDArray[Any], truth: Frame) -> Frame:
-        return self._contract.decode(tensor, truth.shape[0], truth.shape[1])
+    Raises InputError for a folder without a report, a number that is none of its points, ranges that are not the
+    report's, another checkpoint, and a network that is exported differently today.
+    """
+    recipe, assignment = _point(folder, number)
+    if checkpoint.digest != recipe["checkpoint_sha256"]:
+        raise InputError(
+            f"{folder} searched {recipe['network']} ({recipe['checkpoint_sha256'][:12]}...), {checkpoint.path} is "
+            f"another ({checkpoint.digest[:12]}...); give that one with --checkpoint."
+        )
+    try:
+        ranges = Ranges.from_json((folder / RANGES).read_text())
+    except OSError as error:
+        raise InputError(f"{folder / RANGES} cannot be read ({error.strerror}); search again.") from error
+    if ranges.digest != recipe["ranges_sha256"]:
+        raise InputError(f"{folder / RANGES} is not what the report was made with; search again.")
+    form = find_form(recipe["form"]["name"])
+    graph = stored_graph(store, checkpoint, tuple(recipe["size"]), opset=recipe["opset"], progress=progress)
+    model = onnx.load(graph.path)
+    if _digest(model) != recipe["graph_sha256"] or _rules(form) != recipe["form"]:
+        raise InputError(
+            f"This unblur exports {checkpoint.name} or writes form {form.name} differently from the one that made "
+            f"{folder}; search again."
+        )
+    made = Assignments(model, form, ranges, recipe["engine"] == COMPILED).graph(assignment)
+    with atomic_path(output) as temporary:
+        onnx.save(made, temporary)
+    return output
 
 
-def _property(model: onnx.ModelProto, key: str) -> str:
-    properties: Mapping[str, str] = {entry.key: entry.value for entry in model.metadata_props}
-    return properties[key]
+def _point(folder: Path, number: int) -> tuple[dict[str, Any], Assignment]:
+    path = folder / "report.json"
+    try:
+        report = json.loads(path.read_text("utf-8"))
+        recipe, points = report["recipe"], {point["number"]: point["assignment"] for point in report["points"]}
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); name the --output of a search.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not the report of a search ({error}); name the --output of a search.") from error
+    if number not in points:
+        raise InputError(f"{path} has the points 1 to {len(points)}, not {number}; report.md lists them.")
+    return recipe, points[number]
+
+
+def _sentence(budget: Budget) -> str:
+    parts = []
+    if budget.psnr_loss_db is not None:
+        parts.append(f"at most {budget.psnr_loss_db:g} dB of PSNR lost")
+    if budget.fidelity_db is not None:
+        parts.append(f"at least {budget.fidelity_db:g} dB of fidelity")
+    text = " and ".join(parts)
+    return text[0].upper() + text[1:]
+
+
+def _rules(form: Form) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(asdict(form)))  # as a report holds them: lists for tuples
+    return values
+
+
+def _digest(model: onnx.ModelProto) -> str:
+    """Of what the graph computes: its metadata name versions of tools, which may change without it."""
+    return value_digest(model.graph.SerializeToString(deterministic=True).hex())

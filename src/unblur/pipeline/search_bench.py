@@ -1,0 +1,228 @@
+"""What a precision search asks of an assignment: its graph, its decibels, its cost, on the engine it is for.
+
+On a CPU an assignment is scored and timed as the engine runs it. For TensorRT for RTX, which needs a GPU to run, it
+is scored as its FP16 graph is written (`unblur.export.emulation`) and costs what the X-ray says: bytes, or the
+roofline's lower bound, never called a latency.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import onnx
+
+from unblur.calibration.forms import Form
+from unblur.calibration.groups import Group, find_groups, kept_convolutions
+from unblur.calibration.quantise import QuantisedGraph, quantise
+from unblur.calibration.ranges import Ranges
+from unblur.calibration.realised import Backend, realised_on_cpu
+from unblur.calibration.score import HeldOut, Judge
+from unblur.calibration.search import Assignment, Budget, Outcome
+from unblur.core.errors import InputError
+from unblur.engines.audit import realised_precision
+from unblur.engines.catalogue import open_engine
+from unblur.engines.gpus import find_gpu
+from unblur.engines.graph_facts import read_facts
+from unblur.engines.roofline import roofline
+from unblur.engines.runner import Runner
+from unblur.engines.tensorrt_builder import compile_engine
+from unblur.engines.xray import XRay
+from unblur.export.casting import cast_graph
+from unblur.export.emulation import widen
+from unblur.metrics.stopwatch import Protocol, Timed, measure
+from unblur.networks.checkpoints import Checkpoint
+
+Objective = Literal["latency", "bytes", "macs"]
+COMPILED = "tensorrt-rtx"
+BACKENDS: tuple[Backend, ...] = ("openvino", "onnxruntime")
+FORMS_OF: Mapping[str, tuple[str, ...]] = {
+    "openvino": ("openvino", "onnxruntime"),
+    "onnxruntime": ("onnxruntime", "openvino"),
+    COMPILED: ("tensorrt-rtx", "tensorrt", "fp8"),
+}
+"""Forms that an engine runs, its own first."""
+
+EXACT_DB = 200.0
+"""Fidelity of what does not differ at all, so that reports hold a number."""
+
+QUICK = Protocol(rounds=7, warmup_window=2, warmup_tolerance=0.1, warmup_rounds_max=4, warmup_s_max=20.0)
+"""A price is one of dozens; the choice is measured again, with care, by a comparison."""
+
+ROUNDS_MAX, ROUNDS_S = 30, 5.0
+"""A network that is quick gets more rounds, as far as the widest graph's fill so many seconds."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to search for: an engine of FORMS_OF, an objective, a budget, a form; for COMPILED a GPU to bound.
+
+    levels: bits a group may have, () for 8 and 32 on a CPU, 8 and 16 on a GPU. Raises InputError for what does not go
+    together.
+    """
+
+    engine: str
+    objective: Objective
+    budget: Budget
+    form: Form
+    gpu: str = "RTX 4090"
+    levels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.engine not in FORMS_OF:
+            raise InputError(f"A search runs for {', '.join(FORMS_OF)}; got {self.engine!r}.")
+        if self.form.name not in FORMS_OF[self.engine]:
+            known = " or ".join(FORMS_OF[self.engine])
+            raise InputError(f"{self.engine} does not run form {self.form.name} in 8 bits; take {known}.")
+        if self.objective == "bytes" and self.engine != COMPILED:
+            raise InputError(f"Bytes are read from the X-ray: search for --engine {COMPILED}, or for latency or macs.")
+        if self.engine == COMPILED and self.form.precision == "fp8" and find_gpu(self.gpu).fp8 is None:
+            raise InputError(f"{find_gpu(self.gpu).name} has no FP8; take form tensorrt-rtx, or a GPU from SM 8.9 on.")
+        if not self.levels:
+            object.__setattr__(self, "levels", (8, 16) if self.engine == COMPILED else (8, 32))
+        if self.engine != COMPILED and 16 in self.levels:
+            raise InputError(f"{self.engine} computes what is not 8 bits in float32; search with levels 8 and 32.")
+
+    @property
+    def unit(self) -> str:
+        """Of the cost."""
+        if self.objective == "macs":
+            return "G multiply-accumulates, each weighted with its bits / 32"
+        if self.objective == "bytes":
+            return f"GB moved a frame ({find_gpu(self.gpu).target})"
+        if self.engine == COMPILED:
+            return f"ms a frame at least on {find_gpu(self.gpu).name} (roofline, not a latency)"
+        return f"ms a frame ({self.engine}, this machine)"
+
+
+class Assignments:
+    """Assignments of one float32 graph of one size, as graphs.
+
+    groups: what is decided on. Raises InputError as `find_groups`.
+    """
+
+    def __init__(self, model: onnx.ModelProto, form: Form, ranges: Ranges, cast_to_fp16: bool) -> None:
+        self.model, self._form, self._ranges, self._cast = model, form, ranges, cast_to_fp16
+        self.groups: tuple[Group, ...] = find_groups(model, form)
+
+    def quantised(self, assignment: Assignment) -> QuantisedGraph | None:
+        """With its Q/DQ and the rest in float32; None where no group is in 8 bits. Raises InputError as `quantise`."""
+        eight = frozenset(name for name, bits in assignment.items() if bits == 8)
+        if not eight:
+            return None
+        keep = kept_convolutions(self.model, self._form, self.groups, eight)
+        return quantise(self.model, self._ranges, self._form, keep=keep)
+
+    def graph(self, assignment: Assignment) -> onnx.ModelProto:
+        """What the engine is given: for a compiled one the rest is FP16 but for groups of 32 bits."""
+        quantised = self.quantised(assignment)
+        model = quantised.model if quantised else self.model
+        if not self._cast:
+            return model
+        wide = {
+            name: "the search left it in FP32"
+            for group in self.groups
+            if assignment[group.name] == 32
+            for name in group.convolutions
+        }
+        return cast_graph(model, "fp16", wide).model
+
+
+class Bench:
+    """Scores and prices assignments of a question."""
+
+    def __init__(
+        self,
+        question: Question,
+        checkpoint: Checkpoint,
+        graph: Path,
+        ranges: Ranges,
+        frames: Sequence[HeldOut],
+        threads: int,
+    ) -> None:
+        """`graph`: the float32 graph of one size. Raises InputError as `Judge` and `Assignments`."""
+        self._question, self._checkpoint, self._threads = question, checkpoint, threads
+        self.assignments = Assignments(onnx.load(graph), question.form, ranges, question.engine == COMPILED)
+        self._judge = Judge(graph, frames, threads)
+        self._folder = tempfile.TemporaryDirectory(prefix="unblur-")
+        self._widest: tuple[Runner, float] | None = None
+
+    def score(self, assignment: Assignment) -> Outcome:
+        """Mean fidelity, at most EXACT_DB, and the loss of PSNR. Raises InputError for NaN or infinity."""
+        model = self.assignments.graph(assignment)
+        if self._question.engine == COMPILED:
+            score = self._judge.score(widen(model, "fp16"), exact=True)
+        else:
+            with closing(self._open(model)) as runner:
+                score = self._judge.compare(runner.run(tensor) for tensor in self._judge.inputs)
+        return Outcome(min(score.fidelity_db_mean, EXACT_DB), score.psnr_loss_db)
+
+    def price(self, assignment: Assignment) -> float:
+        """The cost in `Question.unit`."""
+        question = self._question
+        if question.objective == "macs":
+            return sum(group.macs * assignment[group.name] for group in self.assignments.groups) / 32e9
+        if question.engine == COMPILED:
+            xray = self._xray(self.assignments.graph(assignment))
+            bound_ms = roofline(xray.kernels, find_gpu(question.gpu)).ms
+            return xray.bytes_moved / 1e9 if question.objective == "bytes" else bound_ms
+        return self._latency_ms(self.assignments.graph(assignment))
+
+    def realised(self, assignment: Assignment) -> tuple[str, ...]:
+        """Sentences of what the engine makes of an assignment: a graph may ask for 8 bits and not get them."""
+        quantised = self.assignments.quantised(assignment)
+        if quantised is None:
+            return ()
+        if self._question.engine == COMPILED:
+            target = find_gpu(self._question.gpu).target
+            model = self.assignments.graph(assignment)
+            facts = read_facts(model, 0, 0)
+            kinds = realised_precision(self._xray(model), [c.name for c in facts.convolutions])
+            macs = Counter[str]()
+            for convolution in facts.convolutions:
+                macs[kinds[convolution.name]] += convolution.macs
+            shares = ", ".join(f"{count / facts.macs:.1%} in {kind}" for kind, count in macs.most_common())
+            return (f"Compiled for {target} it runs, of the multiply-accumulates, {shares}.",)
+        backend = next(name for name in BACKENDS if name == self._question.engine)
+        found = realised_on_cpu(quantised, backend)
+        emulated = f", {len(found.emulated)} in floating point though 8 bits were asked for" if found.emulated else ""
+        return (f"{backend} runs {found.macs_share:.1%} of the multiply-accumulates in 8 bits{emulated}.",)
+
+    def close(self) -> None:
+        """Release the engine that prices are compared with, and the temporary graphs."""
+        if self._widest is not None:
+            self._widest[0].close()
+        self._folder.cleanup()
+
+    def _latency_ms(self, model: onnx.ModelProto) -> float:
+        """Median of rounds in turn with the widest graph, scaled by what that one took when it was first timed.
+
+        A search takes minutes; a machine that slows down meanwhile would otherwise favour what was priced first.
+        """
+        tensor = self._judge.inputs[0]
+        if self._widest is None:
+            runner = self._open(self.assignments.model)
+            session = measure([Timed("widest", lambda _: runner.run(tensor))], QUICK)
+            self._widest = (runner, median(session.latencies_ms("widest")))
+        widest, first_ms = self._widest
+        rounds = max(QUICK.rounds, min(ROUNDS_MAX, round(ROUNDS_S * 1000 / first_ms)))
+        with closing(self._open(model)) as runner:
+            candidates = [Timed("widest", lambda _: widest.run(tensor)), Timed("it", lambda _: runner.run(tensor))]
+            session = measure(candidates, replace(QUICK, rounds=rounds))
+        ratios = [a / b for a, b in zip(session.latencies_ms("it"), session.latencies_ms("widest"), strict=True)]
+        return first_ms * median(ratios)
+
+    def _xray(self, model: onnx.ModelProto) -> XRay:
+        compiled = compile_engine(model.SerializeToString(), (find_gpu(self._question.gpu).target,))
+        return next(iter(compiled.xrays.values()))
+
+    def _open(self, model: onnx.ModelProto) -> Runner:
+        path = Path(self._folder.name) / "candidate.onnx"
+        onnx.save(model, path)
+        return open_engine(self._question.engine, self._checkpoint, path, self._threads)

@@ -1,0 +1,59 @@
+"""NVIDIA's own compiler takes every kind of graph that is exported, in every precision, and keeps within bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import pytest
+from tiny_banet import asymmetric
+
+from unblur.engines.tensorrt_profiles import parse_profile
+from unblur.export import api, build
+from unblur.export.build import BuildOptions, build_engine
+from unblur.networks.banet import BANetSpec
+from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.tensorrt_rtx
+
+# One block each, narrow; `fuse_width` equal to `width` is what makes a BANet+.
+BANET = BANetSpec(depth=1, stem_width=4, width=8, fuse_width=4)
+PLUS = BANetSpec(depth=1, stem_width=4, width=12, fuse_width=12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "pixels", "kernels", "megabytes"),
+    [
+        # Observed in FP32, FP16, BF16; bytes have a hundredth to spare, since builds of every size differ in them.
+        pytest.param(BANET, "fixed", "float", (33, 36, 36), (1.722, 1.089, 1.022), id="fixed"),
+        pytest.param(BANET, "fixed", "uint8", (33, 36, 36), (1.667, 1.070, 1.003), id="fixed-uint8"),
+        pytest.param(PLUS, "fixed", "float", (35, 37, 36), (2.488, 1.447, 1.342), id="plus"),
+        pytest.param(PLUS, "dynamic", "uint8", (37, 39, 38), (2.437, 1.431, 1.326), id="plus-dynamic-uint8"),
+    ],
+)
+def test_every_graph_compiles(
+    spec: BANetSpec,
+    kind: str,
+    pixels: Literal["float", "uint8"],
+    kernels: tuple[int, ...],
+    megabytes: tuple[float, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "check_graph", lambda *arguments, **options: [])  # exactness is tested elsewhere
+    monkeypatch.setattr(build, "choose_frames", lambda *arguments: None)  # and so is what the cast costs
+    save_checkpoint(asymmetric(spec), tmp_path / "c.safetensors")
+    size: dict[str, Any] = {"dynamic": True} if kind == "dynamic" else {"height": 48, "width": 64}
+    graph = api.export_graph(load_checkpoint(tmp_path / "c.safetensors"), tmp_path / "g.onnx", pixels=pixels, **size)
+    profiles = (parse_profile("32x32:48x64:96x128"),) if kind == "dynamic" else ()
+    convolutions = sum(node.op_type in ("Conv", "ConvTranspose") for node in onnx.load(graph.path).graph.node)
+    seen: list[tuple[int, float]] = []
+    for precision, runs_in in (("fp32", "Float"), ("fp16", "Half"), ("bf16", "BFloat16")):
+        options = BuildOptions(precision, targets=("sm89",), profiles=profiles)  # type: ignore[arg-type]
+        listed = build_engine(graph.path, tmp_path / "x.engine", options).manifest["targets"]["sm89"]
+        # BF16 writes its transposed convolutions in phases, as convolutions.
+        assert listed["convolutions_run_in"] == {runs_in: convolutions}
+        seen.append((listed["kernels"], listed["bytes_moved"] / 1e6))
+    assert all(found <= bound for (found, _), bound in zip(seen, kernels, strict=True)), seen
+    assert all(found <= bound * 1.01 for (_, found), bound in zip(seen, megabytes, strict=True)), seen

@@ -13,6 +13,7 @@ from unblur.core.errors import InputError
 from unblur.engines.catalogue import CATALOGUE
 from unblur.pipeline import places
 from unblur.pipeline.engine_choice import BACKENDS, ON_GPU, choose_engine
+from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.store import Artefact, Store
 
 
@@ -21,11 +22,13 @@ def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def stored_graph(store: Store, checkpoint: Any, size: Any, progress: Any) -> Artefact:
-        asked.append((store, checkpoint, size))
+    def engine_graph(
+        name: str, store: Store, checkpoint: Any, size: Any, calibration: Calibration, threads: Any, progress: Any
+    ) -> Artefact:
+        asked.append((name, store, checkpoint, size, calibration, threads))
         return Artefact(tmp_path / "g.onnx", "d" * 64, fresh=True)
 
-    monkeypatch.setattr(module, "stored_graph", stored_graph)
+    monkeypatch.setattr(module, "engine_graph", engine_graph)
     monkeypatch.setattr(module, "open_engine", lambda *arguments: arguments)
     store: Any = Store(tmp_path)
     weights: Any = object()
@@ -44,7 +47,11 @@ def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
     assert asked == []
     opened = module.open_runner("openvino-bf16", weights, store, unasked)
     assert opened == ("openvino-bf16", weights, tmp_path / "g.onnx", None)
-    assert asked == [(store, weights, None)]
+    module.open_runner("openvino-int8", weights, store, unasked, threads=2, calibration=Calibration(algorithm="mse"))
+    assert asked == [
+        ("openvino-bf16", store, weights, None, Calibration(), None),
+        ("openvino-int8", store, weights, None, Calibration(algorithm="mse"), 2),
+    ]
     opened = module.open_runner("tensorrt-rtx-fp16", weights, store, lambda: sizes)
     assert opened == ("tensorrt-rtx-fp16", weights, tmp_path / "e.engine", None)
     assert built == [("tensorrt-rtx-fp16", store, weights, sizes)]
@@ -60,6 +67,8 @@ def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
         ({"torch"}, "f32", "torch"),
         ({"openvino", "onnxruntime", "torch"}, "bf16", "openvino-bf16"),
         ({"onnxruntime", "torch"}, "bf16", "torch-bf16"),
+        ({"openvino", "onnxruntime", "torch"}, "int8", "openvino-int8"),
+        ({"onnxruntime", "torch"}, "int8", "onnxruntime-int8"),
     ],
 )
 def test_auto_takes_the_fastest_installed(
@@ -74,6 +83,11 @@ def test_a_named_engine_is_taken_by_its_word(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_engine("openvino", "f32") == "openvino", "not installed is for the engine to say, exit code 4"
     with pytest.raises(InputError, match="onnxruntime has no bf16"):
         choose_engine("onnxruntime", "bf16")
+    assert choose_engine("openvino-int8", "f32") == choose_engine("openvino", "int8") == "openvino-int8"
+    with pytest.raises(InputError, match="openvino-int8 has no bf16"):
+        choose_engine("openvino-int8", "bf16")
+    with pytest.raises(InputError, match="torch has no int8"):
+        choose_engine("torch", "int8")
     assert choose_engine("tensorrt-rtx", "fp16") == "tensorrt-rtx-fp16"
     with pytest.raises(InputError, match="NVIDIA GPU only; take --engine tensorrt or tensorrt-rtx"):
         choose_engine("auto", "fp16")
@@ -106,3 +120,9 @@ def test_the_projects_own_bundled_checkpoint_comes_first(tmp_path: Path, monkeyp
     (tmp_path / "pipeline.toml").touch()
     monkeypatch.chdir(tmp_path)
     assert places.bundled_checkpoint() == tmp_path / "checkpoints/banet-nano.safetensors"
+    assert places.bundled_manifest() == Path(__file__).parents[2] / "calibration/manifests/synthetic-16.toml"
+    monkeypatch.setattr(places, "BUNDLED_MANIFEST", Path("calibration/no.toml"))
+    with pytest.raises(
+        InputError, match=r"bundled calibration/no\.toml is neither in this project nor in .*--manifest"
+    ):
+        places.bundled_manifest()

@@ -17,12 +17,12 @@ import onnx
 from unblur.calibration.quantise import QuantisedGraph
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.graph_facts import read_facts
+from unblur.engines.onnxruntime_runner import integer_convolutions
 from unblur.engines.openvino_runner import CONVOLUTIONS, DEVICE
 from unblur.engines.written_graph import as_backend, open_session
 
 Backend = Literal["onnxruntime", "openvino"]
 
-INTEGER_OPERATORS = ("QLinearConv", "ConvInteger")
 INTEGERS = ("u8", "i8")
 
 
@@ -75,9 +75,7 @@ def _onnxruntime(path: Path) -> set[str]:
         options.optimized_model_filepath = str(optimised)
 
     open_session(onnx.load(path), adjust=saved)
-    nodes = onnx.load(optimised, load_external_data=False).graph.node
-    # A fused node has the name of the convolution and a counter: BAM_1.input_conv/Conv_token_17.
-    return {node.name.partition("_token_")[0] for node in nodes if node.op_type in INTEGER_OPERATORS}
+    return integer_convolutions(optimised)
 
 
 def _openvino(path: Path) -> set[str]:

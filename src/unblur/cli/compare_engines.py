@@ -28,6 +28,9 @@ def _parser() -> Arguments:
     parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
     parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
+    parser.add_argument(
+        "--manifest", type=Path, help="calibration frames of engines in 8 bits; the bundled ones if left out"
+    )
     parser.add_argument("--threads", type=positive, help="CPU threads of each engine; physical cores if left out")
     parser.add_argument("--rounds", type=positive, default=20, help="timed rounds")
     parser.add_argument("--latency-size", type=size, metavar="HxW", help="the most frequent size if left out")
@@ -64,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.metrics.stopwatch import Protocol
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.candidates import make_candidate
+    from unblur.pipeline.engine_graph import Calibration
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
     from unblur.pipeline.store import Store
 
@@ -73,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
     store = Store(artefact_folder())
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
-    engines = [make_candidate(name, store, checkpoint, args.threads, progress) for name in names]
+    calibration = Calibration(args.manifest)
+    engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
     settings = Settings(
         threads=args.threads,
         protocol=None if args.no_latency else Protocol(rounds=args.rounds),

@@ -23,12 +23,24 @@ def arguments() -> Arguments:
     parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
     parser.add_argument(
         "--engine",
-        choices=("auto", "torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"),
+        choices=(
+            "auto",
+            "torch",
+            "onnxruntime",
+            "openvino",
+            "onnxruntime-int8",
+            "openvino-int8",
+            "tensorrt",
+            "tensorrt-rtx",
+        ),
         default="auto",
         help="backend; the last two need an NVIDIA GPU",
     )
     parser.add_argument(
-        "--precision", choices=("f32", "fp16", "bf16"), default="f32", help="of the engine's arithmetic"
+        "--precision", choices=("f32", "fp16", "bf16", "int8"), default="f32", help="of the engine's arithmetic"
+    )
+    parser.add_argument(
+        "--manifest", type=Path, help="calibration frames of an engine in 8 bits; the bundled ones if left out"
     )
     parser.add_argument("--threads", type=positive, help="CPU threads; all physical cores if left out")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that unblur did not write")
@@ -44,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.pipeline.deblur_folder import deblur_pictures, task_key
     from unblur.pipeline.deblur_tasks import plan_tasks, planned_sizes
     from unblur.pipeline.engine_choice import choose_engine
+    from unblur.pipeline.engine_graph import Calibration, is_calibrated
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 
     progress = ConsoleProgress()
@@ -53,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.note(f"engine: {name} (the fastest backend that is installed)")
     path = args.checkpoint or bundled_checkpoint()
     digest = _digest(path)
+    calibration = Calibration(args.manifest)
+    ranges = calibration.to_json() if is_calibrated(name) else None
 
     def open_engine() -> Runner:
         from unblur.networks.checkpoints import load_checkpoint
@@ -69,12 +84,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             lambda: planned_sizes(plan, checkpoint.contract),
             threads=args.threads,
             progress=progress,
+            calibration=calibration,
         )
         progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
         return runner
 
     outcome = deblur_pictures(
-        plan, lambda data: task_key(data, digest, name), open_engine, overwrite=args.overwrite, progress=progress
+        plan,
+        lambda data: task_key(data, digest, name, ranges),
+        open_engine,
+        overwrite=args.overwrite,
+        progress=progress,
     )
     where = plan.folder if args.source.is_dir() else plan.tasks[0].output
     print(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {where}")

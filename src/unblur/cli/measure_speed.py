@@ -27,6 +27,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint instead of a name")
     parser.add_argument("--size", type=size, default=(256, 256), metavar="HxW", help="of the frames")
     parser.add_argument("--engines", default=ENGINES, help="names separated by commas; torch is always among them")
+    parser.add_argument(
+        "--manifest", type=Path, help="calibration frames of engines in 8 bits; the bundled ones if left out"
+    )
     parser.add_argument("--threads", type=positive, help="CPU threads of each engine; physical cores if left out")
     parser.add_argument("--rounds", type=positive, default=15, help="timed rounds")
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
@@ -46,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.metrics.stopwatch import Protocol
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.candidates import make_candidate
+    from unblur.pipeline.engine_graph import Calibration
     from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.random_checkpoint import random_checkpoint
     from unblur.pipeline.store import Store
@@ -58,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             checkpoint, weights = random_checkpoint(args.network, SEED, Path(folder)), f"random weights, seed {SEED}"
         store = Store(artefact_folder())
         names = [name.strip() for name in args.engines.split(",") if name.strip()]
-        engines = [make_candidate(name, store, checkpoint, args.threads, progress) for name in names]
+        calibration = Calibration(args.manifest)
+        engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
         report = measure_speed(
             checkpoint,
             engines,

@@ -26,11 +26,13 @@ class Engine:
     """An entry of the catalogue, and what it runs: the checkpoint itself, an exported graph, or an engine file.
 
     `open` gets its name, the checkpoint, the graph or engine file (None where it runs the checkpoint), and threads.
+    `form`: how the 8-bit graph that it runs is written (unblur.calibration.forms); "" where none is demanded.
     """
 
     text: str
     runs: Literal["checkpoint", "graph", "engine"]
     open: Callable[[str, Weights, Any, int], Runner]
+    form: str = ""
 
 
 def _torch(bf16: bool = False, channels_last: bool = False, compiled: bool = False) -> Engine:
@@ -68,6 +70,19 @@ def _openvino(name: str, _: Weights, graph: GraphFile, threads: int) -> Runner:
     return OpenVinoRunner(name, graph, "bf16" if name.endswith("-bf16") else "f32", threads)
 
 
+def _eight_bits(text: str, form: str, open_graph: Callable[[str, Weights, GraphFile, int], Runner]) -> Engine:
+    def open_it(name: str, checkpoint: Weights, graph: GraphFile, threads: int) -> Runner:
+        if not graph.quantised:
+            raise InputError(f"{name}: {graph.path} is not quantised; `unblur calibrate --form {form}` writes one.")
+        return open_graph(name, checkpoint, graph, threads)
+
+    return Engine(text, "graph", open_it, form)
+
+
+def _onnxruntime_int8(name: str, _: Weights, graph: GraphFile, threads: int) -> Runner:
+    return OnnxRuntimeRunner(name, graph, threads, demand_8_bits=True)
+
+
 def _tensorrt(product: str, precision: str) -> Engine:
     def open_it(name: str, _: Weights, file: EngineFile, threads: int) -> Runner:
         from unblur.engines.tensorrt_runner import TensorRtRunner
@@ -95,6 +110,8 @@ CATALOGUE: Mapping[str, Engine] = {
     "onnxruntime": _onnxruntime("float32 graph", CPU),
     "openvino": Engine("OpenVINO, float32", "graph", _openvino),
     "openvino-bf16": Engine("OpenVINO, bfloat16", "graph", _openvino),
+    "onnxruntime-int8": _eight_bits("ONNX Runtime, u8 x s8", "onnxruntime", _onnxruntime_int8),
+    "openvino-int8": _eight_bits("OpenVINO, u8 x s8", "openvino", _openvino),
     "torch-cuda": _torch_cuda("f32"),
     "torch-cuda-tf32": _torch_cuda("tf32"),
     "torch-cuda-fp16": _torch_cuda("fp16"),

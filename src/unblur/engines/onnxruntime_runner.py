@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner
 from unblur.engines.graph_file import GraphFile
 from unblur.engines.tensorrt_product import probe_driver
 
+INTEGER_OPERATORS = ("QLinearConv", "ConvInteger")
 SHOWN = 5
 """So many nodes are named in an error."""
 
@@ -57,16 +61,23 @@ def open_onnxruntime(who: str, extra: Literal["cpu", "gpu"] = "cpu") -> Any:
 class OnnxRuntimeRunner(BaseRunner):
     """A graph in ONNX Runtime with one execution provider for every node of it, one stream of `threads` threads."""
 
-    def __init__(self, name: str, graph: GraphFile, threads: int, provider: Provider = CPU) -> None:
+    def __init__(
+        self, name: str, graph: GraphFile, threads: int, provider: Provider = CPU, *, demand_8_bits: bool = False
+    ) -> None:
         """Raises MissingRuntimeError without the package, the provider or its GPU; InputError for a graph that ONNX
-        Runtime refuses, or would run in part with another provider.
+        Runtime refuses, or would run in part with another provider; with `demand_8_bits` BudgetError where a quantised
+        convolution would run in floating point.
         """
         onnxruntime = open_onnxruntime(name, provider.extra)
         device = "cpu"
         if provider.extra == "gpu":
             device = probe_driver().devices[0].name
             onnxruntime.preload_dlls()  # CUDA and cuDNN out of the packages that PyTorch brings
-        session = _open_session(onnxruntime, name, graph, threads, provider)
+        with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
+            optimised = Path(folder) / "optimised.onnx" if demand_8_bits else None
+            session = _open_session(onnxruntime, name, graph, threads, provider, optimised)
+            if optimised is not None:
+                _demand_8_bits(name, graph, len(integer_convolutions(optimised)))
         _demand_provider(session, name, graph, provider)
         converted = graph.precision == "f32" and provider.precision
         super().__init__(
@@ -78,6 +89,7 @@ class OnnxRuntimeRunner(BaseRunner):
                 "threads": str(threads),
                 "precision": provider.precision if converted and provider.precision else graph.precision,
                 "graph": graph.digest,
+                **({"calibration": graph.calibration} if graph.calibration else {}),
             },
         )
         self._session: Any = session
@@ -92,7 +104,10 @@ class OnnxRuntimeRunner(BaseRunner):
         self._session = None
 
 
-def _open_session(onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider) -> Any:
+def _open_session(
+    onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider, optimised: Path | None
+) -> Any:
+    """`optimised`: where ONNX Runtime shall save the graph that it really runs."""
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
     if provider.name not in onnxruntime.get_available_providers():
@@ -108,6 +123,8 @@ def _open_session(onnxruntime: Any, name: str, graph: GraphFile, threads: int, p
     # Threads that spin on after a run would slow whoever runs next, in a comparison above all.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
     try:
         # Without enable_fallback=0 a provider that fails is replaced by the CPU, and a line is printed.
         session = onnxruntime.InferenceSession(
@@ -122,6 +139,21 @@ def _open_session(onnxruntime: Any, name: str, graph: GraphFile, threads: int, p
         raise MissingRuntimeError(f"{name}: {provider.name} does not start ({first}).") from error
     session.disable_fallback()
     return session
+
+
+def integer_convolutions(optimised: Path) -> set[str]:
+    """Names of the convolutions that became integer ones, from the optimised graph that ONNX Runtime saves."""
+    nodes = onnx.load(optimised, load_external_data=False).graph.node
+    # A fused node has the name of the convolution and a counter: BAM_1.input_conv/Conv_token_17.
+    return {node.name.partition("_token_")[0] for node in nodes if node.op_type in INTEGER_OPERATORS}
+
+
+def _demand_8_bits(name: str, graph: GraphFile, found: int) -> None:
+    if found < graph.quantised:
+        raise BudgetError(
+            f"{name}: {graph.path} asks for 8 bits in {graph.quantised} convolutions, and ONNX Runtime would run "
+            f"{graph.quantised - found} of them in floating point; quantise in the form 'onnxruntime'."
+        )
 
 
 def _options(provider: Provider) -> list[tuple[str, dict[str, str]]]:

@@ -76,9 +76,10 @@ class OpenVinoRunner(BaseRunner):
                 "version": openvino.__version__,
                 "device": core.get_property(DEVICE, "FULL_DEVICE_NAME"),
                 "threads": str(used),
-                "precision": hint,
+                "precision": f"{hint}+int8" if graph.quantised else hint,
                 "convolutions": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none",
                 "graph": graph.digest,
+                **({"calibration": graph.calibration} if graph.calibration else {}),
             },
         )
         self._compiled: Any = compiled

@@ -10,15 +10,18 @@ from unblur.core.errors import InputError
 from unblur.engines.catalogue import find_engine, open_engine
 from unblur.engines.runner import Runner
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.graphs import Size, stored_graph
+from unblur.pipeline.engine_graph import BUNDLED, Calibration, engine_graph
+from unblur.pipeline.graphs import Size
 from unblur.pipeline.store import Store
 from unblur.pipeline.stored_engines import stored_engine
 
 
 def make_candidate(
-    name: str, store: Store, checkpoint: Checkpoint, threads: int | None, progress: Progress = SILENT
-) -> Candidate:
-    """ "openvino" runs the graph exported for the size at hand, "openvino:FILE.onnx" that very file at every size.
+    name: str, store: Store, checkpoint: Checkpoint, threads: int | None, progress: Progress = SILENT,
+    calibration: Calibration = BUNDLED,
+) -> Candidate:  # fmt: skip
+    """ "openvino" runs the graph exported for the size at hand, "openvino:FILE.onnx" that very file at every size;
+    "openvino-int8" likewise, and its graph is calibrated as `calibration` says.
 
     "tensorrt-rtx-fp16" likewise: compiled for the size at hand, or "tensorrt-rtx-fp16:FILE.engine". Raises InputError
     for an unknown engine, one that runs the checkpoint itself with a file, and a file that does not exist. What
@@ -31,7 +34,7 @@ def make_candidate(
         def open_stored(size: Size | None) -> Runner:
             made: Path | None = None
             if engine.runs == "graph":
-                made = stored_graph(store, checkpoint, size, progress=progress).path
+                made = engine_graph(name, store, checkpoint, size, calibration, threads, progress).path
             elif engine.runs == "engine":
                 if size is None:
                     raise InputError(

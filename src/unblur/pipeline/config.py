@@ -7,11 +7,16 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from unblur.calibration.algorithms import ALGORITHMS
 from unblur.compare.budgets import Budget
 from unblur.core.config import Section, check, read_toml, set_value
-from unblur.core.errors import InputError
+from unblur.core.errors import InputError, nearest
 from unblur.engines.tensorrt_builder import LEVELS
 from unblur.engines.tensorrt_targets import parse_targets
+from unblur.pipeline.calibrate import BEST
+from unblur.pipeline.engine_graph import Calibration
+from unblur.pipeline.places import BUNDLED_MANIFEST
+from unblur.pipeline.quantised import check_repairs
 
 
 class NetworkSection(Section):
@@ -64,6 +69,34 @@ class BuildSection(Section):
             raise ValueError(str(error)) from error
 
 
+class CalibrationSection(Section):
+    """How graphs in 8 bits get their ranges: frames pinned in a manifest, an algorithm or "best", and repairs."""
+
+    manifest: Path = BUNDLED_MANIFEST
+    algorithm: str = "minmax"
+    repairs: tuple[str, ...] = ()
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known_algorithm(cls, name: str) -> str:
+        known = (*ALGORITHMS, BEST)
+        if name not in known:
+            raise ValueError(f"unknown algorithm {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        return name
+
+    @field_validator("repairs")
+    @classmethod
+    def _known_repairs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return check_repairs(names)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    def to_calibration(self) -> Calibration:
+        """As engines take it."""
+        return Calibration(self.manifest, self.algorithm, self.repairs)
+
+
 class CompareSection(Section):
     """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency)."""
 
@@ -84,6 +117,7 @@ class PipelineConfig(Section):
     network: NetworkSection = NetworkSection()
     frames: FramesSection = FramesSection()
     graph: GraphSection = GraphSection()
+    calibration: CalibrationSection = CalibrationSection()
     build: BuildSection = BuildSection()
     compare: CompareSection = CompareSection()
     budgets: dict[str, Budget] = Field(default_factory=dict)
@@ -111,6 +145,7 @@ def load_pipeline_config(path: Path, assignments: tuple[str, ...] = ()) -> Pipel
     return config.model_copy(
         update={
             "network": config.network.model_copy(update=absolute(config.network, "checkpoint")),
+            "calibration": config.calibration.model_copy(update=absolute(config.calibration, "manifest")),
             "frames": config.frames.model_copy(update=absolute(config.frames, "blurred", "sharp")),
             "paths": config.paths.model_copy(update=absolute(config.paths, "artifacts")),
         }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from unblur.core.artefacts import value_digest
 from unblur.core.console import SILENT, Progress
@@ -30,13 +31,16 @@ class Outcome:
     failed: tuple[str, ...]
 
 
-def task_key(picture: bytes, checkpoint_digest: str, engine: str) -> str:
-    """SHA-256 of all that an output depends on: the input's bytes, the weights, the engine and the toolchain."""
+def task_key(picture: bytes, checkpoint_digest: str, engine: str, calibration: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 of all that an output depends on: the input's bytes, the weights, the engine, how it was calibrated, and
+    the toolchain.
+    """
     backend = "tensorrt-rtx" if engine.startswith("tensorrt-rtx") else engine.split("-")[0]
     return value_digest({
         "input": hashlib.sha256(picture).hexdigest(),
         "checkpoint": checkpoint_digest,
         "engine": engine,
+        "calibration": calibration,
         # onnxruntime-gpu installs the module that onnxruntime is, and tensorrt_rtx has two packages
         "toolchain": toolchain(frozenset(backend + suffix for suffix in ("", "-gpu", "-cu12", "-cu13")) & RUNTIMES),
         "pillow": importlib.metadata.version("pillow"),

@@ -6,7 +6,11 @@ import importlib.util
 
 from unblur.core.errors import InputError
 
-BACKENDS = {"f32": ("openvino", "onnxruntime", "torch"), "bf16": ("openvino", "torch")}
+BACKENDS = {
+    "f32": ("openvino", "onnxruntime", "torch"),
+    "bf16": ("openvino", "torch"),
+    "int8": ("openvino", "onnxruntime"),
+}
 """CPU backends that have each precision, fastest first: of these "auto" takes the first installed one."""
 
 
@@ -15,11 +19,15 @@ ON_GPU = {"tensorrt": ("f32", "fp16", "bf16"), "tensorrt-rtx": ("f32", "fp16", "
 
 
 def choose_engine(backend: str, precision: str) -> str:
-    """The engine's name: the backend, with the precision behind it unless it is f32.
+    """The engine's name: the backend, with the precision behind it unless it is f32. A backend that ends in "-int8"
+    has said its precision already.
 
     Raises InputError when the backend does not have the precision. Whether a named backend is installed shows
     when it is opened: only "auto" may look around.
     """
+    stem, eight, _ = backend.partition("-int8")
+    if eight and precision in ("f32", "int8"):
+        backend, precision = stem, "int8"
     having = (*BACKENDS.get(precision, ()), *(name for name, known in ON_GPU.items() if precision in known))
     if backend == "auto":
         if precision not in BACKENDS:

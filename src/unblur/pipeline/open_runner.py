@@ -8,7 +8,8 @@ from unblur.core.console import SILENT, Progress
 from unblur.engines.catalogue import find_engine, open_engine
 from unblur.engines.runner import Runner
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.graphs import Size, stored_graph
+from unblur.pipeline.engine_graph import BUNDLED, Calibration, engine_graph
+from unblur.pipeline.graphs import Size
 from unblur.pipeline.store import Store
 from unblur.pipeline.stored_engines import stored_engine
 
@@ -21,18 +22,19 @@ def open_runner(
     *,
     threads: int | None = None,
     progress: Progress = SILENT,
+    calibration: Calibration = BUNDLED,
 ) -> Runner:
     """Open an engine of the catalogue: with the store's dynamic graph if it runs one, or compiled for `sizes`.
 
     `sizes` tells the padded sizes of the frames to come and how many of each; it is asked only where they matter.
-    Raises as `open_engine`, `stored_graph` and `stored_engine`.
+    Raises as `open_engine`, `engine_graph` and `stored_engine`.
     """
     runs = find_engine(name).runs
     file = None
     if runs == "graph":
-        artefact = stored_graph(store, checkpoint, size=None, progress=progress)
+        artefact = engine_graph(name, store, checkpoint, None, calibration, threads, progress)
         file = artefact.path
-        progress.note(f"graph: {'exported once to' if artefact.fresh else 'found'} {file}")
+        progress.note(f"graph: {'made once to' if artefact.fresh else 'found'} {file}")
     elif runs == "engine":
         file = stored_engine(name, store, checkpoint, sizes(), progress)
         progress.note(f"engine: {file}")

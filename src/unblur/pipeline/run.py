@@ -67,11 +67,14 @@ def run_pipeline(config: PipelineConfig, progress: Progress = SILENT) -> Pipelin
             "engine", stages.engine(store, graph, f"{checkpoint.name}-{size[0]}x{size[1]}", config.build, progress)
         )
 
-    measured = stages.comparison(store, checkpoint, frames, frames_digest, graph, built, config.compare, progress)
+    calibration = config.calibration.to_calibration()
+    measured = stages.comparison(
+        store, checkpoint, frames, frames_digest, graph, built, config.compare, calibration, progress
+    )
     keep("measurement", measured)
     report, folder = stages.verdict(store, measured, config)
     keep("report", folder)
-    restored = stages.pictures(store, checkpoint, frames, frames_digest, config.compare, progress)
+    restored = stages.pictures(store, checkpoint, frames, frames_digest, config.compare, calibration, progress)
     keep("pictures", restored)
 
     engine_path = stages.engine_file(built.path) if built else None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unblur.compare.budgets import budget_of, check_budgets
 from unblur.compare.comparison import Settings, compare_engines
@@ -28,6 +29,7 @@ from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.candidates import make_candidate
 from unblur.pipeline.config import BuildSection, CompareSection, FramesSection, PipelineConfig
+from unblur.pipeline.engine_graph import Calibration, is_calibrated
 from unblur.pipeline.graphs import Size
 from unblur.pipeline.store import Artefact, Recipe, Store
 
@@ -108,6 +110,7 @@ def comparison(
     graph: Artefact,
     built: Artefact | None,
     settings: CompareSection,
+    calibration: Calibration,
     progress: Progress,
 ) -> Artefact:
     """The measurement without a verdict, as JSON. It is bound to the machine it was taken on.
@@ -115,7 +118,7 @@ def comparison(
     Raises as `compare_engines`.
     """
     threads = settings.threads or None
-    candidates = [make_candidate(name, store, checkpoint, threads, progress) for name in settings.engines]
+    candidates = [make_candidate(name, store, checkpoint, threads, progress, calibration) for name in settings.engines]
     if built is not None:
         graph_file = companions(engine_file(built.path))[0]
         compiled = make_candidate(f"onnxruntime:{graph_file}", store, checkpoint, threads, progress)
@@ -123,9 +126,9 @@ def comparison(
     parents = {"checkpoint": checkpoint.digest, "frames": frames_digest, "graph": graph.digest}
     if built is not None:
         parents["engine"] = built.digest
-    spec = {"engines": list(settings.engines), "threads": settings.threads, "rounds": settings.rounds}
-    contract = {"contract": checkpoint.contract.to_json()}
-    recipe = Recipe("measurements", spec | contract, parents, CPU_RUNTIMES, machine_bound=True)
+    spec: dict[str, Any] = {"engines": list(settings.engines), "threads": settings.threads, "rounds": settings.rounds}
+    spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(settings.engines, calibration)
+    recipe = Recipe("measurements", spec, parents, CPU_RUNTIMES, machine_bound=True)
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
 
     def write(path: Path) -> None:
@@ -168,13 +171,13 @@ def verdict(store: Store, measured: Artefact, config: PipelineConfig) -> tuple[R
 
 def pictures(
     store: Store, checkpoint: Checkpoint, frames: Sequence[FrameFile], digest: str, settings: CompareSection,
-    progress: Progress,
+    calibration: Calibration, progress: Progress,
 ) -> Artefact:  # fmt: skip
     """A folder with every frame deblurred by the first engine of the comparison."""
     name = settings.engines[0] if settings.engines else "torch"
     recipe = Recipe(
         "pictures",
-        {"engine": name, "contract": checkpoint.contract.to_json()},
+        {"engine": name, "contract": checkpoint.contract.to_json()} | _calibrated([name], calibration),
         {"checkpoint": checkpoint.digest, "frames": digest},
         CPU_RUNTIMES,
     )
@@ -185,12 +188,18 @@ def pictures(
             size = checkpoint.contract.padded_size(*frame.read()[0].shape[:2])
             by_size.setdefault(size, []).append(frame)
         for size, group in by_size.items():
-            with make_candidate(name, store, checkpoint, settings.threads or None, progress).open(size) as runner:
+            candidate = make_candidate(name, store, checkpoint, settings.threads or None, progress, calibration)
+            with candidate.open(size) as runner:
                 for frame in progress.track(group, "deblurring", len(group)):
                     target = (folder / frame.name).with_suffix(".png")
                     _write_png(target, restore_frame(runner, frame.read()[0]))
 
     return store.make(recipe, f"{checkpoint.name}-{name}", write)
+
+
+def _calibrated(engines: Sequence[str], calibration: Calibration) -> dict[str, Any]:
+    """What a stage with these engines depends on besides them."""
+    return {"calibration": calibration.to_json()} if any(is_calibrated(name) for name in engines) else {}
 
 
 def _write_png(path: Path, frame: Frame) -> None:

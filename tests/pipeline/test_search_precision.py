@@ -18,6 +18,7 @@ from unblur.calibration.search import Budget
 from unblur.calibration.search_page import SearchReport
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.catalogue import open_engine
+from unblur.engines.graph_file import read_graph
 from unblur.engines.written_graph import WrittenGraph
 from unblur.export.emulation import widen
 from unblur.images.contract import PixelContract
@@ -31,6 +32,7 @@ from unblur.pipeline.search_precision import RANGES, Calibrated, search_precisio
 from unblur.pipeline.store import Store
 
 SIZE = (48, 64)
+ABOUT = {"algorithm": "min-max", "repairs": [], "frames": 1, "manifest": "m.toml", "overlaps_with_evaluation": []}
 FRAMES = [HeldOut(*synthetic_pair(1, *SIZE, "heldout"))]
 
 
@@ -53,7 +55,7 @@ def ranges(graph: Path) -> Callable[[str], Calibrated]:
         tensors = tensors_to_measure(model, find_form(form), {})
         values = WrittenGraph(model, tensors).run(contract.encode(synthetic_pair(7, *SIZE, "train")[0]))
         found = {name: Range(float(v.min()), float(v.max())) for name, v in values.items()}
-        return Calibrated(Ranges("min-max", found), {"algorithm": "min-max", "frames": 1})
+        return Calibrated(Ranges("min-max", found), ABOUT)
 
     return measure
 
@@ -100,13 +102,14 @@ def test_every_point_is_written_again_and_scores_what_the_report_says(
     judge = Judge(graph, FRAMES)
     report = json.loads((folder / "report.json").read_text())
     assert report["front"]
-    for number in {*report["front"], report["chosen"]}:
+    for number in sorted({*report["front"], report["chosen"]}, reverse=True):  # the last has the most in 8 bits
         point = report["points"][number - 1]
         path = write_point(folder, number, store, tiny, tmp_path / f"{number}.onnx")
         with open_engine("onnxruntime", tiny, path, 1) as runner:
             score = judge.compare(runner.run(tensor) for tensor in judge.inputs)
         assert min(score.fidelity_db_mean, search_bench.EXACT_DB) == pytest.approx(point["fidelity_db"], abs=1e-4)
         assert score.psnr_loss_db == pytest.approx(point["psnr_loss_db"], abs=1e-6)
+    assert read_graph(path).calibration == "min-max, on 1 frames of m.toml"
     narrow = [report["points"][number - 1]["fidelity_db"] for number in report["front"]]
     assert len({round(db, 3) for db in narrow}) == len(narrow) > 1  # so that another point's graph would be noticed
 

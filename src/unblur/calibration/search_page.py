@@ -15,7 +15,10 @@ WIDTH, BARS, FRONT = 1200, 240, 320
 """Pixels: width of both pictures, height of the bars, height of the front."""
 
 ROOM = 60
-"""Pixels left of and below the front, for its axes."""
+"""Pixels left of the pictures and below the front, for their axes."""
+
+TOP_DB = 90.0
+"""What keeps more is drawn at this height: nothing to decide there, and the rest would lie flat."""
 
 STYLE = """
 :root { color-scheme: light }
@@ -117,11 +120,11 @@ def render_page(report: SearchReport) -> str:
         f"<style>{STYLE}</style><h1>Precision search</h1><p>{escape(summary(report))}</p>"
         f"<p class=note>{escape(' '.join(report.notes))}</p>"
         "<h2>Where 8 bits hurt: each group alone in 8 bits, along the network</h2>"
-        f"<p class=note>Height: the squared error it brings (higher is worse), as dB of fidelity; blue went to 8 bits, "
+        f"<p class=note>Height: how little fidelity it leaves (higher is worse); blue went to 8 bits, "
         f"orange stayed wider.</p>{_bars(report.result.sensitivities, report.result.chosen)}"
         f"<h2>Decibels against {escape(report.unit)}</h2>"
         "<p class=note>Every measured assignment; the line is the front that no other beats, the ring is the choice, "
-        f"grey is beyond the budget.</p>{_front(report)}"
+        f"grey is beyond the budget; what keeps {TOP_DB:.0f} dB and more stands at the top.</p>{_front(report)}"
         f"<h2>All points</h2><div class=wide><table><tr>{''.join(f'<th>{h}</th>' for h in HEADINGS)}</tr>{rows}</table>"
         f"</div><h2>What repeats it</h2><table>{recipe}</table></html>\n"
     )
@@ -131,12 +134,16 @@ def _bars(sensitivities: Sequence[Sensitivity], chosen: Point) -> str:
     values = [s.fidelity_db for s in sensitivities]
     top = min(values) - 3
     span = max(1.0, min(100.0, max(values)) + 3 - top)
-    step = WIDTH / len(values)
+    step = (WIDTH - ROOM) / len(values)
     parts = []
+    for tick in range(5):
+        y = tick / 4 * BARS
+        parts.append(f'<text x="4" y="{max(y, 10):.0f}">{top + tick / 4 * span:.1f} dB</text>')
+        parts.append(f'<line x1="{ROOM}" x2="{WIDTH}" y1="{y:.0f}" y2="{y:.0f}" stroke="#e6e6e6"/>')
     for k, s in enumerate(sensitivities):
         height = max(2.0, BARS * (1 - (min(s.fidelity_db, 100.0) - top) / span))
         colour = EIGHT if chosen.assignment[s.group] == 8 else WIDE
-        x = k * step
+        x = ROOM + k * step
         parts.append(
             f'<rect x="{x + 1:.1f}" y="{BARS - height:.1f}" width="{step - 2:.1f}" height="{height:.1f}" '
             f'fill="{colour}"><title>{escape(s.group)}: {s.fidelity_db:.2f} dB</title></rect>'
@@ -149,13 +156,13 @@ def _bars(sensitivities: Sequence[Sensitivity], chosen: Point) -> str:
 def _front(report: SearchReport) -> str:
     points = report.result.points
     costs = [p.cost for p in points]
-    levels = [min(p.fidelity_db, 120.0) for p in points]
+    levels = [min(p.fidelity_db, TOP_DB) for p in points]
     left, right = min(costs), max(costs)
     low, high = min(levels) - 1, max(levels) + 1
 
     def at(point: Point) -> tuple[float, float]:
         across = (point.cost - left) / (right - left) if right > left else 0.5
-        up = (min(point.fidelity_db, 120.0) - low) / (high - low)
+        up = (min(point.fidelity_db, TOP_DB) - low) / (high - low)
         return ROOM + 20 + across * (WIDTH - ROOM - 60), (FRONT - ROOM) * (1 - up) + 10
 
     parts = []

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from unblur.calibration.search_page import SearchReport
 
 LOSS_DB, DRAWN, SIZE = 0.02, 4, (256, 256)
+FIRST_SEED = 1000
+"""Drawn frames that no bake-off of algorithms scored on."""
 
 
 def _parser() -> Arguments:
@@ -46,7 +48,7 @@ def _parser() -> Arguments:
     parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
     parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")
     parser.add_argument("--manifest", type=Path, help="calibration frames; the bundled synthetic-16 if left out")
-    parser.add_argument("--algorithm", default="minmax", help="of the ranges; see unblur calibrate")
+    parser.add_argument("--algorithm", default="best", help="of the ranges, or best: that of a bake-off")
     parser.add_argument("--threads", type=positive, help="CPU threads; physical cores if left out")
     parser.add_argument("--output", type=Path, help="folder of the report (default: artifacts/reports/search-...); "
                         "with --reproduce the .onnx file to write")  # fmt: skip
@@ -119,7 +121,7 @@ def _held_out(
 
     if not arguments.frames:
         at = arguments.size or SIZE
-        return drawn_held_out(at, arguments.drawn or DRAWN), at
+        return drawn_held_out(at, arguments.drawn or DRAWN, FIRST_SEED), at
     files = find_frames(arguments.frames, arguments.truth)
     frames = [HeldOut(*file.read()) for file in files]
     at = arguments.size or padded(*frames[0].frame.shape[:2])

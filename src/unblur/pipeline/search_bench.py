@@ -82,8 +82,9 @@ class Question:
             raise InputError(f"{self.engine} does not run form {self.form.name} in 8 bits; take {known}.")
         if self.objective == "bytes" and self.engine != COMPILED:
             raise InputError(f"Bytes are read from the X-ray: search for --engine {COMPILED}, or for latency or macs.")
-        if self.engine == COMPILED and self.form.precision == "fp8" and find_gpu(self.gpu).fp8 is None:
-            raise InputError(f"{find_gpu(self.gpu).name} has no FP8; take form tensorrt-rtx, or a GPU from SM 8.9 on.")
+        gpu = find_gpu(self.gpu) if self.engine == COMPILED else None
+        if gpu and self.form.precision == "fp8" and gpu.fp8 is None:
+            raise InputError(f"{gpu.name} has no FP8; take form tensorrt-rtx, or a GPU from SM 8.9 on.")
         if not self.levels:
             object.__setattr__(self, "levels", (8, 16) if self.engine == COMPILED else (8, 32))
         if self.engine != COMPILED and 16 in self.levels:

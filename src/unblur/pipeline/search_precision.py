@@ -24,10 +24,12 @@ from unblur.core.errors import InputError
 from unblur.core.provenance import machine
 from unblur.engines.catalogue import default_threads
 from unblur.engines.graph_facts import read_facts
+from unblur.engines.graph_file import CALIBRATION_KEY
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.bake_off import digest_of_frames, find_overlaps, refuse_overlaps
-from unblur.pipeline.calibrate import CalibrationSet, check_algorithm, stored_ranges
+from unblur.pipeline.bake_off import best_algorithm, digest_of_frames, find_overlaps, refuse_overlaps
+from unblur.pipeline.calibrate import BEST, CalibrationSet, check_algorithm, stored_ranges
 from unblur.pipeline.graphs import OPSET, Size, stored_graph
+from unblur.pipeline.quantised import stored_quantised
 from unblur.pipeline.search_bench import COMPILED, Assignments, Bench, Question
 from unblur.pipeline.store import RUNTIMES, Store, toolchain
 
@@ -48,16 +50,22 @@ def calibrated(
 ) -> Calibrated:  # fmt: skip
     """Ranges of a manifest's frames out of the store.
 
-    Raises InputError for an algorithm that the form has no use for, a held-out frame that is also in the manifest, and
-    as `stored_ranges`.
+    `algorithm`: one of `algorithms_for(form)`, or "best" for the winner of a bake-off. Raises InputError for another
+    one, for a held-out frame that is also in the manifest, and as `stored_ranges`.
     """
     refuse_overlaps(manifest, find_overlaps(manifest, held_out))
     of = CalibrationSet(checkpoint, manifest, threads=threads or default_threads())
-    graph = stored_graph(store, checkpoint, manifest.size, of.pixels, of.opset, progress=progress)
+    if algorithm == BEST:
+        algorithm = best_algorithm(
+            store, of, form, lambda name: stored_quantised(store, store.root, of, manifest.size, form, name,
+                                                           progress=progress), progress,
+        )  # fmt: skip
     chosen = check_algorithm(algorithm, form)
+    graph = stored_graph(store, checkpoint, manifest.size, of.pixels, of.opset, progress=progress)
     ranges = stored_ranges(store, store.root, graph, of, chosen, progress)
     about = {
         "algorithm": algorithm,
+        "repairs": [],
         "manifest": manifest.path.name,
         "manifest_sha256": manifest.digest,
         "frames": len(manifest),
@@ -154,6 +162,9 @@ def write_point(
             f"{folder}; search again."
         )
     made = Assignments(model, form, ranges, recipe["engine"] == COMPILED).graph(assignment)
+    if 8 in assignment.values():
+        properties = {entry.key: entry.value for entry in made.metadata_props}
+        onnx.helper.set_model_props(made, properties | {CALIBRATION_KEY: json.dumps(recipe["calibration"])})
     with atomic_path(output) as temporary:
         onnx.save(made, temporary)
     return output

@@ -75,7 +75,9 @@ def test_the_front_has_no_point_that_another_beats() -> None:
 
 
 def test_ties_in_cost_leave_the_better_point_on_the_front() -> None:
-    points = [Point(1, {}, db, None, cost, 0.0, True) for db, cost in ((50.0, 1.0), (60.0, 1.0), (55.0, 2.0), (70.0, 3.0))]
+    points = [
+        Point(1, {}, db, None, cost, 0.0, True) for db, cost in ((50.0, 1.0), (60.0, 1.0), (55.0, 2.0), (70.0, 3.0))
+    ]
     assert [(p.fidelity_db, p.cost) for p in pareto_front(points)] == [(60.0, 1.0), (70.0, 3.0)]
 
 

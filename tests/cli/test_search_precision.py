@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,25 @@ from unblur.engines.catalogue import open_engine
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline import graphs
 from unblur.pipeline.bake_off import drawn_held_out
 from unblur.pipeline.graphs import stored_graph
 from unblur.pipeline.store import Store
 
 SMALL = ["--engine", "onnxruntime", "--objective", "macs", "--threads", "1", "--algorithm", "minmax"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exported_once(fixed_graph: Path) -> Iterator[None]:
+    """The store takes the graph that all tests share; exporting it takes seconds, and has tests of its own."""
+
+    def copy(_: Checkpoint, path: Path, *, height: int, width: int, **others: object) -> None:
+        assert (height, width) == (48, 64), others
+        shutil.copy(fixed_graph, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "export_graph", copy)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,5 +115,6 @@ def test_frames_are_of_one_size_and_have_truths(
 )
 def test_bad_input(arguments: list[str], message: str, tiny: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = ["--checkpoint", str(tiny.path), *(["--manifest", "m.toml"] if "--reproduce" not in arguments else [])]
-    assert main([*arguments, *checkpoint]) == 2
+    small = [] if "--reproduce" in arguments or "--frames" in arguments else ["--size", "48x64", "--drawn", "1"]
+    assert main([*arguments, *checkpoint, *small]) == 2
     assert message in capsys.readouterr().err

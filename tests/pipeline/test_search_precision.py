@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -25,7 +25,7 @@ from unblur.images.contract import PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
-from unblur.pipeline import search_bench
+from unblur.pipeline import graphs, search_bench
 from unblur.pipeline.graphs import stored_graph
 from unblur.pipeline.search_bench import Assignments, Bench, Question
 from unblur.pipeline.search_precision import RANGES, Calibrated, search_precision, write_point
@@ -34,6 +34,19 @@ from unblur.pipeline.store import Store
 SIZE = (48, 64)
 ABOUT = {"algorithm": "min-max", "repairs": [], "frames": 1, "manifest": "m.toml", "overlaps_with_evaluation": []}
 FRAMES = [HeldOut(*synthetic_pair(1, *SIZE, "heldout"))]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exported_once(fixed_graph: Path) -> Iterator[None]:
+    """The store takes the graph that all tests share; exporting it takes seconds, and has tests of its own."""
+
+    def copy(_: Checkpoint, path: Path, *, height: int, width: int, **others: object) -> None:
+        assert (height, width) == (48, 64), others
+        shutil.copy(fixed_graph, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "export_graph", copy)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +143,9 @@ def test_another_budget_asks_the_engine_little_and_the_same_one_nothing(
 
 @pytest.fixture
 def few_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compilers take a second for each assignment: decide on every eighth group."""
+    """Compilers take a second for each assignment: decide on every tenth group."""
     real = search_bench.find_groups
-    monkeypatch.setattr(search_bench, "find_groups", lambda *given: real(*given)[::8])
+    monkeypatch.setattr(search_bench, "find_groups", lambda *given: real(*given)[::10])
 
 
 @pytest.mark.usefixtures("few_groups")

@@ -32,7 +32,7 @@ def graph_of(path: Path, form: Form, brightness: float = 1.0) -> QuantisedGraph:
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_scales_fit_other_frames_and_any_of_them_times_four_is_caught(form: Form, fixed_graph: Path) -> None:
     graph = graph_of(fixed_graph, form)
-    assert misfit_scales(graph, [frame(1)]) == ()
+    assert misfit_scales(graph.model, form, [frame(1)]) == ()
     demand_fitting_scales(())
     tensors = dict.fromkeys(convolution.data for convolution in graph.convolutions)
     for tensor in list(tensors)[::3]:
@@ -40,7 +40,7 @@ def test_scales_fit_other_frames_and_any_of_them_times_four_is_caught(form: Form
         broken.CopyFrom(graph.model)
         scale = next(t for t in broken.graph.initializer if t.name == f"{tensor}/scale")
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(4), scale.name))
-        found = misfit_scales(dataclasses.replace(graph, model=broken), [frame(1)])
+        found = misfit_scales(broken, form, [frame(1)])
         # A map that vanishes for its coarse steps can leave those behind it too small as well.
         assert {misfit.tensor: misfit.use for misfit in found}[tensor] < 0.4
         with pytest.raises(BudgetError, match=r"scales do not fit the maps(.|\n)*the frames use 0\.\d+ times"):
@@ -52,7 +52,7 @@ def test_calibration_on_black_or_far_too_bright_frames_is_caught(
     brightness: float, least: int, fixed_graph: Path
 ) -> None:
     # Behind the first map that is cut off all others are as small as they were in the dark.
-    found = misfit_scales(graph_of(fixed_graph, OPENVINO, brightness), [frame(1)])
+    found = misfit_scales(graph_of(fixed_graph, OPENVINO, brightness).model, OPENVINO, [frame(1)])
     assert len(found) >= least
     with pytest.raises(BudgetError, match="Calibrate again"):
         demand_fitting_scales(found)
@@ -60,4 +60,4 @@ def test_calibration_on_black_or_far_too_bright_frames_is_caught(
 
 def test_no_frame_is_an_error(fixed_graph: Path) -> None:
     with pytest.raises(InputError, match="at least one frame"):
-        misfit_scales(graph_of(fixed_graph, OPENVINO), [])
+        misfit_scales(graph_of(fixed_graph, OPENVINO).model, OPENVINO, [])

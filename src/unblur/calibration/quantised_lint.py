@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from unblur.calibration.quantise import QuantisedGraph
+from unblur.calibration.forms import Form
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.written_graph import WrittenGraph
 
@@ -32,21 +33,22 @@ class MisfitScale:
     use: float
 
 
-def misfit_scales(graph: QuantisedGraph, inputs: Sequence[NDArray[Any]]) -> tuple[MisfitScale, ...]:
+def misfit_scales(model: onnx.ModelProto, form: Form, inputs: Sequence[NDArray[Any]]) -> tuple[MisfitScale, ...]:
     """Tensors whose scale does not fit them on these frames (as the contract encodes them), in the graph's order.
 
-    Parts of a concatenation have the whole's scale and are judged with it. Raises InputError for no frame.
+    `model`: a graph that was quantised in `form`. Parts of a concatenation have the whole's scale and are judged with
+    it. Raises InputError for no frame.
     """
     if not inputs:
         raise InputError("Scales are checked on at least one frame.")
-    nodes = graph.model.graph.node
-    constants = {t.name: numpy_helper.to_array(t) for t in graph.model.graph.initializer}
+    nodes = model.graph.node
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     covered = {}
     for node in nodes:
         if node.op_type == "QuantizeLinear":
             scale, zero = (float(constants[name].astype(np.float64)) for name in node.input[1:3])
-            low = 0 if graph.form.activation.affine else -graph.form.activation.largest
-            covered[node.input[0]] = ((low - zero) * scale, (graph.form.activation.largest - zero) * scale)
+            low = 0 if form.activation.affine else -form.activation.largest
+            covered[node.input[0]] = ((low - zero) * scale, (form.activation.largest - zero) * scale)
     whole_of = {
         name.removesuffix("/dequantised"): node.output[0]
         for node in nodes
@@ -55,7 +57,7 @@ def misfit_scales(graph: QuantisedGraph, inputs: Sequence[NDArray[Any]]) -> tupl
         if name.endswith("/dequantised")
     }
     judged = [tensor for tensor in covered if tensor not in whole_of]
-    running = WrittenGraph(graph.model, judged)
+    running = WrittenGraph(model, judged)
     use = dict.fromkeys(judged, 0.0)
     for tensor in inputs:
         for name, values in running.run(tensor).items():

@@ -16,6 +16,8 @@ VERBS = {
     "build": ("build_engine", "ONNX graph -> TensorRT engine: FP32, FP16, BF16, INT8, FP8, or the best"),
     "xray": ("show_engine", "kernels, bytes, precision and a lower bound of an engine, without a GPU"),
     "reproduce": ("reproduce_engine", "scripts and a C++ program that time an engine with other tools"),
+    "collect": ("collect_frames", "pictures -> calibration frames, pinned in a manifest"),
+    "calibrate": ("calibrate_network", "calibration frames -> graph in 8 bits, and what it costs in decibels"),
     "search": ("search_precision", "which convolutions 8 bits suit, within a budget of decibels"),
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),

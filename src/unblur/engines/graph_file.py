@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -94,12 +95,17 @@ def _quantised(model: onnx.ModelProto) -> int:
     return sum(dequantised.issuperset(node.input[:2]) for node in convolutions)
 
 
+def calibration_of(model: onnx.ModelProto) -> dict[str, Any]:
+    """What the metadata says under CALIBRATION_KEY; empty where it says nothing. Raises ValueError for no JSON."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == CALIBRATION_KEY), "{}")
+    return dict(json.loads(text))
+
+
 def _calibration(model: onnx.ModelProto, path: Path) -> str:
-    text = next((entry.value for entry in model.metadata_props if entry.key == CALIBRATION_KEY), None)
-    if text is None:
-        return ""
     try:
-        about = json.loads(text)
+        about = calibration_of(model)
+        if not about:
+            return ""
         words = [about["algorithm"], *about["repairs"]]
         line = f"{', '.join(words)}, on {about['frames']} frames of {about['manifest']}"
         overlaps = "; ".join(about["overlaps_with_evaluation"])

@@ -1,0 +1,126 @@
+"""`unblur calibrate`, `python calibration/calibrate_network.py`: an 8-bit graph, and what it costs in decibels."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unblur.cli.door import Arguments, door, positive
+from unblur.core.console import ConsoleProgress
+from unblur.core.errors import InputError
+
+if TYPE_CHECKING:
+    from unblur.calibration.score import HeldOut, Score
+    from unblur.pipeline.calibrate_network import Calibrated
+
+FORMS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8")
+DRAWN = 4
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "unblur calibrate",
+        "Measure ranges on calibration frames, write the network's graph in 8 bits and score it on held-out frames. "
+        "Killed, the same command goes on. Exit code 3: the budget cannot be met; then nothing is written.",
+    )
+    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
+    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
+    parser.add_argument("--manifest", type=Path, help="calibration frames; the bundled ones if left out")
+    parser.add_argument("--height", type=positive, help="of the graph; that of the manifest's frames if left out")
+    parser.add_argument("--width", type=positive, help="likewise")
+    parser.add_argument("--pixels", choices=("float", "uint8"), default="float", help="that the graph takes")
+    parser.add_argument("--form", choices=FORMS, default="openvino", help="how 8 bits are written: for which runtime")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--algorithm", default="minmax",
+                       help="minmax, moving-average, percentile, entropy or mse")  # fmt: skip
+    which.add_argument("--bake-off", action="store_true", help="score every algorithm and take the best")
+    parser.add_argument("--repair", nargs="+", default=[], metavar="NAME", help="equalisation, bias-correction")
+    parser.add_argument("--frames", type=Path, help="folder of held-out blurred pictures to score on")
+    parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
+    parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")
+    parser.add_argument("--allow-overlap", action="store_true",
+                        help="score on frames of the manifest too; the report will tell")  # fmt: skip
+    parser.add_argument("--fidelity-db", type=float, metavar="DB", help="that the worst frame must keep")
+    parser.add_argument("--psnr-loss-db", type=float, metavar="DB", help="mean PSNR that may be lost against truth")
+    parser.add_argument("--threads", type=positive, help="CPU threads; physical cores if left out")
+    parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write; a .json appears beside it")
+    return parser
+
+
+@door
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table, write the graph and its report."""
+    arguments = _parser().parse_args(argv)
+    _check(arguments)
+    # After the arguments: --help and a mistyped flag import no runtime.
+    from unblur.calibration.forms import find_form
+    from unblur.networks.checkpoints import load_checkpoint
+    from unblur.pipeline.calibrate import CalibrationSet, algorithms_for, check_algorithm, stored_manifest
+    from unblur.pipeline.calibrate_network import Limits, calibrate_network, write_calibrated
+    from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
+    from unblur.pipeline.quantised import check_repairs
+    from unblur.pipeline.store import Store
+
+    form = find_form(arguments.form)
+    names = algorithms_for(form) if arguments.bake_off else (check_algorithm(arguments.algorithm, form).name,)
+    repairs = check_repairs(arguments.repair)
+    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
+    store, progress = Store(artefact_folder()), ConsoleProgress()
+    manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
+    of = CalibrationSet(checkpoint, manifest, arguments.pixels, threads=arguments.threads or 0)
+    size = (arguments.height, arguments.width) if arguments.height else manifest.size
+    limits = Limits(arguments.fidelity_db, arguments.psnr_loss_db)
+    found = calibrate_network(
+        store, of, size, form, names, repairs, _held_out(arguments, size), limits,
+        allow_overlap=arguments.allow_overlap, progress=progress,
+    )  # fmt: skip
+    report = write_calibrated(found, arguments.output)
+    _print(found)
+    print(f"graph  {arguments.output}")
+    print(f"report {report}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if (arguments.height is None) != (arguments.width is None):
+        raise InputError("--height and --width go together.")
+    if arguments.truth and not arguments.frames:
+        raise InputError("--truth goes with --frames: the folder of the blurred pictures.")
+    if arguments.drawn and arguments.frames:
+        raise InputError("--drawn and --frames exclude each other; score on pictures, or on drawn pairs.")
+    if arguments.psnr_loss_db is not None and arguments.frames and not arguments.truth:
+        raise InputError("--psnr-loss-db needs the sharp pictures: name their folder with --truth.")
+    if arguments.output.suffix != ".onnx":
+        raise InputError(f"--output {arguments.output}: the graph's name ends in .onnx, a report .json lies beside it.")
+
+
+def _held_out(arguments: argparse.Namespace, size: tuple[int, int]) -> list[HeldOut]:
+    from unblur.calibration.score import HeldOut
+    from unblur.compare.frames import find_frames
+    from unblur.pipeline.bake_off import drawn_held_out
+
+    if arguments.frames:
+        return [HeldOut(*file.read()) for file in find_frames(arguments.frames, arguments.truth)]
+    return drawn_held_out(size, arguments.drawn or DRAWN)
+
+
+def _print(found: Calibrated) -> None:
+    repaired = f" + {', '.join(found.repairs)}" if found.repairs else ""
+    print(f"{'ranges by':<16}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
+    for one in found.scored:
+        _row(one.algorithm, one.score, "  <- taken" if one is found.chosen else "")
+    if found.unrepaired:
+        _row(found.chosen.algorithm, found.unrepaired, "  without repairs")
+    print(
+        f"best: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
+        f"(form {found.form.name}), ranges from {len(found.of.manifest)} frames of {found.of.manifest.path.name}"
+    )
+    for text in found.overlaps:
+        print(f"NOT HELD OUT: {text}")
+
+
+def _row(name: str, score: Score, note: str) -> None:
+    loss = "-" if score.psnr_loss_db is None else f"{score.psnr_loss_db:+.4f}"
+    print(f"{name:<16}{score.fidelity_db_mean:>16.2f}{score.fidelity_db_worst:>14.2f}{loss:>14}{note}")

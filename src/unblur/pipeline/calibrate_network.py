@@ -1,0 +1,145 @@
+"""A network's 8-bit graph for whoever ships it: the algorithms side by side, the best of them held to a budget."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from unblur.calibration.forms import Form
+from unblur.calibration.quantised_lint import demand_fitting_scales, misfit_scales
+from unblur.calibration.score import HeldOut, Score
+from unblur.core.artefacts import atomic_path, write_json
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import BudgetError
+from unblur.engines.graph_facts import read_facts
+from unblur.engines.graph_file import calibration_of, read_graph
+from unblur.pipeline.bake_off import Scored, bake_off, digest_of_frames, find_overlaps, refuse_overlaps
+from unblur.pipeline.calibrate import CalibrationSet
+from unblur.pipeline.graphs import Size
+from unblur.pipeline.quantised import check_repairs, stored_quantised
+from unblur.pipeline.store import RUNTIMES, Artefact, Store, toolchain
+
+FORMAT = "unblur calibration 1"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A budget in dB, None where nothing is demanded: fidelity of the worst frame, loss of mean PSNR against truth."""
+
+    fidelity_db: float | None = None
+    psnr_loss_db: float | None = None
+
+    def enforce(self, what: str, score: Score) -> None:
+        """Raise BudgetError where the score breaks them."""
+        score.enforce(what, self.fidelity_db, self.psnr_loss_db)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """`scored`: one for each algorithm, the best mean fidelity first; `chosen` is the first within the budget.
+
+    `unrepaired`: the chosen algorithm's score without repairs, None where there are none. `overlaps`: calibration
+    frames that are evaluation frames too, because a person insisted.
+    """
+
+    of: CalibrationSet
+    size: Size
+    form: Form
+    repairs: tuple[str, ...]
+    scored: tuple[Scored, ...]
+    chosen: Scored
+    unrepaired: Score | None
+    overlaps: tuple[str, ...]
+    macs_share: float
+
+
+def calibrate_network(
+    store: Store,
+    of: CalibrationSet,
+    size: Size,
+    form: Form,
+    algorithms: Sequence[str],
+    repairs: Sequence[str],
+    held_out: Sequence[HeldOut],
+    limits: Limits,
+    *,
+    allow_overlap: bool = False,
+    progress: Progress = SILENT,
+) -> Calibrated:
+    """Quantise with the ranges of each algorithm and score it on the held-out frames.
+
+    Raises InputError as the steps do, and for a held-out frame that is also in the manifest unless `allow_overlap`;
+    BudgetError where no algorithm keeps the limits, telling what the best one reaches, and, where there are limits,
+    for a scale that does not fit its map.
+    """
+    repairs = check_repairs(repairs)
+    overlaps = find_overlaps(of.manifest, held_out)
+    if not allow_overlap:
+        refuse_overlaps(of.manifest, overlaps)
+    digest = digest_of_frames(held_out)
+
+    def score(names: Sequence[str], repairs: Sequence[str]) -> tuple[Scored, ...]:
+        def make(name: str) -> Artefact:
+            return stored_quantised(store, store.root, of, size, form, name, repairs, progress)
+
+        return tuple(bake_off(store, of, size, names, make, lambda: held_out, digest, progress))
+
+    scored = score(algorithms, repairs)
+    chosen = _choose(scored, limits, f"{of.checkpoint.name} in form {form.name}")
+    graph = onnx.load(chosen.graph.path)
+    if limits != Limits():
+        contract = read_graph(chosen.graph.path).signature.contract
+        demand_fitting_scales(misfit_scales(graph, form, [contract.encode(held.frame) for held in held_out]))
+    unrepaired = score([chosen.algorithm], ())[0].score if repairs else None
+    kept = calibration_of(graph)["kept"]
+    facts = read_facts(graph, *size)
+    share = sum(c.macs for c in facts.convolutions if c.name not in kept) / facts.macs
+    return Calibrated(of, size, form, repairs, scored, chosen, unrepaired, (*of.manifest.overlaps, *overlaps), share)
+
+
+def write_calibrated(found: Calibrated, output: Path) -> Path:
+    """Write the chosen graph, and beside it the JSON that tells how it came about; gives the JSON's path."""
+    graph = onnx.load(found.chosen.graph.path)
+    with atomic_path(output) as temporary:
+        shutil.copyfile(found.chosen.graph.path, temporary)
+    report = output.with_suffix(".json")
+    write_json(report, _to_json(found, calibration_of(graph)))
+    return report
+
+
+def _choose(scored: Sequence[Scored], limits: Limits, what: str) -> Scored:
+    for one in scored:
+        try:
+            limits.enforce(what, one.score)
+        except BudgetError:
+            continue
+        return one
+    best = scored[0]
+    others = f", the best of {len(scored)} algorithms" if len(scored) > 1 else ""
+    limits.enforce(f"{what}, ranges by {best.algorithm}{others}", best.score)
+    raise AssertionError("the best was among those that broke the budget")
+
+
+def _to_json(found: Calibrated, about: dict[str, Any]) -> dict[str, Any]:
+    of = found.of
+    return {
+        "unblur": FORMAT,
+        "network": of.checkpoint.name,
+        "checkpoint_sha256": of.checkpoint.digest,
+        "height": found.size[0],
+        "width": found.size[1],
+        "pixels": of.pixels,
+        "opset": of.opset,
+        **about,
+        "overlaps_with_evaluation": list(found.overlaps),
+        "graph_sha256": found.chosen.graph.digest,
+        "macs_share_8_bits": round(found.macs_share, 4),
+        "scores": {one.algorithm: one.score.to_json() for one in found.scored},
+        "score_without_repairs": found.unrepaired.to_json() if found.unrepaired else None,
+        "toolchain": toolchain(RUNTIMES),
+    }

@@ -160,11 +160,11 @@ def test_graphs_that_are_no_candidates(
 ) -> None:
     output = tmp_path / "x.engine"
     with pytest.raises(InputError, match="another checkpoint, size or pixel contract"):
-        build_best(fixed_graph, output, quantised=[dynamic_graph])
+        build_best(fixed_graph, output, quantised={dynamic_graph: {}})
     with pytest.raises(InputError, match="not quantised: it is fp32"):
-        build_best(fixed_graph, output, quantised=[fixed_graph])
+        build_best(fixed_graph, output, quantised={fixed_graph: {}})
 
-    def fails(*_: Any) -> Any:
+    def fails(*_: Any, **__: Any) -> Any:
         raise InputError("no")
 
     monkeypatch.setattr(best, "build_engine", fails)

@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     targets = parse_targets(arguments.target)
     resolve_targets(open_product(arguments.flavor), targets)  # say what is missing before the export
+    if arguments.checkpoint and precision in ("int8", "fp8", "best"):
+        _calibrate_and_build(arguments, precision, targets, progress)
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         graph = arguments.onnx or _export(arguments, Path(folder) / "graph.onnx", progress)
         _build(arguments, graph, precision, targets, progress)
@@ -68,7 +71,15 @@ def _parser() -> Arguments:
     parser.add_argument("--frames", type=Path, metavar="DIR",
                         help="pictures to measure a cast to FP16 or BF16 on (default: one that is drawn)")  # fmt: skip
     parser.add_argument("--fidelity-db", type=float, metavar="DB",
-                        help="what a cast must keep on its worst frame (default: fp16 60, bf16 45)")  # fmt: skip
+                        help="to keep on the worst frame (default: fp16 60, bf16 45, int8 and fp8 40)")  # fmt: skip
+    parser.add_argument("--manifest", type=Path, metavar="FILE",
+                        help="--int8, --fp8, best: calibration frames (default: the bundled drawn ones)")  # fmt: skip
+    parser.add_argument("--algorithm", default="minmax", metavar="NAME",
+                        help="--int8, --fp8, best: how ranges are found; best: by a bake-off")  # fmt: skip
+    parser.add_argument("--repair", nargs="*", metavar="NAME",
+                        help="--int8, --fp8, best: equalisation (the default), bias-correction")  # fmt: skip
+    parser.add_argument("--psnr-loss-db", type=float, metavar="DB",
+                        help="--int8, --fp8, best: what may be lost of PSNR (default: 0.05)")  # fmt: skip
     parser.add_argument("--output", type=Path, help="the engine file to write (--rebuild: over the engine itself)")
     return parser
 
@@ -86,7 +97,7 @@ def _precision(arguments: argparse.Namespace) -> Any:
 def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> None:
     if arguments.rebuild:
         recipe = ("onnx", "checkpoint", "height", "width", "dynamic", "target", "shapes", "shapes_from", "quantised",
-                  "optimization_level", "frames", "fidelity_db")  # fmt: skip
+                  "optimization_level", "frames", "fidelity_db", "manifest", "repair", "psnr_loss_db")  # fmt: skip
         given = [f"--{name.replace('_', '-')}" for name in recipe if getattr(arguments, name)]
         if given or precision or arguments.flavor != "auto" or arguments.builds != 1:
             raise InputError(
@@ -125,23 +136,63 @@ def _build(
     arguments: argparse.Namespace, graph: Path, precision: Any, targets: tuple[str, ...], progress: Progress
 ) -> None:
     from unblur.engines.graph_file import read_graph
-    from unblur.engines.tensorrt_profiles import derive_profiles, parse_profile
     from unblur.export.best import build_best
-    from unblur.export.build import BuildOptions, build_engine
+    from unblur.export.build import build_engine
+
+    contract = read_graph(graph).signature.contract
+    options = _options(arguments, precision, targets, contract, progress)
+    if precision == "best":
+        _tell_best(build_best(graph, arguments.output, options, {path: {} for path in arguments.quantised},
+                              progress=progress))  # fmt: skip
+    else:
+        _tell(build_engine(graph, arguments.output, options, progress))
+
+
+def _calibrate_and_build(
+    arguments: argparse.Namespace, precision: str, targets: tuple[str, ...], progress: Progress
+) -> None:
+    from unblur.networks import load_checkpoint
+    from unblur.pipeline.places import artefact_folder, bundled_manifest
+    from unblur.pipeline.quantised_engine import Calibration, Source, build_best_of_all, build_quantised
+    from unblur.pipeline.store import Store
+
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    chosen: dict[str, Any] = {"algorithm": arguments.algorithm}
+    if arguments.repair is not None:
+        chosen["repairs"] = tuple(arguments.repair)
+    if arguments.psnr_loss_db is not None:
+        chosen["psnr_loss_db"] = arguments.psnr_loss_db
+    calibration = Calibration(arguments.manifest or bundled_manifest(), **chosen)
+    if arguments.dynamic == bool(arguments.height and arguments.width):
+        raise InputError("With --checkpoint give --height and --width, or --dynamic.")
+    size = None if arguments.dynamic else (arguments.height, arguments.width)
+    source = Source(checkpoint, size, arguments.pixels)
+    options = _options(arguments, precision, targets, checkpoint.contract, progress)
+    store = Store(artefact_folder())
+    if precision == "best":
+        _tell_best(build_best_of_all(store, source, arguments.output, options, calibration, progress))
+    else:
+        _tell(build_quantised(store, source, arguments.output, options, calibration, progress))
+
+
+def _options(
+    arguments: argparse.Namespace, precision: Any, targets: tuple[str, ...], contract: Any, progress: Progress
+) -> Any:
+    from unblur.engines.tensorrt_profiles import derive_profiles, parse_profile
+    from unblur.export.build import BuildOptions
     from unblur.images.sizes import padded_sizes
 
     profiles = tuple(parse_profile(text) for text in arguments.shapes)
     if arguments.shapes_from:
-        profiles = derive_profiles(padded_sizes(arguments.shapes_from, read_graph(graph).signature.contract))
+        profiles = derive_profiles(padded_sizes(arguments.shapes_from, contract))
         progress.note(f"sizes of {arguments.shapes_from}: " + ", ".join(profile.to_text() for profile in profiles))
-    options = BuildOptions(
+    return BuildOptions(
         None if precision == "best" else precision, arguments.flavor, targets, profiles, arguments.optimization_level,
         arguments.builds, arguments.frames, arguments.fidelity_db,
     )  # fmt: skip
-    if precision != "best":
-        _tell(build_engine(graph, arguments.output, options, progress))
-        return
-    best = build_best(graph, arguments.output, options, arguments.quantised, progress)
+
+
+def _tell_best(best: Any) -> None:
     for ranked in best.ranking:
         bounds = ", ".join(f"{gpu} {ms:.3g} ms" for gpu, ms in ranked.bounds_ms.items()) or "no GPU known"
         measured = "" if ranked.latency_ms is None else f"  {ranked.latency_ms:.3g} ms measured"
@@ -161,6 +212,12 @@ def _tell(built: Any) -> None:
         fidelity = "nothing lost" if cast["fidelity_db"] is None else f"{cast['fidelity_db']:.1f} dB of fidelity"
         islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
         print(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
+    if calibration := manifest.get("calibration"):
+        print(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
+              f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip
+    if score := manifest.get("score"):
+        print(f"score: {score['fidelity_db_mean']:.1f} dB of fidelity (worst {score['fidelity_db_worst']:.1f}), "
+              f"{score['psnr_loss_db']:+.4f} dB of PSNR lost on {score['frames']}")  # fmt: skip
     builds = manifest["builds"]
     if len(builds) > 1:
         different = len({attempt["sha256"] for attempt in builds})

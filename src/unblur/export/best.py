@@ -79,10 +79,13 @@ def build_best(
     graph: Path,
     output: Path,
     options: BuildOptions = AS_IT_IS,
-    quantised: Sequence[Path] = (),
+    quantised: Mapping[Path, Mapping[str, Any]] | None = None,
+    missing: Sequence[tuple[str, str]] = (),
     progress: Progress = SILENT,
 ) -> Best:
     """Build a float32 graph as FP32, FP16 and BF16, and graphs of the same checkpoint that are quantised already.
+
+    `quantised`: graph -> what its manifest shall say besides. `missing`: precisions that are not among them, and why.
 
     All engines stay in `<output>.candidates/`; the winner is copied to `output`, the ranking is `<output>.best.json`.
     A precision that the target or the compiler does not take is left out, with the reason. Raises InputError where
@@ -93,16 +96,16 @@ def build_best(
     if given != "fp32":
         raise InputError(f"{graph} is {given} already; --precision best starts from the float32 graph.")
     jobs: list[tuple[Precision, Path]] = [("fp32", graph), ("fp16", graph), ("bf16", graph)]
-    jobs += [(_quantised_as(path, source), path) for path in quantised]
+    jobs += [(_quantised_as(path, source), path) for path in quantised or {}]
     folder = output.with_name(output.name + ".candidates")
     with exclusive(output.with_name(output.name + ".best.json"), progress.note):
         built: list[tuple[Precision, BuiltEngine]] = []
-        left_out: list[tuple[str, str]] = []
+        left_out = list(missing)
         for precision, path in jobs:
             try:
-                made = build_engine(
-                    path, folder / f"{precision}.engine", replace(options, precision=precision), progress
-                )
+                asked = replace(options, precision=precision)
+                about = (quantised or {}).get(path)
+                made = build_engine(path, folder / f"{precision}.engine", asked, progress, about=about)
             except MissingRuntimeError:
                 raise
             except UnblurError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -61,7 +62,7 @@ class BuildOptions:
         }
 
 
-ORIGIN = ("source_graph_sha256", "kept_fp32", "cast")
+ORIGIN = ("source_graph_sha256", "kept_fp32", "cast", "score")
 """What a manifest says of how its graph came about."""
 
 AS_IT_IS = BuildOptions()
@@ -79,9 +80,14 @@ class BuiltEngine:
 
 
 def build_engine(
-    graph: Path, output: Path, options: BuildOptions = AS_IT_IS, progress: Progress = SILENT
+    graph: Path,
+    output: Path,
+    options: BuildOptions = AS_IT_IS,
+    progress: Progress = SILENT,
+    *,
+    about: Mapping[str, Any] | None = None,
 ) -> BuiltEngine:
-    """Compile an exported graph.
+    """Compile an exported graph. `about`: what the manifest shall say besides, of how the graph came about.
 
     Of two builds of one output at the same time the second waits, and takes what the first has made if it was asked
     for the same. Raises MissingRuntimeError where the product or a GPU is missing, InputError for a graph, option or
@@ -104,6 +110,7 @@ def build_engine(
             "source_graph_sha256": source.digest,
             "kept_fp32": [{"node": node, "reason": reason} for node, reason in prepared.kept_fp32],
             "cast": prepared.measured and frames and {"frames": frames.source} | prepared.measured.to_json(),
+            **(about or {}),
         }
         return _compile(prepared, source, output, product, options, origin, progress)
 
@@ -278,6 +285,7 @@ def _manifest(
         "gpu": gpu,
         "network": properties.get("network"),
         "checkpoint_sha256": properties.get("checkpoint_sha256"),
+        "calibration": json.loads(properties["calibration"]) if "calibration" in properties else None,
         "pixel_contract": json.loads(properties["pixel_contract"]),
         "height": height,
         "width": width,

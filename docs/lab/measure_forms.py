@@ -1,0 +1,181 @@
+"""What 8 bits cost in each form, on the bundled network; writes 8-bit-forms.json beside this file.
+
+    python docs/lab/measure_forms.py [GOPRO_FOLDER]
+
+Ranges: min-max over synthetic frames of the split "train"; scored on the split "heldout" and, where a folder in
+GoPro's layout is given, on the middle crops of its test pairs. Two rows a form: "as written" (ONNX Runtime, no
+graph optimisation: pairs round, the rest is float32) and as the backend it is for runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from unblur.calibration.bias_correction import correct_biases
+from unblur.calibration.equalise import equalise
+from unblur.calibration.forms import FORMS, Form, with_narrow_weights
+from unblur.calibration.keeping import kept_by_default
+from unblur.calibration.quantise import QuantisedGraph, quantise, tensors_to_measure
+from unblur.calibration.ranges import Range, Ranges
+from unblur.calibration.realised import Backend, realised_on_cpu
+from unblur.core.artefacts import write_json
+from unblur.core.provenance import package_versions
+from unblur.engines.catalogue import open_engine
+from unblur.engines.written_graph import WrittenGraph
+from unblur.export.api import export_graph
+from unblur.images.contract import Frame
+from unblur.images.pairs import find_pairs, read_pair
+from unblur.images.synthetic import synthetic_pair
+from unblur.metrics.quality import psnr_db
+from unblur.networks.checkpoints import load_checkpoint
+
+HERE = Path(__file__).parent
+CHECKPOINT = HERE.parents[1] / "checkpoints" / "banet-nano.safetensors"
+SIDE = 256
+CALIBRATION, HELD_OUT = range(8), range(100, 108)
+Run = Callable[[NDArray[Any]], NDArray[Any]]
+BACKENDS: dict[str, Backend] = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Frames with their truth, and what the float32 graph makes of them."""
+
+    name: str
+    pairs: Sequence[tuple[Frame, Frame]]
+    encoded: Sequence[NDArray[Any]]
+    reference: Sequence[NDArray[Any]]
+
+    def score(self, run: Run, decode: Callable[[NDArray[Any]], Frame]) -> dict[str, float]:
+        results = [run(x) for x in self.encoded]
+        fidelity = [psnr_db(a, b, peak=1.0) for a, b in zip(results, self.reference, strict=True)]
+        quality = [
+            [psnr_db(decode(t), truth, peak=255) for t, (_, truth) in zip(tensors, self.pairs, strict=True)]
+            for tensors in (self.reference, results)
+        ]
+        return {
+            "fidelity_db_mean": round(fmean(fidelity), 2),
+            "fidelity_db_worst": round(min(fidelity), 2),
+            "psnr_loss_db": round(fmean(quality[0]) - fmean(quality[1]), 4),
+        }
+
+
+def main(gopro: Path | None) -> None:
+    checkpoint = load_checkpoint(CHECKPOINT)
+    contract = checkpoint.contract
+    with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
+        path = Path(folder) / "float.onnx"
+        export_graph(checkpoint, path, height=SIDE, width=SIDE)
+        model = onnx.load(path)
+        float_run = _written(model)
+        calibration = [contract.encode(synthetic_pair(seed, SIDE, SIDE, "train")[0]) for seed in CALIBRATION]
+        sources = {"heldout": [synthetic_pair(seed, SIDE, SIDE, "heldout") for seed in HELD_OUT]}
+        if gopro is not None:
+            sources["real"] = [crop for pair in find_pairs(gopro, "gopro", "test") for crop in _crops(*read_pair(pair))]
+        panels = []
+        for name, pairs in sources.items():
+            encoded = [contract.encode(blurred) for blurred, _ in pairs]
+            panels.append(Panel(name, pairs, encoded, [float_run(x) for x in encoded]))
+
+        def scores(run: Run) -> dict[str, Any]:
+            return {p.name: p.score(run, lambda t: contract.decode(t, SIDE, SIDE)) for p in panels}
+
+        rows = []
+        for form in FORMS.values():
+            for repairs, graph in _variants(model, form, calibration):
+                row: dict[str, Any] = {
+                    "form": form.name,
+                    "repairs": repairs,
+                    "macs_share_8_bits": round(graph.macs_share, 4),
+                    "convolutions_8_bits": len(graph.convolutions),
+                    "as_written": scores(_written(graph.model)),
+                }
+                backend = BACKENDS.get(form.name)
+                if backend is not None:
+                    quantised = Path(folder) / "quantised.onnx"
+                    onnx.save(graph.model, quantised)
+                    row["backend"] = {"macs_share_8_bits": round(realised_on_cpu(graph, backend).macs_share, 4)}
+
+                    with open_engine(backend, checkpoint, quantised, 1) as runner:
+                        row["backend"] |= scores(runner.run)
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    write_json(
+        HERE / "8-bit-forms.json",
+        {
+            "checkpoint_sha256": checkpoint.digest,
+            "side_px": SIDE,
+            "calibration": f"{len(CALIBRATION)} synthetic frames (train), min-max",
+            "frames": {p.name: len(p.pairs) for p in panels},
+            "cpu_flags": _flags(),
+            "versions": package_versions(),
+            "rows": rows,
+        },
+    )
+
+
+def _variants(
+    model: onnx.ModelProto, form: Form, calibration: Sequence[NDArray[Any]]
+) -> list[tuple[str, QuantisedGraph]]:
+    def quantised(source: onnx.ModelProto, rules: Form = form) -> QuantisedGraph:
+        return quantise(source, _ranges(source, rules, calibration), rules)
+
+    keep = kept_by_default(model, form)
+    maps = equalise(model, calibration, "maps", keep).model
+    found = [("none", quantised(model)), ("maps equalised", quantised(maps))]
+    if form.name == "tensorrt-rtx":
+        found.append(("weights equalised", quantised(equalise(model, calibration, "weights", keep).model)))
+    found.append(("biases corrected", correct_biases(model, found[0][1], calibration).graph))
+    found.append(("maps equalised, biases corrected", correct_biases(maps, found[1][1], calibration).graph))
+    if form.name in BACKENDS:
+        found.append(("none, 7-bit weights", quantised(model, with_narrow_weights(form))))
+    return found
+
+
+def _ranges(model: onnx.ModelProto, form: Form, inputs: Sequence[NDArray[Any]]) -> Ranges:
+    graph = WrittenGraph(model, tensors_to_measure(model, form))
+    ends: dict[str, tuple[float, float]] = {}
+    for x in inputs:
+        for name, values in graph.run(x).items():
+            low, high = ends.get(name, (np.inf, -np.inf))
+            ends[name] = (min(low, float(values.min())), max(high, float(values.max())))
+    return Ranges("min-max", {name: Range(*pair) for name, pair in ends.items()})
+
+
+def _written(model: onnx.ModelProto) -> Run:
+    graph = WrittenGraph(model)
+
+    def run(x: NDArray[Any]) -> NDArray[Any]:
+        (result,) = graph.run(x).values()
+        return result
+
+    return run
+
+
+def _crops(blurred: Frame, sharp: Frame) -> list[tuple[Frame, Frame]]:
+    """A row of crops through the middle of the frame."""
+    top = (blurred.shape[0] - SIDE) // 2
+    edges = range(0, blurred.shape[1] + 1, SIDE)
+    return [(blurred[top : top + SIDE, a:b], sharp[top : top + SIDE, a:b]) for a, b in pairwise(edges)]
+
+
+def _flags() -> list[str]:
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text().split()) if info.is_file() else set()
+    return sorted(words & {"avx2", "avx_vnni", "avx512_vnni", "amx_int8"})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,31 @@ def test_a_killed_search_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) 
                 file.write('{"key": "score [[\\"BAM_1.a\\", 8')  # the line that the crash cut off
     assert found == expected
     assert len(model.scores) == len(set(whole.scores)) - 10  # none of the first ten was computed again
+
+
+def test_of_noisy_costs_those_that_came_close_are_measured_again_together() -> None:
+    model, asked = Model(), []
+    lucky: list[Assignment] = []
+
+    def noisy(assignment: Assignment) -> float:
+        """The true cost, but for one lucky measurement of an assignment with the first group wide."""
+        if not lucky and assignment["BAM_1.a"] == 32 and assignment["BAM_1.c"] == 8:
+            lucky.append(dict(assignment))
+            return 0.9 * cheapest
+        return model.price(assignment)
+
+    def together(assignments: Sequence[Assignment]) -> list[float]:
+        asked.append([dict(assignment) for assignment in assignments])
+        return [model.price(assignment) for assignment in assignments]
+
+    cheapest = search(GROUPS, (8, 32), model.score, model.price, Budget(0.05)).chosen.cost
+    fooled = search(GROUPS, (8, 32), model.score, noisy, Budget(0.05)).chosen
+    assert fooled.assignment in lucky
+    lucky.clear()
+    chosen = search(GROUPS, (8, 32), model.score, noisy, Budget(0.05), price_together=together).chosen
+    assert lucky[0] in asked[0]
+    assert 2 <= len(asked[0]) <= 6
+    assert chosen.cost == cheapest
 
 
 @pytest.mark.parametrize("levels", [(8,), (16, 32), (4, 8), ()])

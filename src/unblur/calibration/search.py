@@ -6,6 +6,8 @@
    allows, by bisection; then each later group that still fits. Every step is scored, none is predicted.
 3. Cost is measured, not predicted: along the order, and with each role (the same layer of all blocks) made wide
    again, since 8-bit islands in wide surroundings can cost more than they save. What is cheaper stays.
+4. Where costs are noisy, the cheapest of many is partly the luckiest: those that came close are measured again, all
+   together, and these costs decide.
 
 The idea of ranking by isolated sensitivity: Wu et al., "Integer quantization for deep learning inference", 2020,
 section 6.1; the additive model: Zhou et al., "Adaptive quantization for deep neural network", AAAI 2018.
@@ -23,6 +25,12 @@ from unblur.calibration.groups import Group
 from unblur.calibration.ledger import Ledger
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
+
+NOISE = 0.15
+"""Allowed points whose cost is within this of the cheapest are measured again."""
+
+FINALISTS = 6
+"""At most so many."""
 
 Assignment = Mapping[str, int]
 """Group -> bits: 8, 16 or 32."""
@@ -126,12 +134,14 @@ def search(
     ledger: Ledger | None = None,
     progress: Progress = SILENT,
     macs: int | None = None,
+    price_together: Callable[[Sequence[Assignment]], Sequence[float]] | None = None,
 ) -> SearchResult:
     """Find the cheapest assignment within the budget among those the search visits.
 
     `levels`: bits a group may have, such as (8, 32) on a CPU; the widest is where it starts. `score` and `price` are
     asked once for each assignment; with a `ledger` in a file, once for ever. `macs`: multiply-accumulates of the whole
-    network (None: of the groups).
+    network (None: of the groups). `price_together` measures the costs of finalists again, None where `price` has no
+    noise.
 
     Raises InputError for no group, fewer than two levels or none of 8 bits; BudgetError when even the widest
     assignment breaks the budget (with what it reaches).
@@ -157,7 +167,10 @@ def search(
     for part in (0.25, 0.5, 0.75, 1.0):  # the shape of the front, beyond the budget too
         run.price(_with(base, order[: math.ceil(len(order) * part)], 8))
     chosen = run.narrow(base, 8, order, progress)
-    chosen = run.widen_what_does_not_pay(base, chosen, progress)
+    run.widen_what_does_not_pay(base, chosen, progress)
+    if price_together:
+        progress.note("measuring the cheapest again, together")
+        run.decide(price_together)
     points = run.points(macs or sum(group.macs for group in groups))
     best = next(point for point in points if point.allowed)
     widest = next(point for point in points if set(point.assignment.values()) == {levels[0]})
@@ -176,6 +189,7 @@ class _Search:
         self.groups, self.budget, self.ledger = groups, budget, ledger
         self._score, self._price = score, price
         self._priced: dict[str, dict[str, int]] = {}
+        self._together: dict[str, float] = {}
 
     def score(self, assignment: Assignment) -> Outcome:
         values = self.ledger.get(f"score {_key(assignment)}", lambda: asdict(self._score(assignment)))
@@ -212,7 +226,7 @@ class _Search:
         self.price(found)
         return found
 
-    def widen_what_does_not_pay(self, base: Assignment, found: dict[str, int], progress: Progress) -> dict[str, int]:
+    def widen_what_does_not_pay(self, base: Assignment, found: dict[str, int], progress: Progress) -> None:
         """Give each role its wider precision back where that is cheaper and allowed."""
         roles: dict[str, list[str]] = {}
         for group in self.groups:
@@ -222,10 +236,19 @@ class _Search:
             wider = {**found, **{name: base[name] for name in roles[role]}}
             if self.price(wider) < self.price(found) and self.budget.allows(self.score(wider)):
                 found = wider
-        return found
+
+    def decide(self, price_together: Callable[[Sequence[Assignment]], Sequence[float]]) -> None:
+        """Give the cheapest allowed points costs that were measured together, and under the same conditions."""
+        allowed = [one for one in self._priced.values() if self.budget.allows(self.score(one))]
+        allowed.sort(key=self.price)
+        finalists = [one for one in allowed if self.price(one) <= (1 + NOISE) * self.price(allowed[0])][:FINALISTS]
+        if len(finalists) > 1:
+            key = json.dumps(["together", *map(_key, finalists)])
+            costs = self.ledger.get(key, lambda: list(price_together(finalists)))
+            self._together = {_key(one): float(cost) for one, cost in zip(finalists, costs, strict=True)}
 
     def points(self, macs: int) -> tuple[Point, ...]:
-        priced = [(self.price(assignment), self.score(assignment), assignment) for assignment in self._priced.values()]
+        priced = [(self._together.get(key, self.price(one)), self.score(one), one) for key, one in self._priced.items()]
         priced.sort(key=lambda one: (one[0], -one[1].fidelity_db))
         points = []
         for number, (cost, outcome, assignment) in enumerate(priced, start=1):

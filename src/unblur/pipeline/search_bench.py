@@ -10,12 +10,14 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
+from uuid import uuid4
 
+import numpy as np
 import onnx
 
 from unblur.calibration.forms import Form
@@ -53,7 +55,7 @@ EXACT_DB = 200.0
 """Fidelity of what does not differ at all, so that reports hold a number."""
 
 QUICK = Protocol(rounds=7, warmup_window=2, warmup_tolerance=0.1, warmup_rounds_max=4, warmup_s_max=20.0)
-"""A price is one of dozens; the choice is measured again, with care, by a comparison."""
+"""A price is one of dozens; those that come close are measured again."""
 
 ROUNDS_MAX, ROUNDS_S = 30, 5.0
 """A network that is quick gets more rounds, as far as the widest graph's fill so many seconds."""
@@ -173,7 +175,7 @@ class Bench:
             xray = self._xray(self.assignments.graph(assignment))
             bound_ms = roofline(xray.kernels, find_gpu(question.gpu)).ms
             return xray.bytes_moved / 1e9 if question.objective == "bytes" else bound_ms
-        return self._latency_ms(self.assignments.graph(assignment))
+        return self._latencies_ms([self.assignments.graph(assignment)])[0]
 
     def realised(self, assignment: Assignment) -> tuple[str, ...]:
         """Sentences of what the engine makes of an assignment: a graph may ask for 8 bits and not get them."""
@@ -201,8 +203,17 @@ class Bench:
             self._widest[0].close()
         self._folder.cleanup()
 
-    def _latency_ms(self, model: onnx.ModelProto) -> float:
-        """Median of rounds in turn with the widest graph, scaled by what that one took when it was first timed.
+    @property
+    def is_noisy(self) -> bool:
+        """Whether a price is a measurement of time."""
+        return self._question.objective == "latency" and self._question.engine != COMPILED
+
+    def price_together(self, assignments: Sequence[Assignment]) -> list[float]:
+        """Latencies measured in turn with each other, in more rounds than `price` has."""
+        return self._latencies_ms([self.assignments.graph(assignment) for assignment in assignments], 3)
+
+    def _latencies_ms(self, models: Sequence[onnx.ModelProto], more: int = 1) -> list[float]:
+        """Medians of rounds in turn with the widest graph, scaled by what that one took when it was first timed.
 
         A search takes minutes; a machine that slows down meanwhile would otherwise favour what was priced first.
         """
@@ -213,17 +224,23 @@ class Bench:
             self._widest = (runner, median(session.latencies_ms("widest")))
         widest, first_ms = self._widest
         rounds = max(QUICK.rounds, min(ROUNDS_MAX, round(ROUNDS_S * 1000 / first_ms)))
-        with closing(self._open(model)) as runner:
-            candidates = [Timed("widest", lambda _: widest.run(tensor)), Timed("it", lambda _: runner.run(tensor))]
-            session = measure(candidates, replace(QUICK, rounds=rounds))
-        ratios = [a / b for a, b in zip(session.latencies_ms("it"), session.latencies_ms("widest"), strict=True)]
-        return first_ms * median(ratios)
+
+        def timed(name: str, runner: Runner) -> Timed:
+            return Timed(name, lambda _: runner.run(tensor))
+
+        with ExitStack() as opened:
+            runners = [widest, *(opened.enter_context(closing(self._open(model))) for model in models)]
+            candidates = [timed(str(k), runner) for k, runner in enumerate(runners)]
+            session = measure(candidates, replace(QUICK, rounds=more * rounds))
+        samples = np.array([session.latencies_ms(candidate.name) for candidate in candidates])
+        ratios: list[float] = np.median(samples[1:] / samples[0], axis=1).tolist()
+        return [first_ms * ratio for ratio in ratios]
 
     def _xray(self, model: onnx.ModelProto) -> XRay:
         compiled = compile_engine(model.SerializeToString(), (find_gpu(self._question.gpu).target,))
         return next(iter(compiled.xrays.values()))
 
     def _open(self, model: onnx.ModelProto) -> Runner:
-        path = Path(self._folder.name) / "candidate.onnx"
+        path = Path(self._folder.name) / f"{uuid4().hex}.onnx"
         onnx.save(model, path)
         return open_engine(self._question.engine, self._checkpoint, path, self._threads)

@@ -122,7 +122,7 @@ def search_precision(
     with closing(bench):
         result = search(
             bench.assignments.groups, question.levels, bench.score, bench.price, question.budget, ledger, progress,
-            macs=read_facts(model, 0, 0).macs,
+            macs=read_facts(model, 0, 0).macs, price_together=bench.price_together if bench.is_noisy else None,
         )  # fmt: skip
         notes = bench.realised(result.chosen.assignment)
     pairs = f"Scored on {len(frames)} held-out frames of {size[0]}x{size[1]}."

@@ -36,7 +36,7 @@ def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
     built: list[tuple[Any, ...]] = []
 
     def stored_engine(*arguments: Any) -> Path:
-        built.append(arguments[:-1])
+        built.append(arguments[:4])
         return tmp_path / "e.engine"
 
     def unasked() -> Any:

@@ -12,22 +12,27 @@ import pytest
 
 from unblur.calibration.collect import collect
 from unblur.cli import build_engine as door
+from unblur.core.console import SILENT
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.graph_file import CALIBRATION_KEY
+from unblur.engines.tensorrt_manifest import read_manifest
 from unblur.engines.tensorrt_profiles import parse_profile
 from unblur.export import api
 from unblur.export.build import BuildOptions, rebuild_engine
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline import graphs
+from unblur.pipeline import graphs, stages
+from unblur.pipeline.config import BuildSection
+from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.graphs import stored_graph
-from unblur.pipeline.quantised_engine import Calibration, Source, build_best_of_all, build_quantised, form_of
-from unblur.pipeline.store import Store
+from unblur.pipeline.quantised_engine import Source, build_best_of_all, build_quantised, form_of
+from unblur.pipeline.store import Artefact, Store
 
 pytestmark = pytest.mark.tensorrt_rtx
 
 SIZE = (48, 64)
 # Observed 38 dB on these random weights; the floors of trained networks are tested where those are scored.
 INT8 = BuildOptions("int8", targets=("sm89",), fidelity_db=25.0)
+LOSS_DB = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +50,13 @@ def store(tiny: Checkpoint, fixed_graph: Path, dynamic_graph: Path, tmp_path_fac
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
     path = tmp_path_factory.mktemp("manifest") / "three.toml"
     collect(["synthetic:0"], 3, SIZE, path)
-    return Calibration(path, psnr_loss_db=1.0)
+    return Calibration(path)
 
 
 def test_from_a_checkpoint_to_an_int8_engine(
     tiny: Checkpoint, store: Store, calibration: Calibration, tmp_path: Path
 ) -> None:
-    built = build_quantised(store, Source(tiny, SIZE), tmp_path / "a.engine", INT8, calibration)
+    built = build_quantised(store, Source(tiny, SIZE), tmp_path / "a.engine", INT8, calibration, LOSS_DB)
     manifest = built.manifest
     assert set(manifest["targets"]["sm89"]["convolutions_run_in"]) == {"Int8", "Half"}
     assert manifest["calibration"]["form"] == "tensorrt-rtx"
@@ -60,7 +65,7 @@ def test_from_a_checkpoint_to_an_int8_engine(
     assert 25 < manifest["score"]["fidelity_db_worst"] < 60
     assert CALIBRATION_KEY in {entry.key for entry in onnx.load(built.graph_path).metadata_props}
     before = {path for path in store.root.rglob("*") if path.is_file()}
-    again = build_quantised(store, Source(tiny, SIZE), tmp_path / "b.engine", INT8, calibration)
+    again = build_quantised(store, Source(tiny, SIZE), tmp_path / "b.engine", INT8, calibration, LOSS_DB)
     assert {path for path in store.root.rglob("*") if path.is_file()} == before  # nothing is calibrated twice
     assert again.manifest["graph_sha256"] == manifest["graph_sha256"]
     rebuilt = rebuild_engine(built.path)
@@ -71,7 +76,7 @@ def test_from_a_checkpoint_to_an_int8_engine(
 
 def test_a_graph_of_every_size(tiny: Checkpoint, store: Store, calibration: Calibration, tmp_path: Path) -> None:
     options = replace(INT8, profiles=(parse_profile("32x32:48x64:64x96"),))
-    built = build_quantised(store, Source(tiny, None), tmp_path / "a.engine", options, calibration)
+    built = build_quantised(store, Source(tiny, None), tmp_path / "a.engine", options, calibration, LOSS_DB)
     assert "Int8" in built.manifest["targets"]["sm89"]["convolutions_run_in"]
     assert built.manifest["score"]["size"] == list(SIZE)
 
@@ -81,9 +86,9 @@ def test_a_budget_that_is_broken_builds_nothing(
 ) -> None:
     source, output = Source(tiny, SIZE), tmp_path / "a.engine"
     with pytest.raises(BudgetError, match=r"in int8: fidelity is .* the budget 70 dB.*Nothing was built"):
-        build_quantised(store, source, output, replace(INT8, fidelity_db=70.0), calibration)
+        build_quantised(store, source, output, replace(INT8, fidelity_db=70.0), calibration, LOSS_DB)
     with pytest.raises(BudgetError, match=r"of PSNR are lost .* the budget is -1 dB"):
-        build_quantised(store, source, output, INT8, replace(calibration, psnr_loss_db=-1.0))
+        build_quantised(store, source, output, INT8, calibration, -1.0)
     assert not list(tmp_path.iterdir())
 
 
@@ -91,7 +96,7 @@ def test_best_knows_8_bits_and_says_what_it_left_out(
     tiny: Checkpoint, store: Store, calibration: Calibration, tmp_path: Path
 ) -> None:
     options = replace(INT8, precision=None)
-    best = build_best_of_all(store, Source(tiny, SIZE), tmp_path / "a.engine", options, calibration)
+    best = build_best_of_all(store, Source(tiny, SIZE), tmp_path / "a.engine", options, calibration, LOSS_DB)
     assert {ranked.precision for ranked in best.ranking} == {"fp32", "fp16", "bf16", "int8"}
     (int8,) = (ranked.built for ranked in best.ranking if ranked.precision == "int8")
     assert int8.manifest["score"]["fidelity_db_worst"] > 25
@@ -102,6 +107,23 @@ def test_best_knows_8_bits_and_says_what_it_left_out(
         build_best_of_all(
             store, Source(tiny, SIZE), tmp_path / "b.engine", options, replace(calibration, manifest=Path("none.toml"))
         )
+
+
+def test_the_stage_of_a_run(tiny: Checkpoint, store: Store, calibration: Calibration) -> None:
+    graph, source = stored_graph(store, tiny, SIZE), Source(tiny, SIZE)
+    build = BuildSection(precision="int8", targets=("sm89",), fidelity_db=25.0, psnr_loss_db=LOSS_DB)
+
+    def made(build: BuildSection, calibration: Calibration = calibration) -> Artefact:
+        return stages.engine(store, graph, source, build, calibration, SILENT)
+
+    first = made(build)
+    manifest = read_manifest(stages.engine_file(first.path))
+    assert manifest["precision"] == "int8"
+    assert manifest["score"]["fidelity_db_worst"] > 25
+    assert not made(build).fresh
+    assert made(build, replace(calibration, repairs=())).fresh
+    with pytest.raises(BudgetError):
+        made(build.model_copy(update={"psnr_loss_db": -1.0}))
 
 
 def test_each_product_has_its_form() -> None:

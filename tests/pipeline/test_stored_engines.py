@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from fake_machine import FakeMachine
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.engines import tensorrt_product
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline import stored_engines
+from unblur.pipeline import graphs, stored_engines
 from unblur.pipeline.candidates import make_candidate
+from unblur.pipeline.engine_graph import BUNDLED
 from unblur.pipeline.store import Store, digest_of
 from unblur.pipeline.stored_engines import stored_engine
 
@@ -29,6 +31,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         output.write_bytes(b"engine")
 
     machine = FakeMachine("tensorrt-rtx")
+    monkeypatch.setattr(graphs, "export_graph", lambda _, path, **size: path.write_text(str(size)))
     monkeypatch.setattr(stored_engines, "build_engine", build_engine)
     monkeypatch.setattr(stored_engines, "open_product", lambda _: machine.product)
     driver = tensorrt_product.Driver(13000, (tensorrt_product.Device("Fake GPU", "sm89", 1),))
@@ -61,9 +64,25 @@ def test_several_sizes_get_profiles(tiny: Checkpoint, tmp_path: Path, built: lis
     assert [profile.to_text() for profile in options.profiles] == ["16x18", "20x18"]
 
 
-def test_calibrated_precisions_and_mixed_sizes_are_refused(tiny: Checkpoint, tmp_path: Path, built: list[Any]) -> None:
-    with pytest.raises(InputError, match=r"unblur build --int8.*tensorrt-rtx-int8:FILE"):
-        stored_engine("tensorrt-rtx-int8", Store(tmp_path), tiny, {(16, 18): 1})
+def test_8_bits_are_calibrated_and_the_calibration_is_in_the_key(
+    tiny: Checkpoint, tmp_path: Path, built: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def build_quantised(store: Store, source: Any, output: Path, options: Any, calibration: Any, **_: Any) -> None:
+        asked.append((source.size, source.pixels, options.precision, calibration))
+        output.write_bytes(b"engine")
+
+    monkeypatch.setattr(stored_engines, "build_quantised", build_quantised)
+    store, repaired = Store(tmp_path), replace(BUNDLED, repairs=())
+    first = stored_engine("tensorrt-rtx-int8", store, tiny, {(16, 18): 1})
+    assert stored_engine("tensorrt-rtx-int8", store, tiny, {(16, 18): 1}) == first
+    assert stored_engine("tensorrt-rtx-int8", store, tiny, {(16, 18): 1}, calibration=repaired) != first
+    assert asked == [((16, 18), "uint8", "int8", BUNDLED), ((16, 18), "uint8", "int8", repaired)]
+    assert built == []
+
+
+def test_mixed_sizes_are_refused(tiny: Checkpoint, tmp_path: Path, built: list[Any]) -> None:
     candidate = make_candidate("tensorrt-rtx-fp16", Store(tmp_path), tiny, None)
     with pytest.raises(InputError, match="frames are of several"):
         candidate.open(None)

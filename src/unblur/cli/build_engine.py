@@ -152,17 +152,16 @@ def _calibrate_and_build(
     arguments: argparse.Namespace, precision: str, targets: tuple[str, ...], progress: Progress
 ) -> None:
     from unblur.networks import load_checkpoint
-    from unblur.pipeline.places import artefact_folder, bundled_manifest
-    from unblur.pipeline.quantised_engine import Calibration, Source, build_best_of_all, build_quantised
+    from unblur.pipeline.engine_graph import BUNDLED, Calibration
+    from unblur.pipeline.places import artefact_folder
+    from unblur.pipeline.quantised import check_repairs
+    from unblur.pipeline.quantised_engine import PSNR_LOSS_DB, Source, build_best_of_all, build_quantised
     from unblur.pipeline.store import Store
 
     checkpoint = load_checkpoint(arguments.checkpoint)
-    chosen: dict[str, Any] = {"algorithm": arguments.algorithm}
-    if arguments.repair is not None:
-        chosen["repairs"] = tuple(arguments.repair)
-    if arguments.psnr_loss_db is not None:
-        chosen["psnr_loss_db"] = arguments.psnr_loss_db
-    calibration = Calibration(arguments.manifest or bundled_manifest(), **chosen)
+    repairs = BUNDLED.repairs if arguments.repair is None else check_repairs(arguments.repair)
+    calibration = Calibration(arguments.manifest, arguments.algorithm, repairs)
+    loss_db = PSNR_LOSS_DB if arguments.psnr_loss_db is None else arguments.psnr_loss_db
     if arguments.dynamic == bool(arguments.height and arguments.width):
         raise InputError("With --checkpoint give --height and --width, or --dynamic.")
     size = None if arguments.dynamic else (arguments.height, arguments.width)
@@ -170,9 +169,9 @@ def _calibrate_and_build(
     options = _options(arguments, precision, targets, checkpoint.contract, progress)
     store = Store(artefact_folder())
     if precision == "best":
-        _tell_best(build_best_of_all(store, source, arguments.output, options, calibration, progress))
+        _tell_best(build_best_of_all(store, source, arguments.output, options, calibration, loss_db, progress))
     else:
-        _tell(build_quantised(store, source, arguments.output, options, calibration, progress))
+        _tell(build_quantised(store, source, arguments.output, options, calibration, loss_db, progress))
 
 
 def _options(

@@ -41,7 +41,7 @@ def make_candidate(
                         f"{name} is compiled for one size here, and these frames are of several: compare frames of "
                         f"one size, or build an engine for all with --shapes and name it, {name}:FILE."
                     )
-                made = stored_engine(backend, store, checkpoint, {size: 1}, progress)
+                made = stored_engine(backend, store, checkpoint, {size: 1}, progress, calibration)
             return open_engine(backend, checkpoint, made, threads)
 
         return Candidate(name, open_stored)

@@ -16,7 +16,8 @@ from unblur.engines.tensorrt_targets import parse_targets
 from unblur.pipeline.calibrate import BEST
 from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.places import BUNDLED_MANIFEST
-from unblur.pipeline.quantised import check_repairs
+from unblur.pipeline.quantised import EQUALISATION, check_repairs
+from unblur.pipeline.quantised_engine import PSNR_LOSS_DB
 
 
 class NetworkSection(Section):
@@ -48,17 +49,19 @@ class GraphSection(Section):
 class BuildSection(Section):
     """The TensorRT engine. `required = false` leaves it out, visibly, where its package or GPU is missing.
 
-    precision "best" builds every precision that the targets run, and takes the one with the least lower bound.
+    precision "best" builds every precision that the targets run, and takes the one that is fastest here or, without
+    a GPU, has the least lower bound. 8 bits are calibrated as [calibration] says, and may lose `psnr_loss_db`.
     """
 
     enabled: bool = True
     required: bool = False
-    precision: Literal["fp32", "fp16", "bf16", "best"] = "fp16"
+    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8", "best"] = "fp16"
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
     targets: tuple[str, ...] = ()
     optimization_level: int | None = Field(None, ge=LEVELS.start, lt=LEVELS.stop)
     builds: int = Field(1, ge=1)
     fidelity_db: float | None = Field(None, gt=0)
+    psnr_loss_db: float = Field(PSNR_LOSS_DB, ge=0)
 
     @field_validator("targets")
     @classmethod
@@ -74,7 +77,7 @@ class CalibrationSection(Section):
 
     manifest: Path = BUNDLED_MANIFEST
     algorithm: str = "minmax"
-    repairs: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = (EQUALISATION,)
 
     @field_validator("algorithm")
     @classmethod

@@ -15,7 +15,7 @@ from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.calibrate import CalibrationSet, stored_manifest
 from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.places import bundled_manifest
-from unblur.pipeline.quantised import check_repairs, stored_quantised
+from unblur.pipeline.quantised import EQUALISATION, check_repairs, stored_quantised
 from unblur.pipeline.store import Artefact, Store
 
 
@@ -25,7 +25,7 @@ class Calibration:
 
     manifest: Path | None = None
     algorithm: str = "minmax"
-    repairs: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = (EQUALISATION,)
 
     @property
     def path(self) -> Path:

@@ -36,6 +36,6 @@ def open_runner(
         file = artefact.path
         progress.note(f"graph: {'made once to' if artefact.fresh else 'found'} {file}")
     elif runs == "engine":
-        file = stored_engine(name, store, checkpoint, sizes(), progress)
+        file = stored_engine(name, store, checkpoint, sizes(), progress, calibration)
         progress.note(f"engine: {file}")
     return open_engine(name, checkpoint, file, threads)

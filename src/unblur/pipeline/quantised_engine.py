@@ -21,8 +21,9 @@ from unblur.export.casting import cast_graph
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.bake_off import DRAWN, drawn_held_out, find_overlaps, refuse_overlaps
 from unblur.pipeline.calibrate import CalibrationSet, stored_manifest
+from unblur.pipeline.engine_graph import BUNDLED, Calibration
 from unblur.pipeline.graphs import OPSET, Size, stored_graph
-from unblur.pipeline.quantised import EQUALISATION, stored_quantised
+from unblur.pipeline.quantised import stored_quantised
 from unblur.pipeline.store import Store
 
 EightBits = Literal["int8", "fp8"]
@@ -31,17 +32,6 @@ LARGEST = 4
 
 FIDELITY_DB, PSNR_LOSS_DB = 40.0, 0.05
 """What 8 bits must keep on the worst held-out frame, and may lose of PSNR on the mean, unless the caller says."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How ranges are found: on which frames, by which algorithm ("best": a bake-off), with which repairs; and how much
-    PSNR the result may lose."""
-
-    manifest: Path
-    algorithm: str = "minmax"
-    repairs: tuple[str, ...] = (EQUALISATION,)
-    psnr_loss_db: float = PSNR_LOSS_DB
 
 
 def form_of(precision: EightBits, product: ProductName) -> Form:
@@ -64,7 +54,8 @@ def build_quantised(
     source: Source,
     output: Path,
     options: BuildOptions,
-    calibration: Calibration,
+    calibration: Calibration = BUNDLED,
+    psnr_loss_db: float = PSNR_LOSS_DB,
     progress: Progress = SILENT,
 ) -> BuiltEngine:
     """Build the engine of `options.precision`, "int8" or "fp8". The score stands in its manifest.
@@ -73,7 +64,9 @@ def build_quantised(
     """
     precision: EightBits = "fp8" if options.precision == "fp8" else "int8"
     product = open_product(options.flavor).name  # say what is missing before minutes of work
-    graph, about = scored_graph(store, source, precision, product, calibration, options.fidelity_db, progress)
+    graph, about = scored_graph(
+        store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress
+    )
     return build_engine(graph, output, options, progress, about=about)
 
 
@@ -82,7 +75,8 @@ def build_best_of_all(
     source: Source,
     output: Path,
     options: BuildOptions,
-    calibration: Calibration,
+    calibration: Calibration = BUNDLED,
+    psnr_loss_db: float = PSNR_LOSS_DB,
     progress: Progress = SILENT,
 ) -> Best:
     """`build_best` with an INT8 and an FP8 graph of the same checkpoint among the candidates.
@@ -91,11 +85,13 @@ def build_best_of_all(
     InputError for a manifest that cannot be used, and as `build_best`.
     """
     product = open_product(options.flavor).name
-    stored_manifest(store, calibration.manifest, progress)
+    stored_manifest(store, calibration.path, progress)
     quantised, left_out = {}, []
     for precision in get_args(EightBits):
         try:
-            graph, about = scored_graph(store, source, precision, product, calibration, options.fidelity_db, progress)
+            graph, about = scored_graph(
+                store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress
+            )
         except (BudgetError, InputError) as error:
             left_out.append((precision, str(error)))
         else:
@@ -109,8 +105,9 @@ def scored_graph(
     source: Source,
     precision: EightBits,
     product: ProductName,
-    calibration: Calibration,
+    calibration: Calibration = BUNDLED,
     fidelity_db: float | None = None,
+    psnr_loss_db: float = PSNR_LOSS_DB,
     progress: Progress = SILENT,
 ) -> tuple[Path, dict[str, Any]]:
     """The quantised graph, and what a manifest shall say of it: its score on drawn held-out frames.
@@ -119,10 +116,10 @@ def scored_graph(
     manifest's, and for every size, at the manifest's: ranges, repairs and what stays FP16 are the same.
 
     Raises InputError as `stored_quantised` and where the manifest has one of the frames; BudgetError where the score is
-    below `fidelity_db` (None: FIDELITY_DB) on the worst frame, or more PSNR is lost than the calibration allows.
+    below `fidelity_db` (None: FIDELITY_DB) on the worst frame, or more PSNR is lost than `psnr_loss_db` on the mean.
     """
     of = CalibrationSet(
-        source.checkpoint, stored_manifest(store, calibration.manifest, progress), source.pixels, source.opset
+        source.checkpoint, stored_manifest(store, calibration.path, progress), source.pixels, source.opset
     )
     form = form_of(precision, product)
     graph = stored_quantised(
@@ -141,7 +138,7 @@ def scored_graph(
         score.enforce(
             f"{source.checkpoint.name} in {precision}",
             FIDELITY_DB if fidelity_db is None else fidelity_db,
-            calibration.psnr_loss_db,
+            psnr_loss_db,
         )
     except BudgetError as error:
         raise BudgetError(f"{error} Nothing was built; FP16 costs next to nothing.") from error

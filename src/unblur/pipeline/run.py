@@ -21,6 +21,7 @@ from unblur.networks.checkpoints import load_checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import PipelineConfig
 from unblur.pipeline.graphs import stored_graph
+from unblur.pipeline.quantised_engine import Source
 from unblur.pipeline.store import Artefact, Store
 
 
@@ -61,13 +62,21 @@ def run_pipeline(config: PipelineConfig, progress: Progress = SILENT) -> Pipelin
     graph = stored_graph(store, checkpoint, size, options.pixels, options.opset, options.prove, progress)
     keep("graph", graph)
 
+    calibration = config.calibration.to_calibration()
     built, missing = None, _why_no_engine(config)
     if not missing:
         built = keep(
-            "engine", stages.engine(store, graph, f"{checkpoint.name}-{size[0]}x{size[1]}", config.build, progress)
+            "engine",
+            stages.engine(
+                store,
+                graph,
+                Source(checkpoint, size, options.pixels, options.opset),
+                config.build,
+                calibration,
+                progress,
+            ),
         )
 
-    calibration = config.calibration.to_calibration()
     measured = stages.comparison(
         store, checkpoint, frames, frames_digest, graph, built, config.compare, calibration, progress
     )

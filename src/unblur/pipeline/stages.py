@@ -20,7 +20,6 @@ from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt_manifest import companions
 from unblur.engines.tensorrt_product import open_product
 from unblur.engines.tensorrt_targets import CURRENT, PORTABLE
-from unblur.export.best import build_best
 from unblur.export.build import BuildOptions, build_engine
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, write_picture
@@ -31,11 +30,15 @@ from unblur.pipeline.candidates import make_candidate
 from unblur.pipeline.config import BuildSection, CompareSection, FramesSection, PipelineConfig
 from unblur.pipeline.engine_graph import Calibration, is_calibrated
 from unblur.pipeline.graphs import Size
+from unblur.pipeline.quantised_engine import Source, build_best_of_all, build_quantised
 from unblur.pipeline.store import Artefact, Recipe, Store
 
 COMPILED_GRAPH = "tensorrt-graph"
 """Row of the graph that the TensorRT engine was compiled from, executed by ONNX Runtime: decibels without a GPU. Its
 latency there says nothing, so it is not timed."""
+
+EXACT = ("fp32", "fp16", "bf16")
+"""Precisions that need no calibration."""
 
 CPU_RUNTIMES = frozenset({"onnxruntime", "onnxruntime-gpu", "openvino"})
 
@@ -64,8 +67,13 @@ def find_config_frames(config: PipelineConfig, store: Store) -> tuple[list[Frame
     return frames, value_digest(contents)
 
 
-def engine(store: Store, graph: Artefact, name: str, build: BuildSection, progress: Progress) -> Artefact:
-    """A folder with the engine, the graph that was compiled and the manifest. Raises as `build_engine`."""
+def engine(
+    store: Store, graph: Artefact, source: Source, build: BuildSection, calibration: Calibration, progress: Progress
+) -> Artefact:
+    """A folder with the engine, the graph that was compiled and the manifest.
+
+    `graph` is the float32 one of `source`. Raises as `build_engine` and `build_quantised`.
+    """
     product = open_product(build.flavor).name
     precision = None if build.precision == "best" else build.precision
     options = BuildOptions(
@@ -77,22 +85,28 @@ def engine(store: Store, graph: Artefact, name: str, build: BuildSection, progre
         build.builds,
         fidelity_db=build.fidelity_db,
     )
+    calibrated = {}
+    if build.precision not in EXACT:
+        calibrated = {"calibration": calibration.to_json(), "psnr_loss_db": build.psnr_loss_db}
     recipe = Recipe(
         "engines",
-        options.to_json() | {"precision": build.precision},
+        options.to_json() | {"precision": build.precision} | calibrated,
         {"graph": graph.digest},
         frozenset({"tensorrt"} if product == "tensorrt" else {"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
         machine_bound=product == "tensorrt" or CURRENT in build.targets,  # chosen for the GPU at hand
     )
     target = "+".join(build.targets) or (PORTABLE if product == "tensorrt-rtx" else CURRENT)
-    label = f"{name}-{build.precision}-{product}-{target}"
+    assert source.size is not None
+    label = f"{source.checkpoint.name}-{source.size[0]}x{source.size[1]}-{build.precision}-{product}-{target}"
 
     def write(folder: Path) -> None:
         output = folder / f"{label}.engine"
         if precision is None:
-            build_best(graph.path, output, options, progress=progress)
-        else:
+            build_best_of_all(store, source, output, options, calibration, build.psnr_loss_db, progress)
+        elif precision in EXACT:
             build_engine(graph.path, output, options, progress)
+        else:
+            build_quantised(store, source, output, options, calibration, build.psnr_loss_db, progress)
 
     return store.make(recipe, label, write)
 

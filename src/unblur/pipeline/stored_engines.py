@@ -7,34 +7,31 @@ from pathlib import Path
 from typing import cast
 
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
 from unblur.engines.tensorrt_product import ProductName, open_product, probe_driver
-from unblur.engines.tensorrt_profiles import derive_profiles, profiles_to_json
+from unblur.engines.tensorrt_profiles import derive_profiles
 from unblur.engines.tensorrt_targets import CURRENT, TARGETS
 from unblur.export.build import BuildOptions, build_engine
 from unblur.export.precision import Precision
 from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.engine_graph import BUNDLED, Calibration
 from unblur.pipeline.graphs import Size, stored_graph
+from unblur.pipeline.quantised_engine import Source, build_quantised
 from unblur.pipeline.store import Recipe, Store
 
 CALIBRATED = ("int8", "fp8")
 
 
 def stored_engine(
-    name: str, store: Store, checkpoint: Checkpoint, sizes: Mapping[Size, int], progress: Progress = SILENT
-) -> Path:
+    name: str, store: Store, checkpoint: Checkpoint, sizes: Mapping[Size, int], progress: Progress = SILENT,
+    calibration: Calibration = BUNDLED,
+) -> Path:  # fmt: skip
     """The engine file for `name` of the catalogue, such as "tensorrt-rtx-fp16", and frames of these padded sizes.
 
     `sizes`: how many frames of each (height, width). One size gets an engine of its own, several one with profiles.
     It takes and gives bytes, so that those cross the bus. Raises MissingRuntimeError where the product, the driver
-    or the GPU is missing, before any work; InputError for a precision that needs calibration; and as `build_engine`.
+    or the GPU is missing, before any work; and as `build_engine` and, for 8 bits, `build_quantised`.
     """
     product_name, precision = _parts(name)
-    if precision in CALIBRATED:
-        raise InputError(
-            f"{name}: {precision} needs ranges measured on frames; build the engine from a quantised graph with "
-            f"`unblur build --{precision}` and name it: {name}:FILE."
-        )
     product = open_product(product_name)
     device = probe_driver(product).devices[0]
     # A portable engine runs on families that the compiler cannot name.
@@ -45,7 +42,9 @@ def stored_engine(
     options = BuildOptions(precision, product_name, targets, profiles)
     recipe = Recipe(
         "engines",
-        options.to_json() | {"profiles": profiles_to_json(profiles), "gpu": [device.name, device.target]},
+        options.to_json()
+        | {"gpu": [device.name, device.target]}
+        | ({"calibration": calibration.to_json()} if precision in CALIBRATED else {}),
         {"graph": graph.digest},
         frozenset({"tensorrt"} if product_name == "tensorrt" else {"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
         machine_bound=True,
@@ -55,7 +54,12 @@ def stored_engine(
 
     def write(folder: Path) -> None:
         progress.note(f"building {label}: once, then it is kept")
-        build_engine(graph.path, folder / f"{label}.engine", options, progress)
+        output = folder / f"{label}.engine"
+        if precision in CALIBRATED:
+            source = Source(checkpoint, only, pixels="uint8")
+            build_quantised(store, source, output, options, calibration, progress=progress)
+        else:
+            build_engine(graph.path, output, options, progress)
 
     return next(store.make(recipe, label, write).path.glob("*.engine"))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,11 +20,14 @@ from unblur.calibration.quantise import tensors_to_measure
 from unblur.calibration.ranges import Ranges
 from unblur.calibration.score import HeldOut, Judge, Score
 from unblur.calibration.statistics import load_statistics, save_statistics
+from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
 from unblur.engines.graph_facts import CONVOLUTIONS
 from unblur.engines.graph_file import CALIBRATION_KEY, read_graph
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from unblur.pipeline import bake_off as bake_off_module
+from unblur.pipeline import graphs
+from unblur.pipeline import quantised as quantised_module
 from unblur.pipeline.bake_off import bake_off, best_algorithm, drawn_held_out, find_overlaps
 from unblur.pipeline.calibrate import (
     CalibrationSet,
@@ -42,8 +47,22 @@ OPENVINO = find_form("openvino")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One for all tests: graphs are exported once."""
+    """One for all tests."""
     return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(autouse=True)
+def exported_before(fixed_graph: Path, dynamic_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs that every test run exports anyway are not exported again."""
+    known = {SIZE: fixed_graph, None: dynamic_graph}
+
+    def stored(store: Store, checkpoint: Checkpoint, size: tuple[int, int] | None, *rest: Any, **more: Any) -> Artefact:
+        if size in known:
+            return Artefact(known[size], file_digest(known[size]), fresh=False)
+        return graphs.stored_graph(store, checkpoint, size, *rest, **more)
+
+    for module in (quantised_module, bake_off_module, sys.modules[__name__]):
+        monkeypatch.setattr(module, "stored_graph", stored)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,200 @@
+"""`unblur calibrate` and `unblur collect`: the table, the files, the gate, what is refused."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from unblur.calibration.forms import FORMS as KNOWN_FORMS
+from unblur.cli import app, collect_frames
+from unblur.cli.calibrate_network import FORMS, main
+from unblur.core.artefacts import file_digest
+from unblur.engines.graph_file import read_graph
+from unblur.images.files import Picture, write_picture
+from unblur.images.synthetic import synthetic_pair
+from unblur.pipeline.store import Artefact
+
+ROOT = Path(__file__).parents[2]
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `calibration` (4 frames), `blurred` and `sharp` (2 pairs), and calibration/one of the pairs as JPEG."""
+    root = tmp_path_factory.mktemp("pictures")
+    for k in range(4):
+        frame = synthetic_pair(k, *SIZE, "train")[0]
+        write_picture(root / "calibration" / f"{k}.png", Picture(frame), frame)
+    for k in range(2):
+        for folder, frame in zip(("blurred", "sharp"), synthetic_pair(k, *SIZE, "heldout"), strict=True):
+            write_picture(root / folder / f"{k}.png", Picture(frame), frame)
+    write_picture(root / "reused" / "renamed.jpg", Picture(frame), synthetic_pair(0, *SIZE, "heldout")[0])
+    write_picture(root / "reused" / "other.png", Picture(frame), synthetic_pair(9, *SIZE, "train")[0])
+    return root
+
+
+@pytest.fixture
+def place(tmp_path: Path, pictures: Path, tiny_path: Path, fixed_graph: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a manifest; its graph is exported already."""
+    exported = Artefact(fixed_graph, file_digest(fixed_graph), fresh=False)
+    for module in ("quantised", "bake_off"):
+        monkeypatch.setattr(f"unblur.pipeline.{module}.stored_graph", lambda *_, **__: exported)
+    (tmp_path / "pipeline.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert collect("calibration", pictures, "frames.toml") == 0
+    return tmp_path
+
+
+def collect(folder: str, pictures: Path, output: str, *more: str) -> int:
+    return collect_frames.main([str(pictures / folder), "--count", "2", "--crop", "48x64", "--output", output, *more])
+
+
+def calibrate(tiny_path: Path, *arguments: str, manifest: str = "frames.toml") -> int:
+    given = ["--checkpoint", str(tiny_path), "--manifest", manifest, "--threads", "1", "--output", "made.onnx"]
+    return main([*given, *arguments])
+
+
+def test_a_bake_off_names_the_best_and_writes_graph_and_report(
+    place: Path, tiny_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = ["--frames", str(pictures / "blurred"), "--truth", str(pictures / "sharp")]
+    assert calibrate(tiny_path, "--bake-off", "--repair", "bias-correction", *frames) == 0
+    output = capsys.readouterr().out
+    rows = re.findall(r"^(\S+) +([\d.]+) +([\d.]+) +([+-][\d.]+)(.*)$", output, re.MULTILINE)
+    assert {row[0] for row in rows[:5]} == {"minmax", "moving-average", "percentile", "entropy", "mse"}
+    assert [float(row[1]) for row in rows[:5]] == sorted((float(row[1]) for row in rows[:5]), reverse=True)
+    assert rows[0][4].strip() == "<- taken"
+    assert rows[5][0] == rows[0][0]
+    assert rows[5][4].strip() == "without repairs"
+    assert f"best: {rows[0][0]} + bias-correction" in output
+    report = json.loads((place / "made.json").read_text())
+    assert report["algorithm"] == rows[0][0]
+    assert report["graph_sha256"] == file_digest(place / "made.onnx")
+    assert round(report["scores"][rows[0][0]]["fidelity_db_mean"], 2) == float(rows[0][1])
+    assert round(report["score_without_repairs"]["fidelity_db_mean"], 2) == float(rows[5][1])
+    assert 0.5 < report["macs_share_8_bits"] < 1
+    assert report["overlaps_with_evaluation"] == []
+    graph = read_graph(place / "made.onnx")
+    assert graph.quantised > 5
+    assert graph.calibration.startswith(f"{rows[0][0]}, bias-correction, on 2 frames of frames.toml")
+
+
+def test_a_budget_that_cannot_be_met_is_exit_code_3_says_what_can_and_writes_nothing(
+    place: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrate(tiny_path, "--bake-off", "--drawn", "1", "--fidelity-db", "90") == 3
+    error = capsys.readouterr().err
+    assert re.search(r"ranges by [\w-]+, the best of 5 algorithms: fidelity is \d\d\.\d\d dB .*the budget 90 dB", error)
+    assert not list(place.glob("made.*"))
+    assert calibrate(tiny_path, "--drawn", "1", "--fidelity-db", "20", "--psnr-loss-db", "-9") == 3
+    assert "dB of PSNR are lost" in capsys.readouterr().err
+
+
+def test_frames_of_the_manifest_are_refused_under_any_name_or_told(
+    place: Path, tiny_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The evaluation frame 0 is in the calibration set as a JPEG of another name."""
+    assert collect("reused", pictures, "refused.toml", "--not-in", str(pictures / "blurred")) == 2
+    assert "also in the evaluation set: " in capsys.readouterr().err
+    assert collect("reused", pictures, "reused.toml", "--not-in", str(pictures / "blurred"), "--allow-overlap") == 0
+    assert "renamed.jpg is blurred/0.png" in capsys.readouterr().out
+    frames = ["--frames", str(pictures / "blurred")]
+    assert calibrate(tiny_path, *frames, manifest="reused.toml") == 2
+    assert re.search(r"held-out frame 1 is the calibration frame \S*renamed\.jpg", capsys.readouterr().err)
+    assert calibrate(tiny_path, *frames, "--allow-overlap", manifest="reused.toml") == 0
+    output = capsys.readouterr().out
+    assert output.count("NOT HELD OUT: ") == 2, "as collected, and as scored"
+    told = json.loads((place / "made.json").read_text())["overlaps_with_evaluation"]
+    assert len(told) == 2
+    assert "NOT HELD OUT" in read_graph(place / "made.onnx").calibration
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--height", "48"], "--height and --width go together"),
+        (["--truth", "sharp"], "--truth goes with --frames"),
+        (["--frames", "blurred", "--drawn", "1"], "exclude each other"),
+        (["--frames", "blurred", "--psnr-loss-db", "0.1"], "name their folder with --truth"),
+        (["--output", "made.txt"], "ends in .onnx"),
+        (["--algorithm", "minmx"], "did you mean 'minmax'"),
+        (["--algorithm", "entropy", "--form", "fp8"], "grid of integers"),
+        (["--repair", "adaround"], "Unknown repair 'adaround'"),
+        (["--form", "opnvino"], "invalid choice"),
+        (["--manifest", "no.toml"], "no.toml does not exist"),
+        (["--algorithm", "mse", "--bake-off"], "not allowed with argument"),
+        (["--bakeoff"], "did you mean --bake-off"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str], words: str, place: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrate(tiny_path, *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+    assert not list(place.glob("made.*"))
+
+
+def test_a_frame_that_changed_or_is_alone_is_refused(
+    place: Path, tiny_path: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (place / "frames.toml").read_text()
+    (place / "one.toml").write_text(text[: text.rindex("[[frames]]")])
+    assert calibrate(tiny_path, manifest="one.toml") == 2
+    assert "has 1 frame(s)" in capsys.readouterr().err
+    first = re.findall(r'^sha256 = "(.)', text, re.MULTILINE)[0]
+    (place / "changed.toml").write_text(
+        text.replace(f'sha256 = "{first}', f'sha256 = "{"0" if first != "0" else "1"}', 1)
+    )
+    assert calibrate(tiny_path, manifest="changed.toml") == 2
+    assert "has changed since it was chosen" in capsys.readouterr().err
+
+
+def test_the_choices_are_the_forms_and_the_verbs_have_doors() -> None:
+    assert set(FORMS) == set(KNOWN_FORMS)
+    for verb in ("collect", "calibrate", "search"):
+        door = (ROOT / "calibration" / f"{app.VERBS[verb][0]}.py").read_text()
+        assert f"from unblur.cli.{app.VERBS[verb][0]} import main" in door
+
+
+def test_the_door_runs_from_any_folder_and_help_imports_no_runtime(tmp_path: Path) -> None:
+    code = (
+        f"import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({str(ROOT / 'calibration' / 'calibrate_network.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'openvino'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "unblur calibrate" in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["collect", "calibrate"])
+def test_the_runbook_names_every_flag_and_no_other(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"unblur.cli.{app.VERBS[verb][0]}").main(["--help"])
+    flag = re.compile(r"--[a-z][a-z0-9-]*")
+    known = set(flag.findall(capsys.readouterr().out.partition("options:")[0]))
+    text = (ROOT / "calibration" / "README.md").read_text()
+    usage = (
+        text.partition(f"python calibration/{app.VERBS[verb][0]}.py [")[2]
+        or text.partition(f"python calibration/{app.VERBS[verb][0]}.py SOURCE")[2]
+    )
+    assert set(flag.findall(usage.partition("\n\n")[0])) == known
+    typed = [set(flag.findall(line)) for line in re.findall(rf"`unblur {verb} (.+?)`", text)]
+    assert len(typed) >= 3
+    assert all(flags <= known for flags in typed)
+
+
+def test_the_written_graph_checks(place: Path, tiny_path: Path) -> None:
+    assert calibrate(tiny_path, "--form", "tensorrt-rtx", "--drawn", "1") == 0
+    onnx.checker.check_model(str(place / "made.onnx"), full_check=True)

@@ -87,8 +87,8 @@ def summary(report: SearchReport) -> str:
     reached = f"fidelity {chosen.fidelity_db:.1f} dB{loss}"
     if chosen == widest:
         return (
-            f"{report.budget}: nothing in 8 bits is cheaper than the network without ({_cost(widest)} {report.unit}); "
-            f"{reached}."
+            f"{report.budget}: nothing in 8 bits that keeps this is cheaper than the network without ({_cost(widest)} "
+            f"{report.unit}); {reached}."
         )
     return (
         f"{report.budget}: {chosen.share:.0%} of the multiply-accumulates in 8 bits, {_cost(chosen)} {report.unit}, "

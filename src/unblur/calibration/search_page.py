@@ -29,6 +29,7 @@ table { border-collapse: collapse; font-size: 13px } th, td { padding: .2rem .7r
   border-bottom: 1px solid #e3e3e3; font-variant-numeric: tabular-nums; white-space: nowrap }
 svg { width: 100%; height: auto; display: block } svg text { font: 11px system-ui, sans-serif; fill: #555 }
 .chosen { font-weight: 600 } .wide { overflow-x: auto }
+.recipe td { white-space: normal; overflow-wrap: anywhere; text-align: left }
 """
 EIGHT, WIDE, OUT = "#33658a", "#e07a1f", "#b9bec4"
 """Colours: in 8 bits in the chosen assignment, left wider, beyond the budget."""
@@ -126,7 +127,7 @@ def render_page(report: SearchReport) -> str:
         "<p class=note>Every measured assignment; the line is the front that no other beats, the ring is the choice, "
         f"grey is beyond the budget; what keeps {TOP_DB:.0f} dB and more stands at the top.</p>{_front(report)}"
         f"<h2>All points</h2><div class=wide><table><tr>{''.join(f'<th>{h}</th>' for h in HEADINGS)}</tr>{rows}</table>"
-        f"</div><h2>What repeats it</h2><table>{recipe}</table></html>\n"
+        f"</div><h2>What repeats it</h2><table class=recipe>{recipe}</table></html>\n"
     )
 
 

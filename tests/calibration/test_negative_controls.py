@@ -52,7 +52,8 @@ def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def calibrate(*arguments: str) -> int:
-    return main(["--checkpoint", str(CHECKPOINT), "--drawn", "2", "--threads", "1", *arguments])
+    given = ["--checkpoint", str(CHECKPOINT), "--drawn", "2", "--threads", "1"]
+    return main([*given, *([] if "--algorithm" in arguments else ["--algorithm", "minmax"]), *arguments])
 
 
 @pytest.mark.parametrize("form", ["openvino", "tensorrt"])

@@ -14,11 +14,13 @@ import pytest
 
 from unblur.calibration.forms import FORMS as KNOWN_FORMS
 from unblur.cli import app, collect_frames
-from unblur.cli.calibrate_network import FORMS, main
+from unblur.cli.calibrate_network import FORMS, _parser, main
 from unblur.core.artefacts import file_digest
 from unblur.engines.graph_file import read_graph
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
+from unblur.pipeline.calibrate import DEFAULT_ALGORITHM
+from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.store import Artefact
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +162,9 @@ def test_a_frame_that_changed_or_is_alone_is_refused(
 
 def test_the_choices_are_the_forms_and_the_verbs_have_doors() -> None:
     assert set(FORMS) == set(KNOWN_FORMS)
+    text = (ROOT / "pipeline.toml").read_text()
+    assert f'algorithm = "{DEFAULT_ALGORITHM}"' in text
+    assert _parser().get_default("algorithm") == Calibration().algorithm == DEFAULT_ALGORITHM
     for verb in ("collect", "calibrate", "search"):
         door = (ROOT / "calibration" / f"{app.VERBS[verb][0]}.py").read_text()
         assert f"from unblur.cli.{app.VERBS[verb][0]} import main" in door

@@ -33,7 +33,7 @@ def _parser() -> Arguments:
     parser.add_argument("--pixels", choices=("float", "uint8"), default="float", help="that the graph takes")
     parser.add_argument("--form", choices=FORMS, default="openvino", help="how 8 bits are written: for which runtime")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--algorithm", default="minmax",
+    which.add_argument("--algorithm", metavar="NAME", default="percentile",
                        help="minmax, moving-average, percentile, entropy or mse")  # fmt: skip
     which.add_argument("--bake-off", action="store_true", help="score every algorithm and take the best")
     parser.add_argument("--repair", nargs="+", default=[], metavar="NAME", help="equalisation, bias-correction")

@@ -13,7 +13,7 @@ from unblur.core.config import Section, check, read_toml, set_value
 from unblur.core.errors import InputError, nearest
 from unblur.engines.tensorrt_builder import LEVELS
 from unblur.engines.tensorrt_targets import parse_targets
-from unblur.pipeline.calibrate import BEST
+from unblur.pipeline.calibrate import BEST, DEFAULT_ALGORITHM
 from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.places import BUNDLED_MANIFEST
 from unblur.pipeline.quantised import EQUALISATION, check_repairs
@@ -76,7 +76,7 @@ class CalibrationSection(Section):
     """How graphs in 8 bits get their ranges: frames pinned in a manifest, an algorithm or "best", and repairs."""
 
     manifest: Path = BUNDLED_MANIFEST
-    algorithm: str = "minmax"
+    algorithm: str = DEFAULT_ALGORITHM
     repairs: tuple[str, ...] = (EQUALISATION,)
 
     @field_validator("algorithm")

@@ -12,7 +12,7 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import find_engine
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.calibrate import CalibrationSet, stored_manifest
+from unblur.pipeline.calibrate import DEFAULT_ALGORITHM, CalibrationSet, stored_manifest
 from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.places import bundled_manifest
 from unblur.pipeline.quantised import EQUALISATION, check_repairs, stored_quantised
@@ -24,7 +24,7 @@ class Calibration:
     """How engines in 8 bits are calibrated. `manifest`: None for the bundled one."""
 
     manifest: Path | None = None
-    algorithm: str = "minmax"
+    algorithm: str = DEFAULT_ALGORITHM
     repairs: tuple[str, ...] = (EQUALISATION,)
 
     @property

@@ -159,6 +159,14 @@ def test_latency_is_measured_on_the_engine(search: Search, tmp_path: Path, monke
     assert set(opened) == {"openvino"}
     assert all(point.cost > 0 for point in report.result.points)
     assert "ms a frame (openvino" in report.unit
+    # Prices of a killed search are scaled with what the widest graph took then, not with what it takes today.
+    (ledger,) = tmp_path.glob("ledger-*.jsonl")
+    lines = [line for line in ledger.read_text().splitlines() if "score" in line or "of the widest" in line]
+    assert len(lines) < len(ledger.read_text().splitlines())
+    (ms,) = [json.loads(line)["value"] for line in lines if "of the widest" in line]
+    ledger.write_text("".join(f"{line}\n" for line in lines).replace(f"{ms}}}", "1000000.0}"))
+    again = search(question("openvino", objective="latency", budget=Budget(None, 70.0)), tmp_path)
+    assert again.result.widest.cost > 100_000
 
 
 @pytest.mark.tensorrt_rtx

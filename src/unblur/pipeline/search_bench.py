@@ -22,6 +22,7 @@ import onnx
 
 from unblur.calibration.forms import Form
 from unblur.calibration.groups import Group, find_groups, kept_convolutions
+from unblur.calibration.ledger import Ledger
 from unblur.calibration.quantise import QuantisedGraph, quantise
 from unblur.calibration.ranges import Ranges
 from unblur.calibration.realised import Backend, realised_on_cpu
@@ -148,13 +149,17 @@ class Bench:
         ranges: Ranges,
         frames: Sequence[HeldOut],
         threads: int,
+        ledger: Ledger,
     ) -> None:
-        """`graph`: the float32 graph of one size. Raises InputError as `Judge` and `Assignments`."""
-        self._question, self._checkpoint, self._threads = question, checkpoint, threads
+        """`graph`: the float32 graph of one size. `ledger`: what latencies of a killed search were scaled with.
+
+        Raises InputError as `Judge` and `Assignments`.
+        """
+        self._question, self._checkpoint, self._threads, self._ledger = question, checkpoint, threads, ledger
         self.assignments = Assignments(onnx.load(graph), question.form, ranges, question.engine == COMPILED)
         self._judge = Judge(graph, frames, threads)
         self._folder = tempfile.TemporaryDirectory(prefix="unblur-")
-        self._widest: tuple[Runner, float] | None = None
+        self._widest: Runner | None = None
 
     def score(self, assignment: Assignment) -> Outcome:
         """Mean fidelity, at most EXACT_DB, and the loss of PSNR. Raises InputError for NaN or infinity."""
@@ -200,7 +205,7 @@ class Bench:
     def close(self) -> None:
         """Release the engine that prices are compared with, and the temporary graphs."""
         if self._widest is not None:
-            self._widest[0].close()
+            self._widest.close()
         self._folder.cleanup()
 
     @property
@@ -218,16 +223,16 @@ class Bench:
         A search takes minutes; a machine that slows down meanwhile would otherwise favour what was priced first.
         """
         tensor = self._judge.inputs[0]
-        if self._widest is None:
-            runner = self._open(self.assignments.model)
-            session = measure([Timed("widest", lambda _: runner.run(tensor))], QUICK)
-            self._widest = (runner, median(session.latencies_ms("widest")))
-        widest, first_ms = self._widest
-        rounds = max(QUICK.rounds, min(ROUNDS_MAX, round(ROUNDS_S * 1000 / first_ms)))
 
         def timed(name: str, runner: Runner) -> Timed:
             return Timed(name, lambda _: runner.run(tensor))
 
+        def first() -> float:
+            return median(measure([timed("widest", widest)], QUICK).latencies_ms("widest"))
+
+        widest = self._widest = self._widest or self._open(self.assignments.model)
+        first_ms = float(self._ledger.get("latency of the widest, ms", first))
+        rounds = max(QUICK.rounds, min(ROUNDS_MAX, round(ROUNDS_S * 1000 / first_ms)))
         with ExitStack() as opened:
             runners = [widest, *(opened.enter_context(closing(self._open(model))) for model in models)]
             candidates = [timed(str(k), runner) for k, runner in enumerate(runners)]

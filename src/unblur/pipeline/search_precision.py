@@ -118,7 +118,7 @@ def search_precision(
     }
     # Decibels and costs do not depend on the budget.
     ledger = Ledger(folder / f"ledger-{value_digest(recipe)[:16]}.jsonl")
-    bench = Bench(question, checkpoint, graph.path, calibrated.ranges, frames, threads)
+    bench = Bench(question, checkpoint, graph.path, calibrated.ranges, frames, threads, ledger)
     with closing(bench):
         result = search(
             bench.assignments.groups, question.levels, bench.score, bench.price, question.budget, ledger, progress,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from unblur.calibration.collect import collect
 from unblur.calibration.forms import find_form
+from unblur.calibration.manifest import load_manifest
 from unblur.cli.run_pipeline import main as run
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.catalogue import CATALOGUE, open_engine
+from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.quality import psnr_db
 from unblur.networks.checkpoints import Checkpoint
@@ -146,6 +149,21 @@ def test_a_run_calibrates_and_knows_when_to_do_it_again(project: Path, capsys: p
     assert run([*command, *wide, "--set", "calibration.algorithm=mse"]) == 0
     assert made(capsys.readouterr().err) == [], "no engine depends on it"
     assert run([*command, "--set", "budgets.openvino-int8.fidelity_db_min=90"]) == 3
+
+
+def test_an_engine_is_not_judged_on_its_calibration_frames(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under another name and as a JPEG; other engines may be, and so may it where the manifest tells."""
+    frame = next(iter(load_manifest(project / "three.toml")))
+    write_picture(project / "frames" / "holiday.jpg", Picture(frame), frame)
+    command = ["--config", str(project / "pipeline.toml"), "--set", "frames.blurred='frames'"]
+    assert run(command) == 2
+    assert re.search(r"holiday\.jpg is the calibration frame synthetic:\d+ of .*flatter", capsys.readouterr().err)
+    assert run([*command, "--set", "compare.engines=['openvino']"]) == 0
+    text = (project / "three.toml").read_text()
+    (project / "three.toml").write_text(text.replace("overlaps = []", 'overlaps = ["it is holiday.jpg"]'))
+    assert run(command) == 0
+    (report,) = [p for p in (project / "artifacts").rglob("report.json") if "it is holiday.jpg" in p.read_text()]
+    assert "NOT HELD OUT: it is holiday.jpg" in (report.parent / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.metrics.stopwatch import Protocol
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.candidates import make_candidate
-    from unblur.pipeline.engine_graph import Calibration
+    from unblur.pipeline.engine_graph import Calibration, refuse_calibration_frames
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
     from unblur.pipeline.store import Store
 
@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
     engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
+    refuse_calibration_frames(store, names, calibration, frames, progress)
     settings = Settings(
         threads=args.threads,
         protocol=None if args.no_latency else Protocol(rounds=args.rounds),

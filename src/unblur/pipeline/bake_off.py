@@ -16,6 +16,7 @@ from unblur.core.artefacts import value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import default_threads
+from unblur.images.contract import Frame
 from unblur.images.synthetic import VERSION, synthetic_pair
 from unblur.pipeline.calibrate import RUNTIMES, STAGE, CalibrationSet, algorithms_for
 from unblur.pipeline.graphs import Size, stored_graph
@@ -41,13 +42,17 @@ def drawn_held_out(size: Size, count: int = DRAWN, seed: int = 0) -> list[HeldOu
 
 def find_overlaps(manifest: Manifest, frames: Sequence[HeldOut]) -> tuple[str, ...]:
     """Which frames to score on are also in the calibration set, by their pixels' fingerprints."""
-    prints = {entry.name: int(entry.fingerprint, 16) for entry in manifest.entries}
     return tuple(
         f"held-out frame {number} is the calibration frame {name}"
         for number, held in enumerate(frames, start=1)
-        for name, known in prints.items()
-        if same_picture(fingerprint(held.frame), known)
+        for name in calibration_frames_like(manifest, held.frame)
     )
+
+
+def calibration_frames_like(manifest: Manifest, frame: Frame) -> tuple[str, ...]:
+    """Names of the manifest's frames that are the same picture, by fingerprint."""
+    own = fingerprint(frame)
+    return tuple(entry.name for entry in manifest.entries if same_picture(own, int(entry.fingerprint, 16)))
 
 
 def bake_off(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unblur.calibration.forms import find_form
+from unblur.compare.frames import FrameFile
 from unblur.core.artefacts import file_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import find_engine
 from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.bake_off import calibration_frames_like
 from unblur.pipeline.calibrate import DEFAULT_ALGORITHM, CalibrationSet, stored_manifest
 from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.places import bundled_manifest
@@ -47,6 +50,34 @@ def is_calibrated(engine: str) -> bool:
     """Whether the engine of this name, or of NAME:FILE, runs a graph that is calibrated here."""
     name, colon, _ = engine.partition(":")
     return bool(find_engine(name).form) and not colon
+
+
+def refuse_calibration_frames(
+    store: Store, engines: Sequence[str], calibration: Calibration, frames: Iterable[FrameFile],
+    progress: Progress = SILENT,
+) -> None:  # fmt: skip
+    """Raise InputError where an engine that is calibrated here would be judged on a frame of its manifest.
+
+    By the pixels' fingerprints. A manifest that tells of overlaps was collected with them on purpose, and every report
+    says so; then nothing is refused. A frame that cannot be read is the comparison's to tell.
+    """
+    if not any(is_calibrated(name) for name in engines):
+        return
+    manifest = stored_manifest(store, calibration.path, progress)
+    if manifest.overlaps:
+        return
+    for file in frames:
+        try:
+            frame, _ = file.read()
+        except InputError:
+            continue
+        same = calibration_frames_like(manifest, frame)
+        if same:
+            raise InputError(
+                f"{file.name} is the calibration frame {same[0]} of {manifest.path}: what is measured there would "
+                "flatter the engine. Leave it out, or collect the manifest with --not-in and --allow-overlap, and "
+                "every report will tell."
+            )
 
 
 def engine_graph(

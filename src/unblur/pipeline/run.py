@@ -20,6 +20,7 @@ from unblur.engines.tensorrt_product import open_product
 from unblur.networks.checkpoints import load_checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import PipelineConfig
+from unblur.pipeline.engine_graph import refuse_calibration_frames
 from unblur.pipeline.graphs import stored_graph
 from unblur.pipeline.quantised_engine import Source
 from unblur.pipeline.store import Artefact, Store
@@ -77,6 +78,7 @@ def run_pipeline(config: PipelineConfig, progress: Progress = SILENT) -> Pipelin
             ),
         )
 
+    refuse_calibration_frames(store, config.compare.engines, calibration, frames, progress)
     measured = stages.comparison(
         store, checkpoint, frames, frames_digest, graph, built, config.compare, calibration, progress
     )

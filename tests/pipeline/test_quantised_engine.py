@@ -142,7 +142,7 @@ def test_the_door(
              "--manifest", str(calibration.manifest), "--output", str(tmp_path / "a.engine")]  # fmt: skip
     assert door.main([*asked, "--fidelity-db", "25", "--psnr-loss-db", "1", "--repair"]) == 0
     told = capsys.readouterr().out
-    assert "calibrated by minmax on 3 frames of three.toml, repairs: none" in told
+    assert "calibrated by percentile on 3 frames of three.toml, repairs: none" in told
     assert "dB of PSNR lost on 4 drawn" in told
     assert door.main([*asked, "--fidelity-db", "70"]) == 3
     assert door.main([*asked, "--algorithm", "minmaks"]) == 2

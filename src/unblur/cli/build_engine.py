@@ -73,13 +73,13 @@ def _parser() -> Arguments:
     parser.add_argument("--fidelity-db", type=float, metavar="DB",
                         help="to keep on the worst frame (default: fp16 60, bf16 45, int8 and fp8 40)")  # fmt: skip
     parser.add_argument("--manifest", type=Path, metavar="FILE",
-                        help="--int8, --fp8, best: calibration frames (default: the bundled drawn ones)")  # fmt: skip
-    parser.add_argument("--algorithm", default="minmax", metavar="NAME",
-                        help="--int8, --fp8, best: how ranges are found; best: by a bake-off")  # fmt: skip
+                        help="8 bits: calibration frames (default: the bundled drawn ones)")  # fmt: skip
+    parser.add_argument("--algorithm", metavar="NAME",
+                        help="8 bits: how ranges are found (default: percentile; best: a bake-off)")  # fmt: skip
     parser.add_argument("--repair", nargs="*", metavar="NAME",
-                        help="--int8, --fp8, best: equalisation (the default), bias-correction")  # fmt: skip
+                        help="8 bits: equalisation (the default), adaptive-rounding, bias-correction")  # fmt: skip
     parser.add_argument("--psnr-loss-db", type=float, metavar="DB",
-                        help="--int8, --fp8, best: what may be lost of PSNR (default: 0.05)")  # fmt: skip
+                        help="8 bits: what may be lost of PSNR (default: 0.05)")  # fmt: skip
     parser.add_argument("--output", type=Path, help="the engine file to write (--rebuild: over the engine itself)")
     return parser
 
@@ -97,7 +97,8 @@ def _precision(arguments: argparse.Namespace) -> Any:
 def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> None:
     if arguments.rebuild:
         recipe = ("onnx", "checkpoint", "height", "width", "dynamic", "target", "shapes", "shapes_from", "quantised",
-                  "optimization_level", "frames", "fidelity_db", "manifest", "repair", "psnr_loss_db")  # fmt: skip
+                  "optimization_level", "frames", "fidelity_db", "manifest", "algorithm", "repair",
+                  "psnr_loss_db")  # fmt: skip
         given = [f"--{name.replace('_', '-')}" for name in recipe if getattr(arguments, name)]
         if given or precision or arguments.flavor != "auto" or arguments.builds != 1:
             raise InputError(
@@ -160,7 +161,7 @@ def _calibrate_and_build(
 
     checkpoint = load_checkpoint(arguments.checkpoint)
     repairs = BUNDLED.repairs if arguments.repair is None else check_repairs(arguments.repair)
-    calibration = Calibration(arguments.manifest, arguments.algorithm, repairs)
+    calibration = Calibration(arguments.manifest, arguments.algorithm or BUNDLED.algorithm, repairs)
     loss_db = PSNR_LOSS_DB if arguments.psnr_loss_db is None else arguments.psnr_loss_db
     if arguments.dynamic == bool(arguments.height and arguments.width):
         raise InputError("With --checkpoint give --height and --width, or --dynamic.")

@@ -36,7 +36,9 @@ def _parser() -> Arguments:
     which.add_argument("--algorithm", metavar="NAME", default="percentile",
                        help="minmax, moving-average, percentile, entropy or mse")  # fmt: skip
     which.add_argument("--bake-off", action="store_true", help="score every algorithm and take the best")
-    parser.add_argument("--repair", nargs="+", default=[], metavar="NAME", help="equalisation, bias-correction")
+    parser.add_argument(
+        "--repair", nargs="+", default=[], metavar="NAME", help="equalisation, adaptive-rounding, bias-correction"
+    )
     parser.add_argument("--frames", type=Path, help="folder of held-out blurred pictures to score on")
     parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
     parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")

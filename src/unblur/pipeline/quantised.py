@@ -20,6 +20,7 @@ from unblur.calibration.forms import Form
 from unblur.calibration.keeping import kept_by_default
 from unblur.calibration.quantise import quantise
 from unblur.calibration.ranges import Ranges
+from unblur.calibration.rounding import round_adaptively, with_weights
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, nearest
 from unblur.engines.catalogue import default_threads
@@ -30,9 +31,9 @@ from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.store import Artefact, Recipe, Store
 
 STAGE = "quantised"
-EQUALISATION, BIAS_CORRECTION = "equalisation", "bias-correction"
-REPAIRS = (EQUALISATION, BIAS_CORRECTION)
-"""In the order in which they are applied: the first before quantisation, the second after it."""
+EQUALISATION, ROUNDING, BIAS_CORRECTION = "equalisation", "adaptive-rounding", "bias-correction"
+REPAIRS = (EQUALISATION, ROUNDING, BIAS_CORRECTION)
+"""In the order in which they are applied: the first before quantisation, the others after it."""
 
 REPAIR_FRAMES = 16
 """So many of the manifest's frames repairs look at: they hold them in memory, and means settle with fewer."""
@@ -67,10 +68,13 @@ def stored_quantised(
     graph = float_graph(store, of, size, form, repairs, progress)
     # A graph of every size names some maps differently, so it is measured itself.
     ranges = stored_ranges(store, root, graph if size is None else at_manifest, of, chosen, progress)
-    shifts = None
-    if BIAS_CORRECTION in repairs:
+    weights = shifts = None
+    if ROUNDING in repairs or BIAS_CORRECTION in repairs:
         own = stored_ranges(store, root, at_manifest, of, chosen, progress)
-        shifts = _stored_shifts(store, of, at_manifest, own, form, progress)
+        if ROUNDING in repairs:
+            weights = _stored_weights(store, of, at_manifest, own, form, progress)
+        if BIAS_CORRECTION in repairs:
+            shifts = _stored_shifts(store, of, at_manifest, own, form, weights, progress)
     about = {
         "form": form.name,
         "algorithm": algorithm,
@@ -81,16 +85,16 @@ def stored_quantised(
         "overlaps_with_evaluation": list(of.manifest.overlaps),
     }
     parents = {"graph": graph.digest, "ranges": ranges.digest, "at_manifest": at_manifest.digest}
-    if shifts is not None:
-        parents["shifts"] = shifts.digest
+    parents |= {name: made.digest for name, made in (("weights", weights), ("shifts", shifts)) if made is not None}
     recipe = Recipe(STAGE, about | {"rules": asdict(form)}, parents)
 
     def write(path: Path) -> None:
         keep = kept_by_default(onnx.load(at_manifest.path), form)
         made = quantise(onnx.load(graph.path), Ranges.from_json(ranges.path.read_text()), form, keep=keep)
+        if weights is not None:
+            made = with_weights(made, _arrays(weights))
         if shifts is not None:
-            with np.load(shifts.path, allow_pickle=False) as file:
-                made = shift_biases(made, dict(file))
+            made = shift_biases(made, _arrays(shifts))
         properties = {entry.key: entry.value for entry in made.model.metadata_props}
         helper.set_model_props(made.model, properties | {CALIBRATION_KEY: json.dumps(about | {"kept": made.kept})})
         onnx.save(made.model, path)
@@ -154,13 +158,13 @@ def _with_weights(model: onnx.ModelProto, before: onnx.ModelProto, after: onnx.M
     return model
 
 
-def _stored_shifts(
+def _stored_weights(
     store: Store, of: CalibrationSet, graph: Artefact, ranges: Artefact, form: Form, progress: Progress
 ) -> Artefact:
-    """What bias correction adds to each bias, found at the manifest's size (.npz: convolution -> (channels,))."""
+    """What adaptive rounding makes of the 8-bit weights, found at the manifest's size (.npz: tensor -> values)."""
     recipe = Recipe(
         STAGE,
-        {"what": BIAS_CORRECTION, "form": asdict(form), "frames": REPAIR_FRAMES},
+        {"what": ROUNDING, "form": asdict(form), "frames": REPAIR_FRAMES},
         {"graph": graph.digest, "ranges": ranges.digest, "manifest": of.manifest.digest},
         RUNTIMES,
     )
@@ -169,12 +173,50 @@ def _stored_shifts(
         model = onnx.load(graph.path)
         made = quantise(model, Ranges.from_json(ranges.path.read_text()), form)
         threads = of.threads or default_threads()
+        found = round_adaptively(model, made, _inputs(graph, of), threads=threads, progress=progress)
+        _save(path, found.weights)
+
+    return store.make(recipe, f"{of.checkpoint.name}-{form.name}-weights.npz", write)
+
+
+def _stored_shifts(
+    store: Store,
+    of: CalibrationSet,
+    graph: Artefact,
+    ranges: Artefact,
+    form: Form,
+    weights: Artefact | None,
+    progress: Progress,
+) -> Artefact:
+    """What bias correction adds to each bias, found at the manifest's size (.npz: convolution -> (channels,))."""
+    recipe = Recipe(
+        STAGE,
+        {"what": BIAS_CORRECTION, "form": asdict(form), "frames": REPAIR_FRAMES},
+        {"graph": graph.digest, "ranges": ranges.digest, "manifest": of.manifest.digest}
+        | ({} if weights is None else {"weights": weights.digest}),
+        RUNTIMES,
+    )
+
+    def write(path: Path) -> None:
+        model = onnx.load(graph.path)
+        made = quantise(model, Ranges.from_json(ranges.path.read_text()), form)
+        if weights is not None:
+            made = with_weights(made, _arrays(weights))
+        threads = of.threads or default_threads()
         found = correct_biases(model, made, _inputs(graph, of), threads=threads, progress=progress)
-        shifts: Mapping[str, Any] = found.shifts
-        with path.open("wb") as file:  # a file: given a name, numpy would add a suffix to it
-            np.savez(file, allow_pickle=False, **shifts)
+        _save(path, found.shifts)
 
     return store.make(recipe, f"{of.checkpoint.name}-{form.name}-shifts.npz", write)
+
+
+def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    with path.open("wb") as file:  # a file: given a name, numpy would add a suffix to it
+        np.savez(file, allow_pickle=False, **dict[str, Any](arrays))
+
+
+def _arrays(artefact: Artefact) -> dict[str, NDArray[Any]]:
+    with np.load(artefact.path, allow_pickle=False) as file:
+        return dict(file)
 
 
 def _inputs(graph: Artefact, of: CalibrationSet) -> list[NDArray[Any]]:

@@ -74,7 +74,7 @@ def test_8_bits_are_calibrated_and_the_calibration_is_in_the_key(
         output.write_bytes(b"engine")
 
     monkeypatch.setattr(stored_engines, "build_quantised", build_quantised)
-    store, repaired = Store(tmp_path), replace(BUNDLED, repairs=())
+    store, repaired = Store(tmp_path), replace(BUNDLED, repairs=("equalisation",))
     first = stored_engine("tensorrt-rtx-int8", store, tiny, {(16, 18): 1})
     assert stored_engine("tensorrt-rtx-int8", store, tiny, {(16, 18): 1}) == first
     assert stored_engine("tensorrt-rtx-int8", store, tiny, {(16, 18): 1}, calibration=repaired) != first

@@ -77,7 +77,7 @@ def _parser() -> Arguments:
     parser.add_argument("--algorithm", metavar="NAME",
                         help="8 bits: how ranges are found (default: percentile; best: a bake-off)")  # fmt: skip
     parser.add_argument("--repair", nargs="*", metavar="NAME",
-                        help="8 bits: equalisation (the default), adaptive-rounding, bias-correction")  # fmt: skip
+                        help="8 bits: equalisation, adaptive-rounding, bias-correction")  # fmt: skip
     parser.add_argument("--psnr-loss-db", type=float, metavar="DB",
                         help="8 bits: what may be lost of PSNR (default: 0.05)")  # fmt: skip
     parser.add_argument("--output", type=Path, help="the engine file to write (--rebuild: over the engine itself)")

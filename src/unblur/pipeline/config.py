@@ -16,7 +16,7 @@ from unblur.engines.tensorrt_targets import parse_targets
 from unblur.pipeline.calibrate import BEST, DEFAULT_ALGORITHM
 from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.places import BUNDLED_MANIFEST
-from unblur.pipeline.quantised import EQUALISATION, check_repairs
+from unblur.pipeline.quantised import check_repairs
 from unblur.pipeline.quantised_engine import PSNR_LOSS_DB
 
 
@@ -77,7 +77,7 @@ class CalibrationSection(Section):
 
     manifest: Path = BUNDLED_MANIFEST
     algorithm: str = DEFAULT_ALGORITHM
-    repairs: tuple[str, ...] = (EQUALISATION,)
+    repairs: tuple[str, ...] = ()
 
     @field_validator("algorithm")
     @classmethod

@@ -18,7 +18,7 @@ from unblur.pipeline.bake_off import calibration_frames_like
 from unblur.pipeline.calibrate import DEFAULT_ALGORITHM, CalibrationSet, stored_manifest
 from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.places import bundled_manifest
-from unblur.pipeline.quantised import EQUALISATION, check_repairs, stored_quantised
+from unblur.pipeline.quantised import check_repairs, stored_quantised
 from unblur.pipeline.store import Artefact, Store
 
 
@@ -28,7 +28,7 @@ class Calibration:
 
     manifest: Path | None = None
     algorithm: str = DEFAULT_ALGORITHM
-    repairs: tuple[str, ...] = (EQUALISATION,)
+    repairs: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

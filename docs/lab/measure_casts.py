@@ -14,15 +14,13 @@ import tempfile
 from pathlib import Path
 
 import onnx
-from measure_forms import CHECKPOINT, HELD_OUT, SIDE, Panel, _crops, _written
+from measure_forms import CHECKPOINT, SIDE, panels_of, run_of
 
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
 from unblur.export.api import export_graph
 from unblur.export.casting import NARROW_TYPES, cast_graph
 from unblur.export.emulation import widen
-from unblur.images.pairs import find_pairs, read_pair
-from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import load_checkpoint
 
 
@@ -33,16 +31,10 @@ def main(gopro: Path | None) -> None:
         path = Path(folder) / "float.onnx"
         export_graph(checkpoint, path, height=SIDE, width=SIDE)
         model = onnx.load(path)
-    sources = {"heldout": [synthetic_pair(seed, SIDE, SIDE, "heldout") for seed in HELD_OUT]}
-    if gopro is not None:
-        sources["real"] = [crop for pair in find_pairs(gopro, "gopro", "test") for crop in _crops(*read_pair(pair))]
-    panels, run = [], _written(model)
-    for name, pairs in sources.items():
-        encoded = [contract.encode(blurred) for blurred, _ in pairs]
-        panels.append(Panel(name, pairs, encoded, [run(x) for x in encoded]))
+    panels = panels_of(gopro, contract, run_of(model))
     rows = []
     for precision in NARROW_TYPES:
-        narrow = _written(widen(cast_graph(model, precision).model, precision))
+        narrow = run_of(widen(cast_graph(model, precision).model, precision))
         scores = {p.name: p.score(narrow, lambda t: contract.decode(t, SIDE, SIDE)) for p in panels}
         rows.append({"precision": precision, **scores})
         print(json.dumps(rows[-1]), flush=True)

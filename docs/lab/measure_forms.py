@@ -2,7 +2,7 @@
 
     python docs/lab/measure_forms.py [GOPRO_FOLDER]
 
-Ranges: min-max over synthetic frames of the split "train"; scored on the split "heldout" and, where a folder in
+Ranges: over the bundled manifest's drawn frames; scored on the split "heldout" and, where a folder in
 GoPro's layout is given, on the middle crops of its test pairs. Two rows a form: "as written" (ONNX Runtime, no
 graph optimisation: pairs round, the rest is float32) and as the backend it is for runs it.
 """
@@ -12,39 +12,42 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from unblur.calibration.algorithms import Algorithm
 from unblur.calibration.bias_correction import correct_biases
 from unblur.calibration.equalise import equalise
-from unblur.calibration.forms import FORMS, Form, with_narrow_weights
+from unblur.calibration.forms import FORMS, S8, Form, with_narrow_weights
 from unblur.calibration.keeping import kept_by_default
+from unblur.calibration.manifest import Manifest, load_manifest
 from unblur.calibration.quantise import QuantisedGraph, quantise, tensors_to_measure
-from unblur.calibration.ranges import Range, Ranges
 from unblur.calibration.realised import Backend, realised_on_cpu
+from unblur.calibration.rounding import round_adaptively
+from unblur.calibration.statistics import TensorStatistics, measure_statistics
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
 from unblur.engines.catalogue import open_engine
 from unblur.engines.written_graph import WrittenGraph
 from unblur.export.api import export_graph
-from unblur.images.contract import Frame
+from unblur.images.contract import METADATA_KEY, Frame, PixelContract
 from unblur.images.pairs import find_pairs, read_pair
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.quality import psnr_db
 from unblur.networks.checkpoints import load_checkpoint
+from unblur.pipeline.places import bundled_manifest
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE.parents[1] / "checkpoints" / "banet-nano.safetensors"
 SIDE = 256
-CALIBRATION, HELD_OUT = range(8), range(100, 108)
+HELD_OUT = range(100, 108)
 Run = Callable[[NDArray[Any]], NDArray[Any]]
 BACKENDS: dict[str, Backend] = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
 
@@ -72,6 +75,18 @@ class Panel:
         }
 
 
+def panels_of(gopro: Path | None, contract: PixelContract, run: Run) -> list[Panel]:
+    """Drawn held-out frames, and crops of real ones where a folder of them is given; `run`: the float32 graph."""
+    sources = {"heldout": [synthetic_pair(seed, SIDE, SIDE, "heldout") for seed in HELD_OUT]}
+    if gopro is not None:
+        sources["real"] = [crop for pair in find_pairs(gopro, "gopro", "test") for crop in _crops(*read_pair(pair))]
+    panels = []
+    for name, pairs in sources.items():
+        encoded = [contract.encode(blurred) for blurred, _ in pairs]
+        panels.append(Panel(name, pairs, encoded, [run(x) for x in encoded]))
+    return panels
+
+
 def main(gopro: Path | None) -> None:
     checkpoint = load_checkpoint(CHECKPOINT)
     contract = checkpoint.contract
@@ -79,28 +94,23 @@ def main(gopro: Path | None) -> None:
         path = Path(folder) / "float.onnx"
         export_graph(checkpoint, path, height=SIDE, width=SIDE)
         model = onnx.load(path)
-        float_run = _written(model)
-        calibration = [contract.encode(synthetic_pair(seed, SIDE, SIDE, "train")[0]) for seed in CALIBRATION]
-        sources = {"heldout": [synthetic_pair(seed, SIDE, SIDE, "heldout") for seed in HELD_OUT]}
-        if gopro is not None:
-            sources["real"] = [crop for pair in find_pairs(gopro, "gopro", "test") for crop in _crops(*read_pair(pair))]
-        panels = []
-        for name, pairs in sources.items():
-            encoded = [contract.encode(blurred) for blurred, _ in pairs]
-            panels.append(Panel(name, pairs, encoded, [float_run(x) for x in encoded]))
+        float_run = run_of(model)
+        frames = load_manifest(bundled_manifest(), Path(folder) / "frames")
+        panels = panels_of(gopro, contract, float_run)
 
         def scores(run: Run) -> dict[str, Any]:
             return {p.name: p.score(run, lambda t: contract.decode(t, SIDE, SIDE)) for p in panels}
 
         rows = []
+        plain = statistics_of(model, frames, Path(folder))
         for form in FORMS.values():
-            for repairs, graph in _variants(model, form, calibration):
+            for repairs, graph in _variants(model, plain, form, frames, Path(folder)):
                 row: dict[str, Any] = {
                     "form": form.name,
                     "repairs": repairs,
                     "macs_share_8_bits": round(graph.macs_share, 4),
                     "convolutions_8_bits": len(graph.convolutions),
-                    "as_written": scores(_written(graph.model)),
+                    "as_written": scores(run_of(graph.model)),
                 }
                 backend = BACKENDS.get(form.name)
                 if backend is not None:
@@ -117,7 +127,7 @@ def main(gopro: Path | None) -> None:
         {
             "checkpoint_sha256": checkpoint.digest,
             "side_px": SIDE,
-            "calibration": f"{len(CALIBRATION)} synthetic frames (train), min-max",
+            "calibration": f"{len(frames)} frames of {bundled_manifest().name}",
             "frames": {p.name: len(p.pairs) for p in panels},
             "cpu_flags": _flags(),
             "versions": package_versions(),
@@ -127,34 +137,40 @@ def main(gopro: Path | None) -> None:
 
 
 def _variants(
-    model: onnx.ModelProto, form: Form, calibration: Sequence[NDArray[Any]]
+    model: onnx.ModelProto, plain: Mapping[str, TensorStatistics], form: Form, frames: Manifest, folder: Path
 ) -> list[tuple[str, QuantisedGraph]]:
-    def quantised(source: onnx.ModelProto, rules: Form = form) -> QuantisedGraph:
-        return quantise(source, _ranges(source, rules, calibration), rules)
+    """What repairs do, one after another: ranges, then equalised maps, then weights and biases."""
+    contract = PixelContract.from_json({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
+    inputs = [contract.encode(frame) for frame in frames]
+    equal = equalise(model, inputs, "maps", kept_by_default(model, form)).model
 
-    keep = kept_by_default(model, form)
-    maps = equalise(model, calibration, "maps", keep).model
-    found = [("none", quantised(model)), ("maps equalised", quantised(maps))]
-    if form.name == "tensorrt-rtx":
-        found.append(("weights equalised", quantised(equalise(model, calibration, "weights", keep).model)))
-    found.append(("biases corrected", correct_biases(model, found[0][1], calibration).graph))
-    found.append(("maps equalised, biases corrected", correct_biases(maps, found[1][1], calibration).graph))
+    def quantised(source: onnx.ModelProto, algorithm: str, rules: Form = form) -> QuantisedGraph:
+        chosen = Algorithm(algorithm, "u8" if rules.activation.affine else "s8")
+        return quantise(source, chosen.ranges(plain if source is model else statistics), rules)
+
+    statistics = statistics_of(equal, frames, folder)
+    found = [("min-max", quantised(model, "minmax")), ("min-max, equalised", quantised(equal, "minmax"))]
+    found.append(("percentile", quantised(model, "percentile")))
+    best = quantised(equal, "percentile")
+    found.append(("percentile, equalised", best))
+    if form.weight is S8:
+        best = round_adaptively(equal, best, inputs, threads=2).graph
+        found.append(("percentile, equalised, rounded", best))
+    found.append((f"{found[-1][0]}, biases corrected", correct_biases(equal, best, inputs, threads=2).graph))
     if form.name in BACKENDS:
-        found.append(("none, 7-bit weights", quantised(model, with_narrow_weights(form))))
+        found.append(("percentile, 7-bit weights", quantised(model, "percentile", with_narrow_weights(form))))
     return found
 
 
-def _ranges(model: onnx.ModelProto, form: Form, inputs: Sequence[NDArray[Any]]) -> Ranges:
-    graph = WrittenGraph(model, tensors_to_measure(model, form))
-    ends: dict[str, tuple[float, float]] = {}
-    for x in inputs:
-        for name, values in graph.run(x).items():
-            low, high = ends.get(name, (np.inf, -np.inf))
-            ends[name] = (min(low, float(values.min())), max(high, float(values.max())))
-    return Ranges("min-max", {name: Range(*pair) for name, pair in ends.items()})
+def statistics_of(source: onnx.ModelProto, frames: Manifest, folder: Path) -> Mapping[str, TensorStatistics]:
+    """Of every tensor that any form may quantise."""
+    path = folder / "measured.onnx"
+    onnx.save(source, path)
+    tensors = sorted({name for form in FORMS.values() for name in tensors_to_measure(source, form)})
+    return measure_statistics(path, tensors, frames, histograms=True, threads=2)
 
 
-def _written(model: onnx.ModelProto) -> Run:
+def run_of(model: onnx.ModelProto) -> Run:
     graph = WrittenGraph(model)
 
     def run(x: NDArray[Any]) -> NDArray[Any]:

@@ -21,7 +21,10 @@ def load(tmp_path: Path, text: str, *assignments: str) -> PipelineConfig:
 def test_the_shipped_file_states_the_defaults_but_for_budgets() -> None:
     shipped = load_pipeline_config(ROOT / "pipeline.toml")
     default = PipelineConfig()
-    assert shipped.model_copy(update={"budgets": {}, "network": default.network, "paths": default.paths}) == default
+    parts = ("network", "paths", "calibration")  # whose paths are absolute once they are read
+    assert shipped.model_copy(update={"budgets": {}, **{part: getattr(default, part) for part in parts}}) == default
+    assert shipped.calibration.manifest == ROOT / default.calibration.manifest
+    assert shipped.calibration.model_copy(update={"manifest": default.calibration.manifest}) == default.calibration
     assert shipped.network.checkpoint == ROOT / "checkpoints/banet-nano.safetensors"
     assert set(shipped.budgets) == {"*"}
 

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from unblur.engines.tensorrt_builder import settle
+
 Value = tuple[str, int, list[int] | None]
 """Name, element type, shape (None: left to the checker)."""
 
@@ -149,5 +151,6 @@ def refusal(model: onnx.ModelProto, target: str = "portable") -> str:
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), 0)
     if builder.build_serialized_network(network, config) is None:
+        settle(trt)  # or the next build of this process would be spoilt
         return f"compiler: {logger.errors[-1] if logger.errors else 'no reason given'}"
     return ""

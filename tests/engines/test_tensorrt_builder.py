@@ -10,8 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from quantised_graph import quantised
 
-from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
+from unblur.engines import tensorrt_builder
+from unblur.engines.audit import computes_in
 from unblur.engines.tensorrt_builder import compile_engine
 from unblur.engines.tensorrt_product import open_product
 from unblur.engines.tensorrt_targets import parse_targets
@@ -48,6 +51,27 @@ def test_an_engine_runs_in_the_types_of_its_graph(kind: int, runs_in: str) -> No
     assert realised_precision(engine.xrays["sm89"], ["layer/Conv"]) == {"layer/Conv": runs_in}
     assert len(engine.data) > 1000
     assert engine.product.version == open_product("tensorrt-rtx").version
+
+
+@needs_rtx
+@pytest.mark.parametrize("settles", [True, False])
+def test_a_failed_build_does_not_spoil_the_next(
+    settles: bool, fixed_graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `settle` it does: when that half turns red, NVIDIA has mended it and `settle` can go."""
+    if not settles:
+        monkeypatch.setattr(tensorrt_builder, "settle", lambda _: None)
+    graph = quantised().SerializeToString()
+
+    def types() -> set[str]:
+        kernels = compile_engine(graph, ("sm89",)).xrays["sm89"].kernels
+        return {computes_in(kernel) for kernel in kernels if kernel.is_convolution}
+
+    assert "Int8" in types()
+    with pytest.raises(UnblurError, match="gave no engine"):
+        compile_engine(fixed_graph.read_bytes(), ("sm75",))  # which has no float32 matrix product
+    assert ("Int8" in types()) == settles
+    assert "Int8" in types()
 
 
 @needs_rtx

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnx import TensorProto, helper
+
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, UnblurError
 from unblur.engines.inspector import parse_inspector
@@ -137,6 +139,25 @@ class _Built:
     seconds: float
 
 
+def settle(trt: Any) -> None:
+    """Build an engine of one ReLU and forget it.
+
+    TensorRT for RTX 1.7 spoils the one build that follows a failed one in the same process: INT8 convolutions become
+    FP16 between conversions, float graphs get more kernels, and nothing is said (tests/engines/test_tensorrt_builder.py
+    shows both ways). This is the build that is spoilt.
+    """
+    value = helper.make_tensor_value_info
+    nodes = [helper.make_node("Relu", ["x"], ["y"], "relu")]
+    x, y = (value(name, TensorProto.FLOAT, [1, 8, 8, 8]) for name in ("x", "y"))
+    graph = helper.make_graph(nodes, "relu", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    log = _open_log(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    trt.OnnxParser(network, log).parse(model.SerializeToString())
+    builder.build_serialized_network(network, builder.create_builder_config())
+
+
 class _Job:
     """A graph to be compiled, once or several times."""
 
@@ -175,7 +196,10 @@ class _Job:
             use_timing_cache(config, self._cache, self._progress)
         host = builder.build_serialized_network(network, config)
         if host is None:
-            raise UnblurError(f"{name} gave no engine:\n{build_failure(log.errors)}")
+            errors = list(log.errors)
+            if name == "tensorrt-rtx":
+                settle(trt)
+            raise UnblurError(f"{name} gave no engine:\n{build_failure(errors)}")
         if self._cache:
             keep_timing_cache(config, self._cache, self._progress)
         data = bytes(host)

@@ -141,7 +141,7 @@ def scored_graph(
             psnr_loss_db,
         )
     except BudgetError as error:
-        raise BudgetError(f"{error} Nothing was built; FP16 costs next to nothing.") from error
+        raise BudgetError(f"{error} Nothing was built; --fp16 is the next wider precision.") from error
     return graph.path, {"score": score.to_json() | {"frames": f"{DRAWN} drawn, seeds from 0", "size": list(size)}}
 
 

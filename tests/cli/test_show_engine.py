@@ -21,7 +21,7 @@ from unblur.engines.xray_report import make_report
 from unblur.export.build import BuildOptions, build_engine
 from unblur.export.examine import examine_engine
 from unblur.networks import build_network
-from unblur.networks.banet import BANet
+from unblur.networks.banet.network import BANet
 
 ROOT = Path(__file__).parents[2]
 REPORT = json.loads((ROOT / "engines/reports/xray-banet.json").read_text())["engines"]

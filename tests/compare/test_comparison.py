@@ -18,7 +18,7 @@ from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.catalogue import open_engine
 from unblur.images.files import read_picture
 from unblur.metrics.quality import psnr_db, ssim_matlab
-from unblur.networks.banet import BANet
+from unblur.networks.banet.network import BANet
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
 

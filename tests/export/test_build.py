@@ -30,7 +30,7 @@ from unblur.export.islands import MeasuredCast
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
-from unblur.networks.banet import BANetSpec
+from unblur.networks.banet.network import BANetSpec
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.tensorrt_rtx

@@ -17,7 +17,7 @@ from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 from unblur.networks import load_checkpoint, load_network, save_checkpoint
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.registry import FAMILIES, recognise
 
 SPEC = BANetSpec(depth=2, stem_width=3, width=4, fuse_width=5)
@@ -202,7 +202,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path, state: State, form: str) ->
 def test_a_whole_pickled_network_is_refused_with_the_cure(tmp_path: Path, network: BANet) -> None:
     path = tmp_path / "weights.pt"
     torch.save(network, path)
-    refused(path, "unblur.networks.banet.BANet", "torch.save(network.state_dict()")
+    refused(path, "unblur.networks.banet.network.BANet", "torch.save(network.state_dict()")
 
 
 def test_someone_elses_state_dict(tmp_path: Path) -> None:

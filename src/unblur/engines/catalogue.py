@@ -45,16 +45,20 @@ def _torch(bf16: bool = False, channels_last: bool = False, compiled: bool = Fal
     return Engine(f"PyTorch, {form}, {'bfloat16' if bf16 else 'float32'}", "checkpoint", open_it)
 
 
-def _torch_cuda(precision: str, *, channels_last: bool = False, compiled: bool = False, graph: bool = False) -> Engine:
+def _torch_cuda(
+    precision: str, *, channels_last: bool = False, compiled: bool = False, graph: bool = False, form: bool = False
+) -> Engine:
     def open_it(name: str, checkpoint: Weights, _: None, threads: int) -> Runner:
         from unblur.engines.torch_cuda_runner import CudaVariant, TorchCudaRunner
 
         del threads
-        return TorchCudaRunner(name, checkpoint, CudaVariant(cast(Any, precision), channels_last, compiled, graph))
+        variant = CudaVariant(cast(Any, precision), channels_last, compiled, graph, form)
+        return TorchCudaRunner(name, checkpoint, variant)
 
-    form = "torch.compile" if compiled else "eager"
-    extras = [text for text, wanted in (("channels_last", channels_last), ("CUDA graph", graph)) if wanted]
-    return Engine(", ".join([f"PyTorch on CUDA, {form}, {precision}", *extras]), "checkpoint", open_it)
+    how = "torch.compile" if compiled else "eager"
+    wanted = (("exact form, bytes in and out", form), ("channels_last", channels_last), ("CUDA graph", graph))
+    extras = [text for text, given in wanted if given]
+    return Engine(", ".join([f"PyTorch on CUDA, {how}, {precision}", *extras]), "checkpoint", open_it)
 
 
 def _onnxruntime(text: str, provider: Provider) -> Engine:
@@ -122,6 +126,8 @@ CATALOGUE: Mapping[str, Engine] = {
     "torch-cuda-compile-tf32": _torch_cuda("tf32", channels_last=True, compiled=True),
     "torch-cuda-compile-fp16": _torch_cuda("fp16", channels_last=True, compiled=True),
     "torch-cuda-compile-fp16-graph": _torch_cuda("fp16", channels_last=True, compiled=True, graph=True),
+    "torch-cuda-form-fp16-graph": _torch_cuda("fp16", channels_last=True, graph=True, form=True),
+    "torch-cuda-form-compile-fp16-graph": _torch_cuda("fp16", channels_last=True, compiled=True, graph=True, form=True),
     "onnxruntime-cuda": _onnxruntime("CUDA, no TF32", CUDA),
     "onnxruntime-cuda-tf32": _onnxruntime("CUDA, TF32", CUDA_TF32),
     "onnxruntime-tensorrt": _onnxruntime("its TensorRT provider", TENSORRT),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from unblur.core.artefacts import atomic_path, file_digest
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
+from unblur.networks.pixel_form import PixelForm
 from unblur.networks.registry import FAMILIES, Recognised, recognise
 
 WRAPPERS = ("model_state", "state_dict", "params_ema", "params")
@@ -48,6 +49,15 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return self.recognised.name
+
+    def form(self, size: tuple[int, int] | None, contract: PixelContract) -> PixelForm:
+        """The network's exact form at (height, width), or for every size, taking and giving pixels of `contract`.
+
+        Float32, in eval mode; its weights are copies. `contract` is this checkpoint's own, or that one `as_uint8`.
+        """
+        flip = contract.channel_order != self.contract.channel_order
+        form = FAMILIES[self.recognised.family].form(self.network, size, flip)
+        return PixelForm(form, self.contract, contract).float().eval()
 
 
 def load_network(path: str | Path) -> nn.Module:

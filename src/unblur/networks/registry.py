@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from unblur.core.errors import InputError, nearest
 from unblur.images.contract import PixelContract
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.form import BANetForm
+from unblur.networks.banet.network import BANet, BANetSpec
 
 _MOST_CHANNELS = 1 << 16
 """A file may claim any shape; beyond this a proposal's sizes would overflow even on device "meta"."""
@@ -26,10 +28,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture of the registry. `infer` gives its best proposal, whatever the state dict holds."""
+    """One architecture of the registry. `infer` gives its best proposal, whatever the state dict holds.
+
+    `form`: the exact form of a network at (height, width), None for every size, with channels flipped or not: a module
+    in float64 that gives the restored tensor and the output of its first block.
+    """
 
     infer: Callable[[Shapes], BANetSpec]
     build: Callable[[BANetSpec], nn.Module]
+    form: Callable[[Any, tuple[int, int] | None, bool], nn.Module]
     presets: Mapping[str, BANetSpec]
     contract: PixelContract = field(default_factory=PixelContract)
 
@@ -54,6 +61,7 @@ FAMILIES: Mapping[str, Family] = {
     "banet": Family(
         infer=_infer_banet,
         build=BANet,
+        form=BANetForm,
         presets={
             "banet": BANetSpec(),
             "banet_plus": BANetSpec(width=192, fuse_width=192),

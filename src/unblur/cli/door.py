@@ -7,7 +7,8 @@ import difflib
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from unblur.core.errors import InputError, UnblurError
@@ -58,6 +59,25 @@ class Arguments(argparse.ArgumentParser):
             close = difflib.get_close_matches(flag, list(self._option_string_actions), n=1)
             hint = f", did you mean {close[0]}?" if close else ""
         raise InputError(f"{message}{hint}\n{self.format_usage().rstrip()}")
+
+
+def inputs_of(arguments: argparse.Namespace, *outputs: str) -> list[Path]:
+    """Every path among a door's arguments but its `outputs`, so that no door forgets an input when it grows a flag.
+
+    Text counts too where it may hold a path, as in `gopro:FOLDER` and `onnxruntime:A.onnx,torch`.
+    """
+    return [path for name, value in vars(arguments).items() if name not in outputs for path in _paths(value)]
+
+
+def _paths(value: object) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, str):
+        for part in value.split(","):
+            yield from (Path(text) for text in {part, part.partition(":")[2]} if text and "\0" not in text)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _paths(one)
 
 
 def positive(text: str) -> int:

@@ -6,10 +6,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import mmap
 import os
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,102 @@ def disk_errors(path: Path) -> Iterator[None]:
             if path.parent in (touched, *touched.parents) or touched in path.parents:
                 raise InputError(f"Cannot write {path}: {error.strerror}; choose a folder you may write to.") from error
         raise
+
+
+Recognise = Callable[[Path], bool]
+"""Whether an existing file is one that unblur wrote, of a certain kind."""
+
+
+def protect(outputs: Mapping[Path, Recognise], inputs: Iterable[Path | None]) -> None:
+    """Refuse to lose what is not ours. Doors call it before any work, with every file that the work will write.
+
+    outputs: each file, companions too, and what tells whether one that stands there is unblur's own of that kind.
+    inputs: files and folders (then each file below) that are read; None is skipped.
+
+    Raises InputError where an output is an input, by its inode, whatever links or names lead to it; where it is a
+    folder or no regular file; and where it holds something (an empty file is nothing) that unblur did not write.
+    """
+    refuse_inputs(outputs, inputs)
+    for path in outputs:
+        if (status := _status(path)) is None:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"Cannot write {path}: it is a directory; name a file.")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"Cannot write {path}: it is a device or a pipe, not a file; name a file.")
+        try:
+            ours = status.st_size == 0 or outputs[path](path)
+        except OSError as error:
+            raise InputError(
+                f"Cannot write {path}: what stands there cannot be read ({error.strerror}); move it away."
+            ) from error
+        if not ours:
+            raise InputError(
+                f"{path} exists and is not what unblur writes there; move it away, or choose another name."
+            )
+
+
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """The first half of `protect`, where a person may insist on replacing files that unblur did not write."""
+    there = {path: status for path in outputs if (status := _status(path)) is not None}
+    read = _identities(inputs) if there else {}
+    for path, status in there.items():
+        if source := read.get((status.st_dev, status.st_ino)):
+            raise InputError(
+                f"{path} is the same file as the input {source}: unblur never writes over its input. Choose another "
+                "output."
+            )
+
+
+def json_with(*keys: str) -> Recognise:
+    """Recognises a JSON object that has all these keys."""
+
+    def recognise(path: Path) -> bool:
+        try:
+            value = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(value, dict) and set(keys) <= value.keys()
+
+    return recognise
+
+
+def text_with(mark: str) -> Recognise:
+    """Recognises a file that holds these characters, in UTF-8, anywhere: also a big binary one."""
+
+    def recognise(path: Path) -> bool:
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return False
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return content.find(mark.encode()) >= 0
+
+    return recognise
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Of what a name leads to; None where there is nothing."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:  # a name that is too long, a loop of links, a folder that may not be entered
+        raise InputError(f"Cannot use {path}: {error.strerror}; choose another path.") from error
+
+
+def _identities(inputs: Iterable[Path | None]) -> dict[tuple[int, int], Path]:
+    """Device and inode of every file that is read -> the name it is read by."""
+    found: dict[tuple[int, int], Path] = {}
+    for path in inputs:
+        if path is None or (status := _status(path)) is None:
+            continue
+        found.setdefault((status.st_dev, status.st_ino), path)
+        if stat.S_ISDIR(status.st_mode):
+            for folder, _, names in os.walk(path):
+                for inner in (Path(folder, name) for name in names):
+                    if (status := _status(inner)) is not None:
+                        found.setdefault((status.st_dev, status.st_ino), inner)
+    return found
 
 
 def write_bytes(path: Path, data: bytes) -> None:

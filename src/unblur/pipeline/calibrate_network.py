@@ -102,12 +102,17 @@ def calibrate_network(
     return Calibrated(of, size, form, repairs, scored, chosen, unrepaired, (*of.manifest.overlaps, *overlaps), share)
 
 
+def report_of(output: Path) -> Path:
+    """Where the JSON beside a graph lies."""
+    return output.with_suffix(".json")
+
+
 def write_calibrated(found: Calibrated, output: Path) -> Path:
     """Write the chosen graph, and beside it the JSON that tells how it came about; gives the JSON's path."""
     graph = onnx.load(found.chosen.graph.path)
     with atomic_path(output) as temporary:
         shutil.copyfile(found.chosen.graph.path, temporary)
-    report = output.with_suffix(".json")
+    report = report_of(output)
     write_json(report, _to_json(found, calibration_of(graph)))
     return report
 

@@ -179,7 +179,7 @@ def _calibrate_and_build(
     size = None if arguments.dynamic else (arguments.height, arguments.width)
     source = Source(checkpoint, size, arguments.pixels)
     options = _options(arguments, precision, targets, checkpoint.contract, progress)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     if precision == "best":
         _tell_best(build_best_of_all(store, source, arguments.output, options, calibration, loss_db, progress))
     else:

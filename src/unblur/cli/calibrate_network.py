@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = algorithms_for(form) if arguments.bake_off else (check_algorithm(arguments.algorithm, form).name,)
     repairs = check_repairs(arguments.repair)
     checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
-    store, progress = Store(artefact_folder()), ConsoleProgress()
+    progress = ConsoleProgress()
+    store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     of = CalibrationSet(checkpoint, manifest, arguments.pixels, threads=arguments.threads or 0)
     size = (arguments.height, arguments.width) if arguments.height else manifest.size

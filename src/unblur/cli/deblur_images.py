@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runner = open_runner(
             name,
             checkpoint,
-            Store(artefact_folder()),
+            Store(artefact_folder(), progress.note),
             lambda: planned_sizes(plan, checkpoint.contract),
             threads=args.threads,
             progress=progress,

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             checkpoint, weights = load_checkpoint(args.checkpoint), args.checkpoint.name
         else:
             checkpoint, weights = random_checkpoint(args.network, SEED, Path(folder)), f"random weights, seed {SEED}"
-        store = Store(artefact_folder())
+        store = Store(artefact_folder(), progress.note)
         names = [name.strip() for name in args.engines.split(",") if name.strip()]
         calibration = Calibration(args.manifest)
         engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]

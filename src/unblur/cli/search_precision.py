@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
     frames, at = _held_out(arguments, checkpoint.contract.padded_size)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     ranges = calibrated(
         store, checkpoint, manifest, question.form, arguments.algorithm, frames, arguments.threads, progress
@@ -154,7 +154,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
     checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
     progress: Progress = ConsoleProgress()
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     print(write_point(arguments.reproduce, arguments.point, store, checkpoint, arguments.output, progress))
     return 0
 

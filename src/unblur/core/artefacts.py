@@ -10,12 +10,12 @@ import mmap
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from unblur.core.errors import InputError
+from unblur.core.leftovers import sweep, temporary_name
 
 
 @contextlib.contextmanager
@@ -25,52 +25,95 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises InputError when the folder cannot be written to or the disk is full; what stood under `path`
     before is then untouched.
     """
-    # The suffix stays last: writers such as Pillow choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise InputError(f"Cannot write {path}: it is a directory; name a file.")
+    with atomic_paths(path) as (temporary,):
+        yield temporary
+
+
+@contextlib.contextmanager
+def atomic_paths(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """As `atomic_path` for files that belong together; the last one vouches for the others.
+
+    All are whole on the disk before the first gets its name. The last one is taken away before that and gets its name
+    at the end, so that after a kill at any moment it never stands beside files of another generation.
+    """
+    with disk_errors(*paths):
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent)
+            if path.is_dir():
+                raise InputError(f"Cannot write {path}: it is a directory; name a file.")
+        # The suffix stays last: writers such as Pillow choose the format by it.
+        temporaries = tuple(path.with_name(temporary_name() + path.suffix) for path in paths)
         try:
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
+            yield temporaries
+            for temporary in temporaries:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            if len(paths) > 1:
+                paths[-1].unlink(missing_ok=True)
+                _sync_folder(paths[-1].parent)
+            for temporary, path in zip(temporaries, paths, strict=True):
+                if path is paths[-1] and len(paths) > 1:
+                    _sync_folder(path.parent)
+                temporary.replace(path)
+            for folder in {path.parent for path in paths}:
+                _sync_folder(folder)
         finally:
-            temporary.unlink(missing_ok=True)
+            for temporary in temporaries:
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """As `atomic_path` for a folder of files: yield an empty one that takes the place of `path` when it is filled."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    """As `atomic_path` for a folder of files: yield an empty one that takes the place of `path` when it is filled.
+
+    What stood there is renamed aside first and removed last: half a folder never stands under the name.
+    """
     with disk_errors(path):
-        temporary.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        temporary, aside = (path.with_name(temporary_name()) for _ in range(2))
+        temporary.mkdir()
         try:
             yield temporary
-            if path.exists():
-                shutil.rmtree(path)
+            for inner in temporary.rglob("*"):
+                if inner.is_file():
+                    with inner.open("rb") as file:
+                        os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(aside)
             temporary.replace(path)
             _sync_folder(path.parent)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in (temporary, aside):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
+        errno.EFBIG: "the file would be larger than the limit of this process (ulimit -f) or of the disk"}  # fmt: skip
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the disk into sentences; an error about a file elsewhere passes through as it is."""
+def disk_errors(*paths: Path) -> Iterator[None]:
+    """Turn errors of the disk, also those without a number that libraries make of them, into sentences that name the
+    first of `paths`; an error about a file elsewhere passes through as it is.
+    """
+    path = paths[0]
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        touched = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        if error.errno in FULL:
+            what = f" (while writing {touched})" if touched and touched.parent != path.parent else ""
             raise InputError(
-                f"The disk is full: {path} was not written. Free some space and run the same command again."
+                f"Cannot write {path}: {FULL[error.errno]}{what}. Make room and run the same command again."
             ) from error
-        if isinstance(error.filename, str):
-            touched = Path(error.filename)
-            if path.parent in (touched, *touched.parents) or touched in path.parents:
+        if touched is not None and error.errno is not None:
+            if any(one.parent in (touched, *touched.parents) or touched in one.parents for one in paths):
                 raise InputError(f"Cannot write {path}: {error.strerror}; choose a folder you may write to.") from error
+            raise
+        if error.errno in (None, errno.EIO, errno.EROFS):
+            raise InputError(f"Cannot write {path}: {error}; try another disk.") from error
         raise
 
 
@@ -176,9 +219,21 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write small files that belong together; the last one vouches for the others. Raises as `atomic_paths`."""
+    with atomic_paths(*files) as temporaries:
+        for temporary, data in zip(temporaries, files.values(), strict=True):
+            temporary.write_bytes(data)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON with sorted keys atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON with sorted keys, as files hold it."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def file_digest(path: Path) -> str:

@@ -236,6 +236,25 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write bytes and behind them their SHA-256: for files that nothing else vouches for. Readers of PNG and of NumPy's
+    files overlook what follows their end. Raises InputError as `atomic_path`.
+    """
+    write_bytes(path, data + hashlib.sha256(data).digest())
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """What `write_sealed` wrote; None where the file is missing, cannot be read, is damaged or has no seal: it is made
+    again then.
+    """
+    try:
+        whole = path.read_bytes()
+    except OSError:
+        return None
+    data, seal = whole[:-32], whole[-32:]
+    return data if hashlib.sha256(data).digest() == seal else None
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:

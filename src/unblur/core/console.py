@@ -16,11 +16,12 @@ from rich.progress import Progress as RichProgress
 T = TypeVar("T")
 
 
-def printable(name: object) -> str:
+def printable(name: object, keep: str = "") -> str:
     """A name for a terminal, a log or a page: a character that could act on it (control, direction, line ends) or that
-    no encoding has (a byte of a file name that is no UTF-8) as an escape, such as `\\x1b`; all others as they are.
+    no encoding has (a byte of a file name that is no UTF-8) as an escape, such as `\\x1b`; all others, and those in
+    `keep`, as they are.
     """
-    return "".join(one if one.isprintable() else _escaped(one) for one in str(name))
+    return "".join(one if one.isprintable() or one in keep else _escaped(one) for one in str(name))
 
 
 def _escaped(one: str) -> str:
@@ -61,7 +62,12 @@ class ConsoleProgress:
         self._every_s = every_s
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text), markup=False, soft_wrap=True)
+        try:
+            self._console.print(printable(text, keep="\n"), markup=False, soft_wrap=True)
+        except BrokenPipeError:
+            raise
+        except OSError:  # a full disk under a log must not end the work that it tells of
+            return
 
     def track(self, items: Iterable[T], text: str, total: int) -> Iterator[T]:
         if self._console.is_terminal:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress, Progress
 from unblur.core.errors import InputError
 
@@ -22,11 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = _precision(arguments)
     _refuse_conflicts(arguments, precision)
 
+    from unblur.engines.tensorrt_manifest import outputs_of
     from unblur.engines.tensorrt_product import open_product
     from unblur.engines.tensorrt_targets import parse_targets, resolve_targets
+    from unblur.export.best import candidate, ranking_of
     from unblur.export.build import rebuild_engine
 
     progress = ConsoleProgress()
+    output = arguments.output or arguments.rebuild
+    outputs = outputs_of(output)
+    if precision == "best":
+        outputs[ranking_of(output)] = json_with("winner", "candidates")
+        for each in ("fp32", *REWRITTEN):
+            outputs |= outputs_of(candidate(output, each))
+    # A rebuild over the engine itself is asked for by name.
+    protect(outputs, inputs_of(arguments, "output", *(["rebuild"] if output == arguments.rebuild else [])))
     if arguments.rebuild:
         _tell(rebuild_engine(arguments.rebuild, arguments.output, progress))
         return 0
@@ -168,7 +179,7 @@ def _calibrate_and_build(
     size = None if arguments.dynamic else (arguments.height, arguments.width)
     source = Source(checkpoint, size, arguments.pixels)
     options = _options(arguments, precision, targets, checkpoint.contract, progress)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     if precision == "best":
         _tell_best(build_best_of_all(store, source, arguments.output, options, calibration, loss_db, progress))
     else:

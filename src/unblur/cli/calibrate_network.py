@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -58,18 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(arguments)
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
+    from unblur.engines.graph_file import is_exported
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.calibrate import CalibrationSet, algorithms_for, check_algorithm, stored_manifest
-    from unblur.pipeline.calibrate_network import Limits, calibrate_network, write_calibrated
+    from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
     from unblur.pipeline.quantised import check_repairs
     from unblur.pipeline.store import Store
 
+    outputs = {arguments.output: is_exported, report_of(arguments.output): json_with("unblur", "graph_sha256")}
+    protect(outputs, inputs_of(arguments, "output"))
     form = find_form(arguments.form)
     names = algorithms_for(form) if arguments.bake_off else (check_algorithm(arguments.algorithm, form).name,)
     repairs = check_repairs(arguments.repair)
     checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
-    store, progress = Store(artefact_folder()), ConsoleProgress()
+    progress = ConsoleProgress()
+    store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     of = CalibrationSet(checkpoint, manifest, arguments.pixels, threads=arguments.threads or 0)
     size = (arguments.height, arguments.width) if arguments.height else manifest.size

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.core.console import ConsoleProgress
@@ -57,7 +57,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, write the report, print its table; then exit 3 for a broken budget or 2 for failed frames."""
     args = _arguments(argv)
-    check_output(args.output)
+    check_output(args.output, inputs_of(args, "output"), "Engines of ", "network", "engines", "latency")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.cli.report_table import print_report
     from unblur.compare.budgets import parse_budgets
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     budgets = parse_budgets(args.budget)
     frames = find_frames(args.frames, args.truth)
     checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
     engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]

@@ -16,7 +16,7 @@ from unblur.compare.latency import measure_latency
 from unblur.compare.report import LatencyResult, LatencySession, Part
 from unblur.compare.sentences import busy_sentence
 from unblur.compare.table import EMPTY, milliseconds
-from unblur.core.artefacts import write_bytes, write_json
+from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
@@ -181,13 +181,12 @@ def notes_of(report: SpeedReport) -> list[str]:
 
 
 def write_speed(report: SpeedReport, folder: Path) -> Path:
-    """Write report.json and report.md into `folder`; returns the latter. Raises InputError as `write_bytes`."""
+    """Write report.json and report.md into `folder`; returns the latter. Raises InputError as `atomic_paths`."""
     lines = [f"# Speed of {report.network}", "", _line(HEADINGS), _line(["---", "---", *["---:"] * 6])]
     lines += [_line(row) for row in rows_of(report)]
     lines += ["", *(f"- {note}" for note in notes_of(report))]
-    write_json(folder / "report.json", report.to_json())
     path = folder / "report.md"
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_together({path: ("\n".join(lines) + "\n").encode(), folder / "report.json": json_bytes(report.to_json())})
     return path
 
 

@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, ValueInfoProto, helper
 
-from unblur.core.artefacts import file_digest
+from unblur.core.artefacts import file_digest, text_with
 from unblur.core.errors import InputError
 from unblur.engines.runner import Signature
 from unblur.images.contract import METADATA_KEY, PixelContract
@@ -19,6 +19,9 @@ from unblur.images.contract import METADATA_KEY, PixelContract
 CHECKPOINT_KEY = "unblur.checkpoint_sha256"
 CALIBRATION_KEY = "unblur.calibration"
 """Holds, as JSON, what the ranges of an 8-bit graph were measured on and how."""
+
+is_exported = text_with(METADATA_KEY)
+"""Whether a file is a graph that unblur wrote, of any precision, without parsing it."""
 
 TENSOR_TYPES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16",

@@ -18,7 +18,7 @@ from unblur.calibration.ranges import Ranges
 from unblur.calibration.score import HeldOut
 from unblur.calibration.search import Assignment, Budget, search
 from unblur.calibration.search_page import SearchReport, write_search
-from unblur.core.artefacts import atomic_path, value_digest, write_bytes
+from unblur.core.artefacts import atomic_path, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import machine
@@ -128,8 +128,7 @@ def search_precision(
     pairs = f"Scored on {len(frames)} held-out frames of {size[0]}x{size[1]}."
     recipe["budget"] = asdict(question.budget)
     report = SearchReport(result, question.unit, _sentence(question.budget), recipe, (pairs, *notes))
-    write_bytes(folder / RANGES, calibrated.ranges.to_json().encode())
-    write_search(report, folder)
+    write_search(report, folder, {folder / RANGES: calibrated.ranges.to_json().encode()})
     return report
 
 

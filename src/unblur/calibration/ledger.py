@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from unblur.core.artefacts import json_text
+
 
 class Ledger:
     """Values by key in a file of lines; None for a ledger in memory alone.
@@ -29,13 +31,13 @@ class Ledger:
                 file.truncate(len(whole.encode()) + 1 if whole else 0)
 
     def get(self, key: str, compute: Callable[[], Any]) -> Any:
-        """The value of `key`, computed and written first where it is missing. Values are what JSON holds."""
+        """The value of `key`, computed and written first where it is missing. Values are what strict JSON holds."""
         if key not in self._values:
             value = compute()
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"key": key, "value": value}) + "\n")
+                    file.write(json_text({"key": key, "value": value}, indent=None) + "\n")
                     file.flush()
                     os.fsync(file.fileno())
             self._values[key] = value

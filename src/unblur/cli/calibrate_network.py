@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, finite, positive
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -44,8 +44,8 @@ def _parser() -> Arguments:
     parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")
     parser.add_argument("--allow-overlap", action="store_true",
                         help="score on frames of the manifest too; the report will tell")  # fmt: skip
-    parser.add_argument("--fidelity-db", type=float, metavar="DB", help="that the worst frame must keep")
-    parser.add_argument("--psnr-loss-db", type=float, metavar="DB", help="mean PSNR that may be lost against truth")
+    parser.add_argument("--fidelity-db", type=finite, metavar="DB", help="that the worst frame must keep")
+    parser.add_argument("--psnr-loss-db", type=finite, metavar="DB", help="mean PSNR that may be lost against truth")
     parser.add_argument("--threads", type=positive, help="CPU threads; physical cores if left out")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write; a .json appears beside it")
     return parser
@@ -119,10 +119,15 @@ def _print(found: Calibrated) -> None:
         f"best: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
         f"(form {found.form.name}), ranges from {len(found.of.manifest)} frames of {found.of.manifest.path.name}"
     )
+    if found.chosen.score.loss_remark:
+        print(f"PSNR lost by {found.chosen.algorithm}:{found.chosen.score.loss_remark}")
     for text in found.overlaps:
         print(f"NOT HELD OUT: {text}")
 
 
 def _row(name: str, score: Score, note: str) -> None:
-    loss = "-" if score.psnr_loss_db is None else f"{score.psnr_loss_db:+.4f}"
-    print(f"{name:<16}{score.fidelity_db_mean:>16.2f}{score.fidelity_db_worst:>14.2f}{loss:>14}{note}")
+    from unblur.metrics.decibels import decibels_text
+
+    mean, worst = decibels_text(score.fidelity_db_mean), decibels_text(score.fidelity_db_worst)
+    loss = decibels_text(score.psnr_loss_db, 4, signed=True)
+    print(f"{name:<16}{mean:>16}{worst:>14}{loss:>14}{note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,17 @@ class Arguments(argparse.ArgumentParser):
             close = difflib.get_close_matches(flag, list(self._option_string_actions), n=1)
             hint = f", did you mean {close[0]}?" if close else ""
         raise InputError(f"{message}{hint}\n{self.format_usage().rstrip()}")
+
+
+def finite(text: str) -> float:
+    """Argument type: a number that a budget can be; NaN would keep every budget, or none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
 
 
 def positive(text: str) -> int:

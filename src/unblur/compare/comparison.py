@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from statistics import fmean
 
 from unblur.compare.budgets import Budgets, budget_of, check_budgets
 from unblur.compare.fidelity import mean_quality
@@ -28,6 +27,7 @@ from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
+from unblur.metrics.decibels import loss_decibels, mean_decibels
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
 
@@ -196,17 +196,15 @@ def _summarise(
     if [frame.frame for frame in frames] != [frame.frame for frame in reference]:
         return result
     worst = min(frames, key=lambda frame: frame.fidelity.strictest_db)
-    mean = mean_quality([frame.quality for frame in frames if frame.quality])
-    base = mean_quality([frame.quality for frame in reference if frame.quality])
-    loss = None
-    if mean and base:
-        loss = 0.0 if mean.psnr_db == base.psnr_db else base.psnr_db - mean.psnr_db
+    qualities, base = ([frame.quality for frame in of if frame.quality] for of in (frames, reference))
+    loss = loss_decibels([q.psnr_db for q in base], [q.psnr_db for q in qualities]) if base else None
     return result.model_copy(
         update={
             "worst_fidelity_db": worst.fidelity.strictest_db,
             "worst_fidelity_frame": worst.frame,
-            "mean_fidelity_frame_db": fmean(frame.fidelity.frame_db for frame in frames),
-            "mean_quality": mean,
-            "psnr_loss_db": loss,
+            "mean_fidelity_frame_db": mean_decibels(frame.fidelity.frame_db for frame in frames).db,
+            "mean_quality": mean_quality(qualities),
+            "psnr_loss_db": loss and loss.db,
+            "loss": loss,
         }
     )

@@ -13,6 +13,7 @@ from unblur.core.errors import InputError
 from unblur.engines.catalogue import REFERENCE
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
+from unblur.metrics.decibels import decibels_text
 
 
 @dataclass
@@ -74,9 +75,9 @@ def _keep_strips(
     full = len(notes.shown) == pictures
     if pictures == 0 or (full and worst >= notes.shown[-1][0]):
         return
-    texts = {name: f"{r.quality.psnr_db:.2f} dB" for name, r in results.items() if r.quality}
+    texts = {name: f"{decibels_text(r.quality.psnr_db)} dB" for name, r in results.items() if r.quality}
     if truth is not None and notes.blurred:
-        texts["blurred"] = f"{notes.blurred[-1].psnr_db:.2f} dB"
+        texts["blurred"] = f"{decibels_text(notes.blurred[-1].psnr_db)} dB"
     others = {name: picture for name, picture in restored.items() if name != REFERENCE}
     strips = strips_of(frame.name, blurred, (REFERENCE, restored[REFERENCE]), others, truth, texts)
     notes.shown[-1 if full else len(notes.shown) :] = [(worst, strips)]

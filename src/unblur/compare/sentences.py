@@ -58,6 +58,7 @@ def how_measured(report: Report) -> list[str]:
             "Quality: against the sharp pictures, 8-bit RGB, whole picture, per frame and then averaged. SSIM is "
             "MATLAB's volume form; the per-channel form is lower and not comparable with it."
         )
+        lines += identical_lines(report)
     if report.latency:
         session = report.latency
         lines.append(
@@ -80,6 +81,15 @@ def how_measured(report: Report) -> list[str]:
         f"{when(report)}."
     )
     return lines
+
+
+def identical_lines(report: Report) -> list[str]:
+    """Which frames means of PSNR are not of, because they are the truth to the last byte; none where all count."""
+    qualities = {"blurred input": report.blurred_quality} | {e.name: e.mean_quality for e in report.engines}
+    counts = ", ".join(f"{name} {mean.identical}" for name, mean in qualities.items() if mean and mean.identical)
+    lines = [f"Frames identical to the truth have no finite PSNR and are not in its mean: {counts}."] if counts else []
+    remarks = [f"{e.name}: {e.loss.remark}" for e in report.engines if e.loss and e.loss.remark and not e.is_reference]
+    return lines + ([f"PSNR lost is taken frame by frame. {'. '.join(remarks)}."] if remarks else [])
 
 
 def busy_sentence(session: LatencySession, machine: dict[str, str]) -> list[str]:

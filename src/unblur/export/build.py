@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import onnx
 
-from unblur.core.artefacts import atomic_path, file_digest
+from unblur.core.artefacts import atomic_path, file_digest, json_text
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.exclusive import exclusive
@@ -175,7 +175,7 @@ def write_engine(output: Path, graph: bytes, engine: bytes, manifest: dict[str, 
         manifest |= {"graph_sha256": file_digest(compiled), "engine_sha256": file_digest(made)}
         if manifest["product"] == "tensorrt-rtx":
             manifest["runtime_cache"] = runtime_cache_path(output).name
-        told.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        told.write_text(json_text(manifest) + "\n")
         manifest_path.unlink(missing_ok=True)
     return BuiltEngine(output, graph_path, manifest_path, manifest)
 

@@ -185,13 +185,13 @@ def test_no_latency_when_not_asked(checkpoint, pictures, settings, faulty) -> No
 def test_a_bad_frame_among_good_ones_is_listed_and_the_others_finished(checkpoint, pictures, settings, faulty) -> None:
     (pictures[0] / "bad.png").write_bytes(b"not a picture")
     save_frame(pictures[1] / "bad.png")
-    save_frame(pictures[0] / "size.png", 20, 24)
-    save_frame(pictures[1] / "size.png", 22, 24)
+    (pictures[0] / "worse.png").write_bytes(b"")
+    save_frame(pictures[1] / "worse.png")
     report = compare_engines(checkpoint, [faulty("x", _right)], find_frames(*pictures), settings)
-    assert [failure.frame for failure in report.failures] == ["bad.png", "size.png"]
+    assert [failure.frame for failure in report.failures] == ["bad.png", "worse.png"]
     assert all(str(pictures[0].parent) not in failure.reason for failure in report.failures)
     assert [frame.frame for frame in report.engines[1].frames] == ["a.png", "night/b.png"]
-    with pytest.raises(InputError, match=r"(?s)2 comparison.*bad\.png.*size\.png.*20x24 and 22x24") as caught:
+    with pytest.raises(InputError, match=r"(?s)2 comparison.*bad\.png.*worse\.png is empty") as caught:
         report.enforce()
     assert caught.value.exit_code == 2
 

@@ -29,6 +29,11 @@ def test_the_shipped_file_states_the_defaults_but_for_budgets() -> None:
     assert set(shipped.budgets) == {"*"}
 
 
+def test_frames_may_be_a_data_set_beside_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "[frames]\nblurred = 'gopro:data'").frames.blurred == Path(f"gopro:{tmp_path}/data")
+    assert load(tmp_path, "[frames]\nblurred = 'data'").frames.blurred == tmp_path / "data"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

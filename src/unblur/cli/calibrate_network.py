@@ -39,7 +39,8 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--repair", nargs="+", default=[], metavar="NAME", help="equalisation, adaptive-rounding, bias-correction"
     )
-    parser.add_argument("--frames", type=Path, help="folder of held-out blurred pictures to score on")
+    parser.add_argument("--frames", type=Path, help="folder of held-out blurred pictures to score on, or "
+                        "gopro:FOLDER, hide:FOLDER, realblur:FOLDER")  # fmt: skip
     parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
     parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")
     parser.add_argument("--allow-overlap", action="store_true",
@@ -92,10 +93,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--truth goes with --frames: the folder of the blurred pictures.")
     if arguments.drawn and arguments.frames:
         raise InputError("--drawn and --frames exclude each other; score on pictures, or on drawn pairs.")
-    if arguments.psnr_loss_db is not None and arguments.frames and not arguments.truth:
+    if arguments.psnr_loss_db is not None and arguments.frames and not _has_truth(arguments):
         raise InputError("--psnr-loss-db needs the sharp pictures: name their folder with --truth.")
     if arguments.output.suffix != ".onnx":
         raise InputError(f"--output {arguments.output}: the graph's name ends in .onnx, a report .json lies beside it.")
+
+
+def _has_truth(arguments: argparse.Namespace) -> bool:
+    from unblur.images.pairs import named_layout
+
+    return bool(arguments.truth or named_layout(arguments.frames)[0])
 
 
 def _held_out(arguments: argparse.Namespace, size: tuple[int, int]) -> list[HeldOut]:

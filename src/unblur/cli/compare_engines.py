@@ -18,7 +18,13 @@ def _parser() -> Arguments:
         "Compare engines with eager float32 PyTorch: fidelity to it, quality against sharp pictures, latency; "
         "writes report.json, report.md and report.html. Exit code 3: a budget is broken; 2: a frame failed.",
     )
-    parser.add_argument("--frames", type=Path, required=True, help="folder of blurred pictures, or one picture")
+    parser.add_argument(
+        "--frames",
+        type=Path,
+        required=True,
+        help="folder of blurred pictures, one picture, or the test part of a data set with its truth: gopro:FOLDER, "
+        "hide:FOLDER, realblur:FOLDER",
+    )
     parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
     parser.add_argument(
         "--engines",
@@ -73,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     progress = ConsoleProgress()
     budgets = parse_budgets(args.budget)
-    frames = find_frames(args.frames, args.truth)
+    frames = find_frames(args.frames, args.truth, progress)
     checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
     store = Store(artefact_folder())
     names = [name.strip() for name in args.engines.split(",") if name.strip()]

@@ -157,7 +157,7 @@ class Strip(Part):
 
 
 class Report(Part):
-    """A whole comparison. `strips` are shown on the page only."""
+    """A whole comparison. `notes`: what else a reader must know. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -171,6 +171,7 @@ class Report(Part):
     blurred_quality: MeanQuality | None
     latency: LatencySession | None
     failures: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
 
     @property

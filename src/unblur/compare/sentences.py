@@ -59,6 +59,7 @@ def how_measured(report: Report) -> list[str]:
             "MATLAB's volume form; the per-channel form is lower and not comparable with it."
         )
         lines += identical_lines(report)
+    lines += report.notes
     if report.latency:
         session = report.latency
         lines.append(

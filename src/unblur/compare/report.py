@@ -157,7 +157,8 @@ class Strip(Part):
 
 
 class Report(Part):
-    """A whole comparison. `notes`: what else a reader must know. `strips` are shown on the page only."""
+    """A whole comparison. `checkpoint`: the file that the reference is of, a graph where one was named.
+    `notes`: what else a reader must know. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -165,6 +166,7 @@ class Report(Part):
     checkpoint: str
     checkpoint_digest: str
     reference: str
+    reference_text: str = "eager float32 PyTorch"
     machine: dict[str, str]
     versions: dict[str, str]
     engines: tuple[EngineResult, ...]

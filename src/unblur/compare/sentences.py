@@ -49,7 +49,7 @@ def how_measured(report: Report) -> list[str]:
     """What the columns mean and under which conditions they were taken."""
     count = max(len(engine.frames) for engine in report.engines)
     lines = [
-        f"Fidelity: PSNR of an engine against the reference ({report.reference}, eager float32 PyTorch) on the worst "
+        f"Fidelity: PSNR of an engine against the reference ({report.reference}, {report.reference_text}) on the worst "
         f"of {count} frame(s): float tensors with peak 1.0, or 8-bit frames (peak 255) where an engine takes bytes. "
         "The largest error is in the same unit.",
     ]
@@ -78,7 +78,7 @@ def how_measured(report: Report) -> list[str]:
     threads = sorted({engine.description["threads"] for engine in report.engines if engine.description})
     lines.append(
         f"Machine: {report.machine['cpu']}, {report.machine['usable_cores']} usable core(s); engines on "
-        f"{' / '.join(threads)} thread(s). Checkpoint {report.checkpoint} ({report.checkpoint_digest[:12]}), "
+        f"{' / '.join(threads)} thread(s). Reference from {report.checkpoint} ({report.checkpoint_digest[:12]}), "
         f"{when(report)}."
     )
     return lines

@@ -16,6 +16,7 @@ from typing import Any
 from unblur.compare.report import Report
 from unblur.compare.speed import SpeedReport, write_speed
 from unblur.compare.write import render_markdown
+from unblur.metrics.decibels import decibels_from_json, decibels_text
 
 BLOCK = re.compile(r"(<!-- numbers: (?P<report>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "No report is committed yet."
@@ -46,7 +47,10 @@ def gains(values: dict[str, Any]) -> str:
     ]
     for title, key in (("held-out synthetic scenes", "synthetic"), ("GoPro, real", "real")):
         if part := values.get(key):
-            decibels = f"{part['blurred_psnr_db']:.2f} | {part['restored_psnr_db']:.2f} | {part['gain_db']:+.2f}"
+            before, after, gain = (
+                decibels_from_json(part[name]) for name in ("blurred_psnr_db", "restored_psnr_db", "gain_db")
+            )
+            decibels = f"{decibels_text(before)} | {decibels_text(after)} | {decibels_text(gain, signed=True)}"
             lines.append(f"| {title} | {part['count']} | {decibels} | {part['better']} |")
     return "\n".join(lines)
 

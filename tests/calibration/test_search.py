@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -161,6 +163,11 @@ def test_a_budget_limits_something_that_was_measured() -> None:
     with pytest.raises(InputError, match="no truth"):
         Budget(0.02).allows(Outcome(60.0, None))
     assert not Budget(0.02).allows(Outcome(90.0, float("nan")))
+    spoilt = Outcome.from_json(json.loads(json.dumps(Outcome(90.0, math.inf).to_json(), allow_nan=False)))
+    assert spoilt == Outcome(90.0, math.inf)
+    assert not Budget(1e9).allows(spoilt)
+    with pytest.raises(InputError, match="finite number"):
+        Budget(float("nan"))
     assert not Budget(0.02).allows(Outcome(90.0, -0.03))  # better than the reference by chance is a change too
     assert Budget(None, 50.0).allows(Outcome(50.0, None))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from unblur.core.artefacts import atomic_folder, atomic_path, atomic_paths, write_json
+from unblur.core.artefacts import atomic_folder, atomic_path, atomic_paths, value_digest, write_json
 from unblur.core.errors import InputError
 
 
@@ -51,6 +51,17 @@ def test_a_folder_is_no_file_and_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="Cannot write"), atomic_path(tmp_path / "file" / "inner"):
         pass
+
+
+def test_json_is_strict_and_takes_a_name_of_any_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": os.fsdecode(b"gr\xfc\xdfe.png")})
+    assert (tmp_path / "a.json").read_bytes().isascii()
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(tmp_path / "b.json", {"psnr_db": value})
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            value_digest(value)
+    assert not (tmp_path / "b.json").exists()
 
 
 def test_sigkill_midway_leaves_no_file_of_that_name(tmp_path: Path) -> None:

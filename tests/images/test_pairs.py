@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
-from unblur.images.pairs import find_pairs, read_pair
+from unblur.images.pairs import find_pairs, named_layout, read_pair
 
 
 def picture(path: Path, value: int, size: tuple[int, int] = (6, 4)) -> Path:
@@ -53,6 +54,76 @@ def test_hide_finds_the_truth_under_gt_for_both_kinds_of_test_pictures(tmp_path:
         ("test/test-close-ups/2.png", "GT/2.png"),
         ("test/test-long-shot/3.png", "GT/3.png"),
     ]
+
+
+def test_hide_with_one_name_in_two_sub_folders_gives_each_its_own_truth(tmp_path: Path) -> None:
+    for place in ("test-close-ups", "test-long-shot"):
+        picture(tmp_path / "test" / place / "1.png", 1)
+        picture(tmp_path / "GT" / place / "1.png", 2)
+    assert names(tmp_path, "hide", "test") == [
+        ("test/test-close-ups/1.png", "GT/test-close-ups/1.png"),
+        ("test/test-long-shot/1.png", "GT/test-long-shot/1.png"),
+    ]
+    assert [pair.sharp for pair in find_pairs(tmp_path / "test", "hide", "test")] == [
+        tmp_path / "GT" / "test-close-ups" / "1.png",
+        tmp_path / "GT" / "test-long-shot" / "1.png",
+    ]
+    (tmp_path / "GT" / "test-close-ups").rename(tmp_path / "GT" / "elsewhere")
+    with pytest.raises(InputError, match=r"test-close-ups.1\.png may have 2 truths"):
+        find_pairs(tmp_path, "hide", "test")
+
+
+def test_hide_with_one_truth_for_two_pictures_is_refused(tmp_path: Path) -> None:
+    for place in ("test-close-ups", "test-long-shot"):
+        picture(tmp_path / "test" / place / "1.png", 1)
+    picture(tmp_path / "GT" / "1.png", 2)
+    with pytest.raises(InputError, match=r"GT.1\.png belongs to two pairs, of .*close-ups.* and of .*long-shot"):
+        find_pairs(tmp_path, "hide", "test")
+
+
+def test_realblur_lists_that_name_a_pair_twice_or_a_picture_elsewhere_are_refused(tmp_path: Path) -> None:
+    for name in ("gt", "blur"):
+        picture(tmp_path / f"{name}.png", 1)
+    listing = tmp_path / "RealBlur_J_test_list.txt"
+    for lines, message in (
+        ("gt.png blur.png\n" * 2, "belongs to two pairs"),
+        ("gt.png gt.png\n", "its own truth"),
+        (f"{tmp_path}/gt.png blur.png\n", "outside of"),
+        ("../gt.png blur.png\n", "outside of"),
+    ):
+        listing.write_text(lines)
+        with pytest.raises(InputError, match=message):
+            find_pairs(tmp_path, "realblur", "test")
+    listing.write_bytes(b"\xff\xfe gt.png\n")
+    with pytest.raises(InputError, match="no list in UTF-8"):
+        find_pairs(tmp_path, "realblur", "test")
+
+
+def test_pairs_of_two_sizes_are_told_by_their_headers(tmp_path: Path) -> None:
+    for name, width in (("1", 6), ("2", 8)):
+        picture(tmp_path / "s" / "blur" / f"{name}.png", 1)
+        picture(tmp_path / "s" / "sharp" / f"{name}.png", 1, (width, 4))
+    with pytest.raises(InputError, match=r"1 of 2 pairs .*2\.png is 4x6 and its truth 4x8"):
+        find_pairs(tmp_path, "gopro")
+    # What a damaged picture is, its reader tells.
+    (tmp_path / "s" / "sharp" / "2.png").write_bytes(b"?")
+    assert len(find_pairs(tmp_path, "gopro")) == 2
+
+
+def test_sharp_pictures_without_a_blurred_one_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(tmp_path / "s" / "blur" / "1.png", 1)
+    for name in "123":
+        picture(tmp_path / "s" / "sharp" / f"{name}.png", 1)
+    find_pairs(tmp_path, "gopro", "train", ConsoleProgress())
+    said = capsys.readouterr().err
+    assert "2 sharp picture(s)" in said
+    assert "s/sharp/2.png, s/sharp/3.png" in said
+
+
+def test_a_source_may_name_its_layout() -> None:
+    assert named_layout("hide:a/b") == ("hide", Path("a/b"))
+    for plain in ("a/b", "hied:a", "hide", "C:gopro"):
+        assert named_layout(plain) == (None, Path(plain))
 
 
 def test_realblur_reads_its_lists_whose_first_column_is_the_truth(tmp_path: Path) -> None:

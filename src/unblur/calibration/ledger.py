@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unblur.core.artefacts import disk_errors, value_digest, write_bytes
+from unblur.core.artefacts import disk_errors, json_text, value_digest, write_bytes
 
 
 class Ledger:
@@ -30,15 +30,15 @@ class Ledger:
                 write_bytes(path, whole)
 
     def get(self, key: str, compute: Callable[[], Any]) -> Any:
-        """The value of `key`, computed and written first where it is missing. Values are what JSON holds."""
+        """The value of `key`, computed and written first where it is missing. Values are what strict JSON holds."""
         if key not in self._values:
             value = compute()
             if self._path is not None:
-                line = json.dumps({"key": key, "value": value, "sha256": value_digest([key, value])}) + "\n"
+                entry = {"key": key, "value": value, "sha256": value_digest([key, value])}
                 with disk_errors(self._path):
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                     with self._path.open("ab") as file:
-                        file.write(line.encode())
+                        file.write((json_text(entry, indent=None) + "\n").encode())
                         file.flush()
                         os.fsync(file.fileno())
             self._values[key] = value

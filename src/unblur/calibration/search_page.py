@@ -10,6 +10,7 @@ from typing import Any
 
 from unblur.calibration.search import Point, SearchResult, Sensitivity
 from unblur.core.artefacts import json_bytes, write_together
+from unblur.metrics.decibels import decibels_text
 
 WIDTH, BARS, FRONT = 1200, 240, 320
 """Pixels: width of both pictures, height of the bars, height of the front."""
@@ -77,7 +78,7 @@ def rows_of(report: SearchReport) -> list[tuple[str, ...]]:
         marks += ["the widest"] if point == report.result.widest else []
         marks += ["on the front"] if point in report.result.front else []
         marks += [] if point.allowed else ["beyond the budget"]
-        loss = "" if point.psnr_loss_db is None else f"{point.psnr_loss_db:+.4f}"
+        loss = "" if point.psnr_loss_db is None else decibels_text(point.psnr_loss_db, 4, signed=True)
         counts = " / ".join(str(bits.count(level)) for level in (8, 16, 32))
         numbers = (f"{point.share:.1%}", counts, f"{point.fidelity_db:.2f}", loss, _cost(point))
         rows.append((str(point.number), *numbers, ", ".join(marks)))
@@ -87,7 +88,9 @@ def rows_of(report: SearchReport) -> list[tuple[str, ...]]:
 def summary(report: SearchReport) -> str:
     """What was found, in one sentence."""
     chosen, widest = report.result.chosen, report.result.widest
-    loss = "" if chosen.psnr_loss_db is None else f", {chosen.psnr_loss_db:+.4f} dB of PSNR lost"
+    loss = (
+        "" if chosen.psnr_loss_db is None else f", {decibels_text(chosen.psnr_loss_db, 4, signed=True)} dB of PSNR lost"
+    )
     reached = f"fidelity {chosen.fidelity_db:.1f} dB{loss}"
     if chosen == widest:
         return (
@@ -107,7 +110,7 @@ def render_markdown(report: SearchReport) -> str:
     lines += ["", "## Each group alone in 8 bits", "", _line(("group", "fidelity dB", "PSNR lost dB", "chosen bits"))]
     lines.append(_line(("---", "---:", "---:", "---:")))
     for s in report.result.sensitivities:
-        loss = "" if s.psnr_loss_db is None else f"{s.psnr_loss_db:+.4f}"
+        loss = "" if s.psnr_loss_db is None else decibels_text(s.psnr_loss_db, 4, signed=True)
         lines.append(_line((s.group, f"{s.fidelity_db:.2f}", loss, str(report.result.chosen.assignment[s.group]))))
     return "\n".join(lines) + "\n"
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress, Progress
 from unblur.core.errors import InputError
@@ -81,7 +82,7 @@ def _parser() -> Arguments:
     parser.add_argument("--builds", type=positive, default=1, help="build so many times, keep the least bytes moved")
     parser.add_argument("--frames", type=Path, metavar="DIR",
                         help="pictures to measure a cast to FP16 or BF16 on (default: one that is drawn)")  # fmt: skip
-    parser.add_argument("--fidelity-db", type=float, metavar="DB",
+    parser.add_argument("--fidelity-db", type=finite, metavar="DB",
                         help="to keep on the worst frame (default: fp16 60, bf16 45, int8 and fp8 40)")  # fmt: skip
     parser.add_argument("--manifest", type=Path, metavar="FILE",
                         help="8 bits: calibration frames (default: the bundled drawn ones)")  # fmt: skip
@@ -89,7 +90,7 @@ def _parser() -> Arguments:
                         help="8 bits: how ranges are found (default: percentile; best: a bake-off)")  # fmt: skip
     parser.add_argument("--repair", nargs="*", metavar="NAME",
                         help="8 bits: equalisation, adaptive-rounding, bias-correction")  # fmt: skip
-    parser.add_argument("--psnr-loss-db", type=float, metavar="DB",
+    parser.add_argument("--psnr-loss-db", type=finite, metavar="DB",
                         help="8 bits: what may be lost of PSNR (default: 0.05)")  # fmt: skip
     parser.add_argument("--output", type=Path, help="the engine file to write (--rebuild: over the engine itself)")
     return parser
@@ -216,19 +217,26 @@ def _tell_best(best: Any) -> None:
 
 
 def _tell(built: Any) -> None:
+    from unblur.calibration.score import Score
+    from unblur.metrics.decibels import decibels_from_json, decibels_text
+
     manifest = built.manifest
     print(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
     if cast := manifest.get("cast"):
-        fidelity = "nothing lost" if cast["fidelity_db"] is None else f"{cast['fidelity_db']:.1f} dB of fidelity"
+        known_db = decibels_from_json(cast["fidelity_db"])
+        fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
         islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
         print(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
     if calibration := manifest.get("calibration"):
         print(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
               f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip
     if score := manifest.get("score"):
-        print(f"score: {score['fidelity_db_mean']:.1f} dB of fidelity (worst {score['fidelity_db_worst']:.1f}), "
-              f"{score['psnr_loss_db']:+.4f} dB of PSNR lost on {score['frames']}")  # fmt: skip
+        known = Score.from_json(score)
+        mean, worst = decibels_text(known.fidelity_db_mean, 1), decibels_text(known.fidelity_db_worst, 1)
+        lost = decibels_text(known.psnr_loss_db, 4, signed=True)
+        print(f"score: {mean} dB of fidelity (worst {worst}), {lost} dB of PSNR lost on {score['frames']}"
+              f"{known.loss_remark}")  # fmt: skip
     builds = manifest["builds"]
     if len(builds) > 1:
         different = len({attempt["sha256"] for attempt in builds})

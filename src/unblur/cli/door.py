@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import functools
 import io
+import math
 import os
 import signal
 import sys
@@ -157,6 +158,17 @@ def _paths(value: object) -> Iterator[Path]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _paths(one)
+
+
+def finite(text: str) -> float:
+    """Argument type: a number that a budget can be; NaN would keep every budget, or none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.core.artefacts import protect
@@ -37,9 +37,9 @@ def _parser() -> Arguments:
     parser.add_argument("--objective", choices=("latency", "bytes", "macs"), default="latency",
                         help="what shall be small: measured time (tensorrt-rtx: the roofline's lower bound), bytes "
                         "moved (tensorrt-rtx), or multiply-accumulates by their bits")  # fmt: skip
-    parser.add_argument("--budget-db", type=float, metavar="DB", help="PSNR against truth that may be lost or gained, "
+    parser.add_argument("--budget-db", type=finite, metavar="DB", help="PSNR against truth that may be lost or gained, "
                         f"on average over the frames; {LOSS_DB} where no budget is given")  # fmt: skip
-    parser.add_argument("--fidelity-db", type=float, metavar="DB", help="mean fidelity to float32 to keep")
+    parser.add_argument("--fidelity-db", type=finite, metavar="DB", help="mean fidelity to float32 to keep")
     parser.add_argument("--form", help="how 8 bits are written; the engine's own if left out, fp8 for tensorrt-rtx")
     parser.add_argument("--levels", metavar="BITS", help="that a group may have, as 8,16,32 (default: 8,32 on a CPU, "
                         "8,16 with tensorrt-rtx)")  # fmt: skip

@@ -80,8 +80,12 @@ def _evaluate(config_path: Path, checkpoint: Path, real: Path | None, report: Pa
 
 
 def _print_summary(name: str, part: dict[str, Any]) -> None:
-    before, after, gain = part["blurred_psnr_db"], part["restored_psnr_db"], part["gain_db"]
+    from unblur.metrics.decibels import decibels_from_json, decibels_text
+
+    before, after = (decibels_text(decibels_from_json(part[key])) for key in ("blurred_psnr_db", "restored_psnr_db"))
+    gain, worst = (decibels_text(decibels_from_json(part[key]), signed=True) for key in ("gain_db", "worst_gain_db"))
+    apart = f"; {part['identical']} identical to the truth and not in the mean" if part["identical"] else ""
     print(
-        f"{name:<11} {part['count']} pairs: {before:.2f} dB blurred, {after:.2f} dB restored, "
-        f"gain {gain:+.2f} dB (worst {part['worst_gain_db']:+.2f}, better in {part['better']})"
+        f"{name:<11} {part['count']} pairs: {before} dB blurred, {after} dB restored, "
+        f"gain {gain} dB (worst {worst}, better in {part['better']}){apart}"
     )

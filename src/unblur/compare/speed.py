@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from unblur.compare.comparison import Candidate, Size
 from unblur.compare.latency import measure_latency
 from unblur.compare.report import LatencyResult, LatencySession, Part
 from unblur.compare.sentences import busy_sentence
-from unblur.compare.table import EMPTY, milliseconds
+from unblur.compare.table import milliseconds
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError
@@ -23,6 +22,7 @@ from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner, restore_frame
 from unblur.images.contract import Frame
+from unblur.metrics.decibels import EMPTY, Decibels, decibels_text
 from unblur.metrics.quality import psnr_db
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
@@ -47,7 +47,7 @@ class SpeedResult(Part):
 
     name: str
     not_measured: str | None = None
-    agreement_db: float | None = None
+    agreement_db: Decibels | None = None
     latency: LatencyResult | None = None
 
 
@@ -65,11 +65,8 @@ class SpeedReport(Part):
     latency: LatencySession
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; infinity as "Infinity"."""
+        """Strict JSON values; infinite decibels are words."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        for engine in values["engines"]:
-            if engine["agreement_db"] == math.inf:
-                engine["agreement_db"] = "Infinity"
         return values
 
 
@@ -143,7 +140,6 @@ def rows_of(report: SpeedReport) -> list[tuple[str, ...]]:
             continue
         summary, ratio = latency.summary, latency.speedup
         reference = engine.name == REFERENCE
-        agrees = "∞" if engine.agreement_db is None or math.isinf(engine.agreement_db) else f"{engine.agreement_db:.0f}"
         rows.append(
             (
                 engine.name,
@@ -153,7 +149,7 @@ def rows_of(report: SpeedReport) -> list[tuple[str, ...]]:
                 milliseconds(summary.minimum_ms),
                 f"{ratio.value:.2f}×",
                 EMPTY if reference else f"{ratio.low:.2f}–{ratio.high:.2f}",
-                EMPTY if reference else f"{agrees} dB",
+                EMPTY if reference else f"{decibels_text(engine.agreement_db, 0)} dB",
             )
         )
     return rows

@@ -233,7 +233,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """Indented JSON with sorted keys, as files hold it."""
-    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+    return (json_text(value) + "\n").encode()
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """JSON that every reader takes: keys sorted, names of any bytes as ASCII.
+
+    Raises ValueError for NaN and infinity, which JSON has not: whoever holds such a number writes a word for it
+    (unblur.metrics.decibels).
+    """
+    return json.dumps(value, indent=indent, sort_keys=True, allow_nan=False)
 
 
 def write_sealed(path: Path, data: bytes) -> None:
@@ -263,7 +272,9 @@ def file_digest(path: Path) -> str:
 
 def value_digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

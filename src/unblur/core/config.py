@@ -15,7 +15,7 @@ from unblur.core.errors import InputError, nearest
 class Section(BaseModel):
     """Base of every table of a configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)

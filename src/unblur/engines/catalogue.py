@@ -153,14 +153,14 @@ def default_threads() -> int:
     return max(1, min(physical, allowed))
 
 
-def open_engine(name: str, checkpoint: Weights, file: Path | None, threads: int | None = None) -> Runner:
+def open_engine(name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None) -> Runner:
     """Open an engine of the catalogue.
 
     `file`: the exported ONNX file or the compiled engine file of the same checkpoint, for engines that run one; torch
-    engines ignore it. `threads`: None for `default_threads`; engines on a GPU take one. Raises InputError for an
-    unknown name, a file that is missing, foreign, damaged or of another checkpoint, or fewer than one thread;
-    MissingRuntimeError when the package, the CPU's instructions, the driver or the GPU are missing; BudgetError when
-    the backend took another precision.
+    engines ignore it. `checkpoint`: None for a file that is held against another graph and no checkpoint. `threads`:
+    None for `default_threads`; engines on a GPU take one. Raises InputError for an unknown name, a file that is
+    missing, foreign, damaged or of another checkpoint, or fewer than one thread; MissingRuntimeError when the package,
+    the CPU's instructions, the driver or the GPU are missing; BudgetError when the backend took another precision.
     """
     engine = find_engine(name)
     if threads is None:
@@ -168,14 +168,16 @@ def open_engine(name: str, checkpoint: Weights, file: Path | None, threads: int 
     if threads < 1:
         raise InputError(f"{name}: {threads} threads; ask for at least 1.")
     if engine.runs == "checkpoint":
+        if checkpoint is None:
+            raise InputError(f"{name} runs a checkpoint, and there is none here, only graphs; leave it out.")
         return engine.open(name, checkpoint, None, threads)
     if file is None:
         kind, how = ("exported graph", "export") if engine.runs == "graph" else ("engine file", "build")
         raise InputError(f"{name} runs an {kind} and none was given; make one with `unblur {how}`.")
     opened = read_graph(file) if engine.runs == "graph" else read_engine(file)
-    if opened.checkpoint not in (None, checkpoint.digest):
+    if checkpoint is not None and opened.checkpoint not in (None, checkpoint.digest):
         raise InputError(
             f"{file} was made from another checkpoint ({opened.checkpoint[:12]}...) than {checkpoint.path} "
             f"({checkpoint.digest[:12]}...); make it again, or give the checkpoint it came from."
         )
-    return engine.open(name, checkpoint, opened, threads)
+    return engine.open(name, cast(Any, checkpoint), opened, threads)  # which engines that run files do not ask

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import onnx
 
-from unblur.core.artefacts import atomic_path, file_digest
+from unblur.core.artefacts import atomic_path, file_digest, json_text
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
@@ -65,7 +64,7 @@ def export_graph(
         "unblur.checkpoint_sha256": checkpoint.digest,
         "unblur.size": "dynamic" if size is None else f"{size[0]}x{size[1]}",
         "unblur.opset": str(opset),
-        "unblur.tools": json.dumps(package_versions(), sort_keys=True),
+        "unblur.tools": json_text(package_versions(), indent=None),
     }
     onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = "unblur", package_versions().get("unblur", "")

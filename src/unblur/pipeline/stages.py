@@ -14,7 +14,7 @@ from unblur.compare.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
 from unblur.compare.verdict import check
 from unblur.compare.write import write_report
-from unblur.core.artefacts import value_digest, write_json
+from unblur.core.artefacts import json_text, value_digest, write_json
 from unblur.core.console import Progress
 from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt_manifest import companions
@@ -152,7 +152,7 @@ def comparison(
             checkpoint, candidates, frames, Settings(threads=threads, protocol=protocol, skip_missing=True), progress
         )
         strips = [strip.model_dump(mode="json") for strip in report.strips]
-        path.write_text(json.dumps({"report": report.to_json(), "strips": strips}))
+        path.write_text(json_text({"report": report.to_json(), "strips": strips}, indent=None))
 
     return store.make(recipe, f"{checkpoint.name}.json", write)
 

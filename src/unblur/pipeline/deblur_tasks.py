@@ -11,7 +11,7 @@ from PIL import Image
 from unblur.core.artefacts import refuse_inputs
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
-from unblur.images.files import SUFFIXES, find_pictures
+from unblur.images.listing import SUFFIXES, find_pictures
 from unblur.images.sizes import picture_size
 
 

@@ -13,7 +13,6 @@ from unblur.images.files import read_picture
 from unblur.images.listing import find_pictures
 from unblur.images.sizes import picture_size
 
-
 SHOWN = 5
 """So many names stand in a message."""
 

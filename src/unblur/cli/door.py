@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
+from unblur.core.console import printable
 from unblur.core.errors import InputError, UnblurError
 
 
@@ -32,7 +33,7 @@ def door(main: Main) -> Main:
             sys.stdout.flush()
             return code
         except UnblurError as error:
-            print(f"unblur: {error}", file=sys.stderr)
+            print("unblur:", printable(str(error), keep="\n\t"), file=sys.stderr)
             return error.exit_code
         except KeyboardInterrupt:
             print("unblur: interrupted; finished work is kept, run the same command again to go on.", file=sys.stderr)

@@ -21,7 +21,7 @@ class Budget(BaseModel):
     not, in dB (8-bit RGB). latency_ms_max: median. speedup_min: median of the reference over median of the engine.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fidelity_db_min: float | None = None
     psnr_loss_db_max: float | None = None

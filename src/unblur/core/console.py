@@ -16,6 +16,14 @@ from rich.progress import Progress as RichProgress
 T = TypeVar("T")
 
 
+def printable(text: str, keep: str = "") -> str:
+    """`text` with what is neither a visible character nor a space nor in `keep` as an escape, such as "\\x1b".
+
+    Names of tensors and files come from others: printed raw, they could steer the terminal, or fail to be encoded.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
 class Progress(Protocol):
     """Where long work reports to."""
 
@@ -48,7 +56,7 @@ class ConsoleProgress:
         self._every_s = every_s
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text, keep="\n\t"), markup=False, soft_wrap=True)
 
     def track(self, items: Iterable[T], text: str, total: int) -> Iterator[T]:
         if self._console.is_terminal:

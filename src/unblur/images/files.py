@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from unblur.core.artefacts import write_bytes
 from unblur.core.errors import InputError
+from unblur.core.reading import read_regular
 from unblur.images.contract import Frame
 from unblur.images.exif import exif_of_tiff, orientation, upright
 
@@ -92,7 +93,7 @@ def find_pictures(folder: Path) -> list[Path]:
 def read_picture(path: Path) -> Picture:
     """Read one picture. Raises InputError as `decode_picture`, and when the file cannot be opened."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}; check the name and its permissions.") from error
     return decode_picture(data, path)

@@ -94,7 +94,17 @@ def test_truncated_damaged_or_foreign_is_made_again(tmp_path: Path, label: str) 
     def no_sidecar() -> None:
         sidecar.unlink()
 
-    for harm in (truncate, another_key, half_a_sidecar, no_sidecar):
+    def nested_too_deep() -> None:
+        sidecar.write_text("[" * 100_000)
+
+    def informative_field() -> None:
+        assert "16x16" in good
+        sidecar.write_text(good.replace("16x16", "16x17"))
+
+    def one_more_field() -> None:
+        sidecar.write_text(json.dumps({**json.loads(good), "note": "mine"}))
+
+    for harm in (nested_too_deep, informative_field, one_more_field, truncate, another_key, half_a_sidecar, no_sidecar):
         harm()
         found, writes = counted(tmp_path, label=label)
         assert writes == 1, harm.__name__
@@ -121,3 +131,17 @@ def test_the_recipe_stands_beside_the_artefact(tmp_path: Path) -> None:
     assert stated["recipe"]["parents"] == {"checkpoint": "a" * 64}
     assert "torch" in stated["recipe"]["toolchain"]
     assert "openvino" not in stated["recipe"]["toolchain"]
+
+
+def test_any_flipped_bit_of_a_sidecar_is_noticed(tmp_path: Path) -> None:
+    """Every byte once, a bit of it by turns: the artefact is made again unless the JSON says the same."""
+    artefact, _ = counted(tmp_path)
+    sidecar = artefact.path.with_name(artefact.path.name + ".recipe.json")
+    good = sidecar.read_bytes()
+    for k in range(0, len(good), 3):
+        harmed = bytearray(good)
+        harmed[k] ^= 1 << k % 8
+        sidecar.write_bytes(harmed)
+        again, writes = counted(tmp_path)
+        assert writes == 1 or json.loads(harmed) == json.loads(good), harmed[max(0, k - 20) : k + 20]
+        assert again.path.read_bytes() == b"whole"

@@ -8,7 +8,6 @@ out runtimes, and only by naming those it uses.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,9 @@ from typing import Any
 
 import unblur
 from unblur.core.artefacts import atomic_folder, atomic_path, file_digest, value_digest, write_json
+from unblur.core.errors import InputError
 from unblur.core.provenance import machine, package_versions
+from unblur.core.reading import read_json
 
 RUNTIMES = frozenset(
     {"onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}
@@ -76,7 +77,7 @@ class Store:
         name, dot, suffix = label.partition(".")
         path = self.root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
         sidecar = path.with_name(path.name + ".recipe.json")
-        digest = _stated(sidecar, recipe.key)
+        digest = _stated(sidecar, recipe)
         if digest is not None and path.exists() and digest_of(path) == digest:
             return Artefact(path, digest, fresh=False)
         if dot:
@@ -87,7 +88,7 @@ class Store:
                 write(temporary)
         digest = digest_of(path)
         # Last: an artefact without its sidecar is never taken for finished.
-        write_json(sidecar, {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()})
+        write_json(sidecar, _statement(recipe, digest))
         return Artefact(path, digest, fresh=True)
 
 
@@ -114,12 +115,18 @@ def _source_digest() -> str:
     return total.hexdigest()
 
 
-def _stated(sidecar: Path, key: str) -> str | None:
-    """The digest a sidecar states for this key; None when it is missing, damaged or another recipe's."""
+def _statement(recipe: Recipe, digest: str) -> dict[str, Any]:
+    """What a sidecar says."""
+    return {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()}
+
+
+def _stated(sidecar: Path, recipe: Recipe) -> str | None:
+    """The digest a sidecar states; None when it is missing, another recipe's, or damaged in any of its fields."""
     try:
-        stated = json.loads(sidecar.read_text())
-    except (OSError, ValueError):  # the artefact is then made again
+        stated = read_json(sidecar)
+    except InputError:  # the artefact is then made again
         return None
-    if not isinstance(stated, dict) or stated.get("key") != key:
+    digest = stated.get("sha256") if isinstance(stated, dict) else None
+    if not isinstance(digest, str) or value_digest(stated) != value_digest(_statement(recipe, digest)):
         return None
-    return str(stated.get("sha256"))
+    return digest

@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+from unblur.cli.door import door
 from unblur.core.console import ConsoleProgress, printable
+from unblur.core.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,12 @@ def test_only_what_acts_is_escaped(name: str, shown: str) -> None:
 def test_progress_escapes_what_it_notes(capsys: pytest.CaptureFixture[str]) -> None:
     ConsoleProgress().note("left out: \x1b]0;title\x07.png")
     assert capsys.readouterr().err == r"left out: \x1b]0;title\x07.png" + "\n"
+
+
+def test_errors_are_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
+    @door
+    def main(argv=None) -> int:
+        raise InputError("a\x1b[2Jb\nsecond line")
+
+    assert main([]) == 2
+    assert capsys.readouterr().err == r"unblur: a\x1b[2Jb" + "\nsecond line\n"

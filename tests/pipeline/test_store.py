@@ -105,8 +105,11 @@ def test_truncated_damaged_or_foreign_is_made_again(tmp_path: Path, label: str) 
     def another_value() -> None:
         sidecar.write_text("7")
 
+    def one_more_field() -> None:
+        sidecar.write_text(json.dumps({**json.loads(good), "note": "mine"}))
+
     harms = (truncate, another_key, half_a_sidecar, no_sidecar, another_byte_of_what_only_informs, nested_too_deep,
-             another_value)  # fmt: skip
+             another_value, one_more_field)  # fmt: skip
     for harm in harms:
         harm()
         found, writes = counted(tmp_path, label=label)
@@ -183,3 +186,17 @@ def test_the_recipe_stands_beside_the_artefact(tmp_path: Path) -> None:
     assert stated["recipe"]["parents"] == {"checkpoint": "a" * 64}
     assert "torch" in stated["recipe"]["toolchain"]
     assert "openvino" not in stated["recipe"]["toolchain"]
+
+
+def test_any_flipped_bit_of_a_sidecar_is_noticed(tmp_path: Path) -> None:
+    """Every byte once, a bit of it by turns: the artefact is made again unless the JSON says the same."""
+    artefact, _ = counted(tmp_path)
+    sidecar = artefact.path.with_name(artefact.path.name + ".recipe.json")
+    good = sidecar.read_bytes()
+    for k in range(0, len(good), 3):
+        harmed = bytearray(good)
+        harmed[k] ^= 1 << k % 8
+        sidecar.write_bytes(harmed)
+        again, writes = counted(tmp_path)
+        assert writes == 1 or json.loads(harmed) == json.loads(good), harmed[max(0, k - 20) : k + 20]
+        assert again.path.read_bytes() == b"whole"

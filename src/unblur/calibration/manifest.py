@@ -17,9 +17,10 @@ from pydantic import Field, model_validator
 
 from unblur.calibration.fingerprint import fingerprint, same_picture
 from unblur.core.artefacts import read_sealed, value_digest, write_bytes, write_sealed
-from unblur.core.config import Section, check, read_toml
+from unblur.core.config import SIDE_MAX, Section, Seed, Side, check, check_pixels, read_toml
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.core.reading import read_regular
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, decode_picture, encode_picture
 from unblur.images.scenes import Split
@@ -33,10 +34,15 @@ DRAWN_SPLIT: Split = "train"
 class Crop(Section):
     """The part of the picture that is used, in pixels."""
 
-    height: int = Field(ge=16)
-    width: int = Field(ge=16)
-    top: int = Field(0, ge=0)
-    left: int = Field(0, ge=0)
+    height: Side
+    width: Side
+    top: int = Field(0, ge=0, le=SIDE_MAX)
+    left: int = Field(0, ge=0, le=SIDE_MAX)
+
+    @model_validator(mode="after")
+    def _a_frame(self) -> Crop:
+        check_pixels(self.height, self.width)
+        return self
 
 
 class Entry(Section):
@@ -52,7 +58,7 @@ class Entry(Section):
     fingerprint: str = Field(pattern="^[0-9a-f]{16}$")
     path: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    seed: int | None = Field(None, ge=0)
+    seed: Seed | None = None
     generator: int | None = None
 
     @model_validator(mode="after")
@@ -123,7 +129,9 @@ class Manifest:
             return picture
         path = self.path.parent / str(entry.path)
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
         except OSError as error:
             raise InputError(
                 f"{self.path}: frame {path} cannot be opened ({error.strerror}); restore it, or collect the manifest "

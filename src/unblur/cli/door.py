@@ -121,7 +121,7 @@ def _discard_stdout() -> None:
 
 def _tell(text: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody to tell; the code remains
-        print("unblur:", printable(text, keep="\n"), file=sys.stderr)
+        print("unblur:", printable(text, keep="\n\t"), file=sys.stderr)
     return code
 
 

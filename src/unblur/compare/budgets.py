@@ -26,7 +26,7 @@ class Budget(BaseModel):
     median. speedup_min: median of the reference over median of the engine.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fidelity_db_min: Limit | None = None
     psnr_loss_db_max: Limit | None = None

@@ -63,7 +63,7 @@ class ConsoleProgress:
 
     def note(self, text: str) -> None:
         try:
-            self._console.print(printable(text, keep="\n"), markup=False, soft_wrap=True)
+            self._console.print(printable(text, keep="\n\t"), markup=False, soft_wrap=True)
         except BrokenPipeError:
             raise
         except OSError:  # a full disk under a log must not end the work that it tells of

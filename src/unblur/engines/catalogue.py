@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import psutil
 
+from unblur.core.config import THREADS_MAX
 from unblur.core.errors import InputError, nearest
 from unblur.engines.engine_file import EngineFile, read_engine
 from unblur.engines.graph_file import GraphFile, read_graph
@@ -165,8 +166,8 @@ def open_engine(name: str, checkpoint: Weights | None, file: Path | None, thread
     engine = find_engine(name)
     if threads is None:
         threads = default_threads()
-    if threads < 1:
-        raise InputError(f"{name}: {threads} threads; ask for at least 1.")
+    if not 1 <= threads <= THREADS_MAX:
+        raise InputError(f"{name}: {threads} threads; ask for 1 to {THREADS_MAX}.")
     if engine.runs == "checkpoint":
         if checkpoint is None:
             raise InputError(f"{name} runs a checkpoint, and there is none here, only graphs; leave it out.")

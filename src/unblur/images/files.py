@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from unblur.core.artefacts import write_bytes
 from unblur.core.errors import InputError
+from unblur.core.reading import read_regular
 from unblur.images import avif
 from unblur.images.colour import CHUNKS, Chunks, is_srgb
 from unblur.images.contract import Frame
@@ -76,7 +77,7 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """Read one picture. Raises InputError as `decode_picture`, and when the file cannot be opened."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}; check the name and its permissions.") from error
     return decode_picture(data, path)

@@ -6,12 +6,12 @@ digest of what they replace. Killed between the two writes, the next run still k
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from unblur.core.artefacts import file_digest, write_json
 from unblur.core.errors import InputError
+from unblur.core.reading import parse_json, read_regular
 
 NAME = ".unblur.json"
 VERSION = 1
@@ -67,12 +67,12 @@ class Finished:
 
 def _load(path: Path) -> dict[str, dict[str, str | None]]:
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = parse_json(read_regular(path))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}; choose another output folder.") from error
-    except (ValueError, RecursionError):
+    except (ValueError, InputError):
         content = None
     outputs = content.get("outputs") if isinstance(content, dict) and content.get("version") == VERSION else None
     if not isinstance(outputs, dict) or not all(_is_entry(entry) for entry in outputs.values()):

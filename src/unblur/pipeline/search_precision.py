@@ -22,6 +22,7 @@ from unblur.core.artefacts import atomic_path, json_text, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import machine
+from unblur.core.reading import parse_json, read_regular
 from unblur.engines.catalogue import default_threads
 from unblur.engines.graph_facts import read_facts
 from unblur.engines.graph_file import CALIBRATION_KEY
@@ -172,7 +173,7 @@ def write_point(
 def _point(folder: Path, number: int) -> tuple[dict[str, Any], Assignment]:
     path = folder / "report.json"
     try:
-        report = json.loads(path.read_text("utf-8"))
+        report = parse_json(read_regular(path))
         recipe, points = report["recipe"], {point["number"]: point["assignment"] for point in report["points"]}
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); name the --output of a search.") from error

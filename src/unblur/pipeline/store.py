@@ -8,7 +8,6 @@ out runtimes, and only by naming those it uses.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +17,10 @@ from typing import Any
 import unblur
 from unblur.core.artefacts import atomic_folder, atomic_path, file_digest, value_digest, write_json
 from unblur.core.console import SILENT
+from unblur.core.errors import InputError
 from unblur.core.exclusive import exclusive
 from unblur.core.provenance import machine, package_versions
+from unblur.core.reading import read_json
 
 RUNTIMES = frozenset(
     {"onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}
@@ -81,17 +82,17 @@ class Store:
         name, dot, suffix = label.partition(".")
         path = self.root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
         sidecar = path.with_name(path.name + ".recipe.json")
-        if found := _find(path, sidecar, recipe.key):
+        if found := _find(path, sidecar, recipe):
             return found
         with exclusive(path, self._say):
-            if found := _find(path, sidecar, recipe.key):
+            if found := _find(path, sidecar, recipe):
                 return found
             with (atomic_path if dot else atomic_folder)(path) as temporary:
                 write(temporary)
                 digest = digest_of(temporary)
                 # From here to the last line what stands there, if anything, is of no recipe.
                 sidecar.unlink(missing_ok=True)
-            write_json(sidecar, {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()})
+            write_json(sidecar, _statement(recipe, digest))
         return Artefact(path, digest, fresh=True)
 
 
@@ -118,13 +119,28 @@ def _source_digest() -> str:
     return total.hexdigest()
 
 
-def _find(path: Path, sidecar: Path, key: str) -> Artefact | None:
+def _find(path: Path, sidecar: Path, recipe: Recipe) -> Artefact | None:
     """The artefact if it is whole and the recipe's; None when it, or any part of its sidecar, is missing or damaged."""
+    digest = _stated(sidecar, recipe)
     try:
-        stated = json.loads(sidecar.read_bytes())
-        whole = set(stated) == {"key", "sha256", "recipe"} and stated["key"] == key == value_digest(stated["recipe"])
-        if whole and path.exists() and digest_of(path) == stated["sha256"]:
-            return Artefact(path, stated["sha256"], fresh=False)
-    except (OSError, ValueError, RecursionError, TypeError):  # it is then made again
-        pass
-    return None
+        whole = digest is not None and path.exists() and digest_of(path) == digest
+    except OSError:  # it is then made again
+        return None
+    return Artefact(path, digest, fresh=False) if whole and digest is not None else None
+
+
+def _statement(recipe: Recipe, digest: str) -> dict[str, Any]:
+    """What a sidecar says."""
+    return {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()}
+
+
+def _stated(sidecar: Path, recipe: Recipe) -> str | None:
+    """The digest a sidecar states; None when it is missing, another recipe's, or damaged in any of its fields."""
+    try:
+        stated = read_json(sidecar)
+    except InputError:  # the artefact is then made again
+        return None
+    digest = stated.get("sha256") if isinstance(stated, dict) else None
+    if not isinstance(digest, str) or value_digest(stated) != value_digest(_statement(recipe, digest)):
+        return None
+    return digest

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from unblur.core.artefacts import file_digest, value_digest
-from unblur.core.config import Section, check, read_toml
+from unblur.core.config import COUNT_MAX, SIDE_MAX, Section, Seed, Threads, check, read_toml
 from unblur.core.errors import InputError, nearest
 from unblur.networks.registry import preset_names
 
@@ -21,21 +21,21 @@ class Data(Section):
 
     source: Literal["synthetic", "gopro", "hide", "realblur"] = "synthetic"
     folder: Path | None = None
-    scenes: int = Field(512, ge=1)
-    scene_side_px: int = Field(256, ge=16)
+    scenes: int = Field(512, ge=1, le=COUNT_MAX)
+    scene_side_px: int = Field(256, ge=16, le=SIDE_MAX)
     largest_scale: float = Field(1.0, ge=0.5, le=4.0)
-    workers: int = Field(2, ge=0)
+    workers: Threads = 2
 
 
 class Stage(Section):
     """One stretch of training: random crops, a cosine from `first_lr` to `last_lr` after a linear warm-up."""
 
-    crop_px: int = Field(256, ge=16, multiple_of=2)
-    batch: int = Field(8, ge=1)
-    iterations: int = Field(ge=1)
+    crop_px: int = Field(256, ge=16, le=SIDE_MAX, multiple_of=2)
+    batch: int = Field(8, ge=1, le=4096)
+    iterations: int = Field(ge=1, le=1000 * COUNT_MAX)
     first_lr: float = Field(1e-4, gt=0)
     last_lr: float = Field(1e-7, gt=0)
-    warmup: int = Field(0, ge=0)
+    warmup: int = Field(0, ge=0, le=1000 * COUNT_MAX)
 
 
 class Loss(Section):
@@ -58,15 +58,15 @@ class FakeQuantise(Section):
 
     activation: Literal["u8", "s8"] = "u8"
     per_channel: bool = True
-    samples: int = Field(32, ge=1)
+    samples: int = Field(32, ge=1, le=COUNT_MAX)
 
 
 class Evaluation(Section):
     """Held-out synthetic pairs: `pairs` of `side_px`, drawn from other photographs and seeds than any training."""
 
-    pairs: int = Field(32, ge=1)
-    side_px: int = Field(192, ge=16, multiple_of=2)
-    seed: int = Field(0, ge=0)
+    pairs: int = Field(32, ge=1, le=COUNT_MAX)
+    side_px: int = Field(192, ge=16, le=SIDE_MAX, multiple_of=2)
+    seed: Seed = 0
 
 
 class TrainingConfig(Section):
@@ -76,14 +76,14 @@ class TrainingConfig(Section):
     """
 
     network: str
-    seed: int = Field(666, ge=0)
+    seed: Seed = 666
     start: Literal["torch", "identity"] = "torch"
     begin_with: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     channels_last: bool = True
-    threads: int = Field(0, ge=0)
-    save_every: int = Field(1000, ge=1)
+    threads: Threads = 0
+    save_every: int = Field(1000, ge=1, le=1000 * COUNT_MAX)
     data: Data = Data()
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()

@@ -16,12 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unblur.export.strips import (
-    pool_matrix,
-    segments,
-    traced_nearest_index,
-    traced_pool_matrix,
-)
+from unblur.export.strips import late_lengths, pool_matrix, segments, traced_axis
 from unblur.networks.banet import NEGATIVE_SLOPE, STRIP_BINS, BANet, BlurAwareAttention, BlurAwareModule
 
 Axis = tuple[Tensor, list[Tensor], Tensor | None]
@@ -48,8 +43,12 @@ class FixedAxis(nn.Module):
 class DynamicAxis(nn.Module):
     """The same constants, computed in the graph from the length it meets."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("late", late_lengths())
+
     def forward(self, length: int) -> Axis:
-        return traced_pool_matrix(length), traced_nearest_index(length), None
+        return *traced_axis(length, self.get_buffer("late")), None
 
 
 class AttentionForm(nn.Module):
@@ -123,7 +122,7 @@ class BANetForm(nn.Module):
             self.add_module(f"BAM_{k}", block)
         self.de_layer1, self.de_layer2, self.de_layer3 = network.de_layer1, network.de_layer2, network.de_layer3
         self.rows: nn.Module = DynamicAxis() if size is None else FixedAxis(size[0] // 2)
-        self.columns: nn.Module = DynamicAxis() if size is None else FixedAxis(size[1] // 2)
+        self.columns: nn.Module = self.rows if size is None else FixedAxis(size[1] // 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the restored tensor and, for the exporter's checks, the output of the first block."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from unblur.core.artefacts import disk_errors, value_digest, write_bytes
+from unblur.core.artefacts import disk_errors, write_bytes
 
 
 class Ledger:
@@ -34,7 +35,7 @@ class Ledger:
         if key not in self._values:
             value = compute()
             if self._path is not None:
-                line = json.dumps({"key": key, "value": value, "sha256": value_digest([key, value])}) + "\n"
+                line = json.dumps({"key": key, "value": value, "sha256": _checksum(key, value)}) + "\n"
                 with disk_errors(self._path):
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                     with self._path.open("ab") as file:
@@ -52,4 +53,8 @@ def _entry(line: bytes) -> tuple[str, Any] | None:
         key, value, stated = entry["key"], entry["value"], entry["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return (key, value) if line.endswith(b"\n") and value_digest([key, value]) == stated else None
+    return (key, value) if line.endswith(b"\n") and _checksum(key, value) == stated else None
+
+
+def _checksum(key: str, value: Any) -> str:
+    return sha256(json.dumps([key, value], sort_keys=True).encode()).hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 from unblur.cli.door import Arguments, door, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
+from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.console import ConsoleProgress
 
 
@@ -25,8 +26,7 @@ def _parser() -> Arguments:
         default="onnxruntime,openvino",
         help="names of engines separated by commas; BACKEND:FILE.onnx runs a graph of your own",
     )
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
+    add_checkpoint(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
     parser.add_argument(
         "--manifest", type=Path, help="calibration frames of engines in 8 bits; the bundled ones if left out"
@@ -65,16 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.compare.frames import find_frames
     from unblur.compare.write import write_report
     from unblur.metrics.stopwatch import Protocol
-    from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.candidates import make_candidate
     from unblur.pipeline.engine_graph import Calibration, refuse_calibration_frames
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint
+    from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.store import Store
 
     progress = ConsoleProgress()
     budgets = parse_budgets(args.budget)
     frames = find_frames(args.frames, args.truth)
-    checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
+    checkpoint = open_checkpoint(args, progress)
     store = Store(artefact_folder())
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)

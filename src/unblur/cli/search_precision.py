@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from unblur.cli.door import Arguments, door, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
-from unblur.core.console import ConsoleProgress, Progress
+from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def _parser() -> Arguments:
         "writes report.json, report.md and report.html. Killed, the same command goes on; with another budget it is "
         "quick. Exit code 3: the budget cannot be met.",
     )
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
+    add_checkpoint(parser)
     parser.add_argument("--engine", choices=("openvino", "onnxruntime", "tensorrt-rtx"), default="openvino",
                         help="what shall run it; tensorrt-rtx needs no GPU here")  # fmt: skip
     parser.add_argument("--objective", choices=("latency", "bytes", "macs"), default="latency",
@@ -75,9 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
     from unblur.calibration.search import Budget
-    from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.calibrate import stored_manifest
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
+    from unblur.pipeline.places import artefact_folder, bundled_manifest
     from unblur.pipeline.search_bench import Question
     from unblur.pipeline.search_precision import calibrated, search_precision
     from unblur.pipeline.store import Store
@@ -88,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.engine, arguments.objective, Budget(loss_db, arguments.fidelity_db),
         find_form(arguments.form or arguments.engine), arguments.gpu, levels,
     )  # fmt: skip
-    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
+    checkpoint = open_checkpoint(arguments, progress)
     frames, at = _held_out(arguments, checkpoint.contract.padded_size)
     store = Store(artefact_folder())
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
@@ -144,13 +143,12 @@ def _reproduce(arguments: argparse.Namespace) -> int:
              if key not in alone and value != defaults[key]]  # fmt: skip
     if given:
         raise InputError(f"--reproduce takes everything else from the report, not {' '.join(given)}.")
-    from unblur.networks.checkpoints import load_checkpoint
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint
+    from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.search_precision import write_point
     from unblur.pipeline.store import Store
 
-    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
-    progress: Progress = ConsoleProgress()
+    progress = ConsoleProgress()
+    checkpoint = open_checkpoint(arguments, progress)
     store = Store(artefact_folder())
     print(write_point(arguments.reproduce, arguments.point, store, checkpoint, arguments.output, progress))
     return 0

@@ -215,7 +215,7 @@ def real(places: Iterator[Path], moments: int) -> Iterator[tuple[str, int, int]]
     import torch
 
     from unblur.cli import app
-    from unblur.networks.banet import BANet, BANetSpec
+    from unblur.networks.banet.network import BANet, BANetSpec
     from unblur.networks.checkpoints import save_checkpoint
     from unblur.pipeline import run as _imported_before_the_forks  # noqa: F401
 

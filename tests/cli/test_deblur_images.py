@@ -159,8 +159,8 @@ def test_the_commands_of_the_runbook_are_commands() -> None:
         assert [str(given.source), str(given.output)] == [part.rstrip("/") for part in command[:2]]
     usage = re.search(r"python engines/deblur_images.py IN OUT(.*?)\n\n", text, re.DOTALL)
     assert usage is not None
-    known = re.findall(r"--[a-z]+", arguments().format_usage())
-    assert sorted(re.findall(r"--[a-z]+", usage[1])) == sorted(known)
+    known = re.findall(r"--[a-z-]+", arguments().format_usage())
+    assert sorted(re.findall(r"--[a-z-]+", usage[1])) == sorted(known)
 
 
 def refused(run: tuple[int, str, str], *words: str) -> None:

@@ -113,6 +113,7 @@ def test_metadata_says_what_is_inside(fixed_graph: Path, tiny: Checkpoint) -> No
     assert PixelContract.from_json(properties[METADATA_KEY]) == tiny.contract
     assert properties["unblur.network"] == "banet-2x8"
     assert properties["unblur.checkpoint_sha256"] == tiny.digest
+    assert properties["unblur.channel_order"] == "bgr"
     assert properties["unblur.size"] == "48x64"
     assert properties["unblur.opset"] == "20"
     assert json.loads(properties["unblur.tools"])["torch"] == torch.__version__

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unblur.cli.door import Arguments, door, positive
+from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import file_digest, refuse_inputs
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
@@ -20,7 +21,7 @@ def arguments() -> Arguments:
     )
     parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
+    add_checkpoint(parser)
     parser.add_argument(
         "--engine",
         choices=(
@@ -71,11 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ranges = calibration.to_json() if is_calibrated(name) else None
 
     def open_engine() -> Runner:
-        from unblur.networks.checkpoints import load_checkpoint
         from unblur.pipeline.open_runner import open_runner
         from unblur.pipeline.store import Store
 
-        checkpoint = load_checkpoint(path)
+        checkpoint = open_checkpoint(args, progress)
         if checkpoint.digest != digest:
             raise InputError(f"{path} changed while it was read; run the same command again.")
         runner = open_runner(
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     outcome = deblur_pictures(
         plan,
-        lambda data: task_key(data, digest, name, ranges),
+        lambda data: task_key(data, digest, name, ranges, args.channel_order),
         open_engine,
         overwrite=args.overwrite,
         progress=progress,

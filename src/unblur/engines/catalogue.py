@@ -181,4 +181,9 @@ def open_engine(name: str, checkpoint: Weights | None, file: Path | None, thread
             f"{file} was made from another checkpoint ({opened.checkpoint[:12]}...) than {checkpoint.path} "
             f"({checkpoint.digest[:12]}...); make it again, or give the checkpoint it came from."
         )
+    if checkpoint is not None and opened.channel_order not in (None, checkpoint.contract.channel_order):
+        raise InputError(
+            f"{file} is for weights that were trained on {opened.channel_order}, but {checkpoint.path} is taken as "
+            f"trained on {checkpoint.contract.channel_order}; give the right --channel-order, or make the file again."
+        )
     return engine.open(name, cast(Any, checkpoint), opened, threads)  # which engines that run files do not ask

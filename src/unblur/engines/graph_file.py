@@ -17,6 +17,9 @@ from unblur.engines.runner import Signature
 from unblur.images.contract import METADATA_KEY, PixelContract
 
 CHECKPOINT_KEY = "unblur.checkpoint_sha256"
+ORDER_KEY = "unblur.channel_order"
+"""Holds the order that the network takes, also where the graph takes bytes in RGB and turns them round inside."""
+
 CALIBRATION_KEY = "unblur.calibration"
 """Holds, as JSON, what the ranges of an 8-bit graph were measured on and how."""
 
@@ -34,9 +37,9 @@ class GraphFile:
     """A graph that one frame at a time can be run through.
 
     `digest` is the file's SHA-256; `precision` names the types of its weights, such as "f32" or "f32+int8";
-    `checkpoint` is the SHA-256 of the checkpoint it was exported from, None where the file does not say; `quantised`
-    counts the convolutions that read both map and weights through a DequantizeLinear; `calibration` says in a line
-    what their ranges were measured on, "" where the file does not.
+    `checkpoint` is the SHA-256 of the checkpoint it was exported from and `channel_order` that of its network, None
+    where the file does not say; `quantised` counts the convolutions that read both map and weights through a
+    DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does not.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class GraphFile:
     checkpoint: str | None
     quantised: int = 0
     calibration: str = ""
+    channel_order: str | None = None
 
 
 def read_graph(path: Path) -> GraphFile:
@@ -65,10 +69,12 @@ def read_graph(path: Path) -> GraphFile:
     height, width = _size(model.graph.input[0], contract, path)
     _size(model.graph.output[0], contract, path)
     checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
+    order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
     signature = Signature(contract, height, width)
     return GraphFile(
-        path, file_digest(path), signature, _precision(model), checkpoint, _quantised(model), _calibration(model, path)
-    )
+        path, file_digest(path), signature, _precision(model), checkpoint, _quantised(model), _calibration(model, path),
+        order,
+    )  # fmt: skip
 
 
 def _load(path: Path) -> onnx.ModelProto:

@@ -31,14 +31,21 @@ class Outcome:
     failed: tuple[str, ...]
 
 
-def task_key(picture: bytes, checkpoint_digest: str, engine: str, calibration: Mapping[str, Any] | None = None) -> str:
-    """SHA-256 of all that an output depends on: the input's bytes, the weights, the engine, how it was calibrated, and
-    the toolchain.
+def task_key(
+    picture: bytes,
+    checkpoint_digest: str,
+    engine: str,
+    calibration: Mapping[str, Any] | None = None,
+    channel_order: str | None = None,
+) -> str:
+    """SHA-256 of all that an output depends on: the input's bytes, the weights and the order of channels that they are
+    said to be trained with, the engine, how it was calibrated, and the toolchain.
     """
     backend = "tensorrt-rtx" if engine.startswith("tensorrt-rtx") else engine.split("-")[0]
     return value_digest({
         "input": hashlib.sha256(picture).hexdigest(),
         "checkpoint": checkpoint_digest,
+        "channel_order": channel_order,
         "engine": engine,
         "calibration": calibration,
         # onnxruntime-gpu installs the module that onnxruntime is, and tensorrt_rtx has two packages

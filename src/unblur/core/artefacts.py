@@ -23,8 +23,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises InputError when the folder cannot be written to or the disk is full; what stood under `path`
     before is then untouched.
     """
-    # The suffix stays last: writers such as Pillow choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    # The suffix stays last: writers such as Pillow choose the format by it. The rest is not of the final name, which
+    # may have every byte that a file system allows.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:16]}.part{path.suffix if len(path.suffix) < 16 else ''}")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():

@@ -97,7 +97,12 @@ class OnnxRuntimeRunner(BaseRunner):
         self._output = session.get_outputs()[0].name
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        result: NDArray[Any] = self._session.run([self._output], {self._input: np.ascontiguousarray(tensor)})[0]
+        from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+        try:
+            result: NDArray[Any] = self._session.run([self._output], {self._input: np.ascontiguousarray(tensor)})[0]
+        except (states.Fail, states.RuntimeException) as error:  # no subclasses of RuntimeError
+            raise RuntimeError(str(error)) from error
         return result
 
     def _release(self) -> None:

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines.base import BaseRunner
+from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.bf16 import missing_bf16
 from unblur.engines.graph_file import GraphFile
 
@@ -54,9 +54,17 @@ class OpenVinoRunner(BaseRunner):
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": HINTS[precision],
         }
+
+        def compile_graph() -> Any:
+            return core.compile_model(core.read_model(graph.path), DEVICE, settings)
+
         try:
-            compiled = core.compile_model(core.read_model(graph.path), DEVICE, settings)
-        except RuntimeError as error:
+            compiled = compile_graph()
+        except (MemoryError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise InputError(
+                    f"Memory does not hold {graph.path} in OpenVINO; free some, or use an engine that takes less."
+                ) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise InputError(f"OpenVINO cannot open {graph.path} ({lines[-1]}); export it again.") from error
         kinds = convolution_precisions(compiled)
@@ -84,18 +92,26 @@ class OpenVinoRunner(BaseRunner):
                 **({"calibration": graph.calibration} if graph.calibration else {}),
             },
         )
-        self._compiled: Any = compiled
+        self._compile = compile_graph
         self._request: Any = compiled.create_infer_request()
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        # Neither side shared: OpenVINO's own buffers are overwritten by the next run.
-        results = self._request.infer([np.ascontiguousarray(tensor)], share_inputs=False, share_outputs=False)
-        restored: NDArray[Any] = np.array(results[0])
+        # Not `infer`: in 2026.4 it swallows what goes wrong in a graph of any size, out of memory above all, and gives
+        # the result of the frame before. Once it has failed, a compiled graph keeps shapes of the frame it failed at:
+        # other errors, or old results, would follow. So it is compiled anew for the next frame.
+        if self._request is None:
+            self._request = self._compile().create_infer_request()
+        try:
+            self._request.start_async([np.ascontiguousarray(tensor)], share_inputs=False)
+            self._request.wait()
+        except RuntimeError:
+            self._request = None
+            raise
+        restored: NDArray[Any] = np.array(self._request.get_output_tensor().data)  # theirs is overwritten next time
         return restored
 
     def _release(self) -> None:
         self._request = None
-        self._compiled = None
 
 
 def run_openvino(

@@ -1,5 +1,6 @@
 """Frames and their sharp partners."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,13 @@ def test_sharp_pictures_without_a_frame_are_named(
     (pictures[0] / "a.png").unlink()
     assert [frame.name for frame in find_frames(*pictures, ConsoleProgress())] == ["night/b.png"]
     assert "1 sharp picture(s)" in capsys.readouterr().err
+
+
+def test_two_frames_under_one_printable_name(tmp_path: Path) -> None:
+    for name in (b"\xfc.png", b"\\xfc.png"):
+        save_frame(tmp_path / os.fsdecode(name))
+    with pytest.raises(InputError, match=r"Two frames are called \\xfc\.png"):
+        find_frames(tmp_path)
 
 
 def test_a_data_set_brings_its_truth(tmp_path: Path) -> None:

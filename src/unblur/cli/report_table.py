@@ -8,6 +8,7 @@ from rich.table import Table
 from unblur.compare.report import Report
 from unblur.compare.sentences import verdict_sentence
 from unblur.compare.table import HEADINGS, columns_of, rows_of
+from unblur.core.console import printable
 
 LEFT_OUT = ("ssim_channel", "spread", "precision")
 """Columns that only the files show: the rest fits 100 characters."""
@@ -23,9 +24,9 @@ def print_report(report: Report) -> None:
         is_text = column in ("name", "verdict")
         table.add_column(HEADINGS[column], justify="left" if is_text else "right", no_wrap=is_text)
     for row in rows_of(report):
-        table.add_row(*(getattr(row, column) for column in columns))
+        table.add_row(*(printable(getattr(row, column)) for column in columns))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=WIDTH_IN_A_FILE)
     console.print(table)
-    console.print(verdict_sentence(report))
+    console.print(printable(verdict_sentence(report)))

@@ -21,7 +21,7 @@ from unblur.compare.report import (
     Report,
 )
 from unblur.compare.verdict import check
-from unblur.core.console import SILENT, Progress
+from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
@@ -76,7 +76,7 @@ def torch_reference(checkpoint: Checkpoint, threads: int | None) -> Reference:
         engine=Candidate(REFERENCE, lambda _: open_engine(REFERENCE, checkpoint, None, threads)),
         text="eager float32 PyTorch",
         network=checkpoint.name,
-        source=checkpoint.path.name,
+        source=printable(checkpoint.path.name),
         digest=checkpoint.digest,
         contract=checkpoint.contract,
     )

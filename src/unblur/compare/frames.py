@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unblur.core.console import SILENT, Progress
+from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError, nearest
 from unblur.images.contract import Frame
 from unblur.images.files import find_pictures, read_picture
@@ -44,7 +44,7 @@ class FrameFile:
         """The reason of a failure with the relative name in place of whole paths."""
         for path in (self.path, self.truth):
             reason = reason.replace(str(path), self.name) if path else reason
-        return reason
+        return printable(reason, keep="\n")
 
 
 def find_frames(frames: Path | str, truth: Path | None = None, progress: Progress = SILENT) -> list[FrameFile]:
@@ -62,10 +62,20 @@ def find_frames(frames: Path | str, truth: Path | None = None, progress: Progres
             raise InputError(f"{layout}:{frames} brings its sharp pictures; leave --truth {truth} out.")
         pairs = find_pairs(frames, layout, "test", progress)
         names = [pair.blurred.relative_to(frames).as_posix() for pair in pairs]
-        return [FrameFile(name, p.blurred, p.sharp, layout) for name, p in zip(names, pairs, strict=True)]
+        return _named([FrameFile(n, p.blurred, p.sharp, layout) for n, p in zip(names, pairs, strict=True)])
     result = _find(frames, truth, progress)
     check_pairs([Pair(frame.path, frame.truth) for frame in result if frame.truth])
-    return result
+    return _named(result)
+
+
+def _named(frames: Sequence[FrameFile]) -> list[FrameFile]:
+    """The frames under names that any terminal, page and JSON can hold."""
+    named = [replace(frame, name=printable(frame.name)) for frame in frames]
+    by_name: dict[str, FrameFile] = {}
+    for frame in named:
+        if by_name.setdefault(frame.name, frame) is not frame:
+            raise InputError(f"Two frames are called {frame.name} in every report; rename one of them.")
+    return named
 
 
 def _find(frames: Path, truth: Path | None, progress: Progress) -> list[FrameFile]:

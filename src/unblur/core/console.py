@@ -16,6 +16,20 @@ from rich.progress import Progress as RichProgress
 T = TypeVar("T")
 
 
+def printable(name: object, keep: str = "") -> str:
+    """A name for a terminal, a log or a page: a character that could act on it (control, direction, line ends) or that
+    no encoding has (a byte of a file name that is no UTF-8) as an escape, such as `\x1b`; all others, and those in
+    `keep`, as they are.
+    """
+    return "".join(one if one.isprintable() or one in keep else _escaped(one) for one in str(name))
+
+
+def _escaped(one: str) -> str:
+    if "\udc80" <= one <= "\udcff":  # how Python keeps a byte that it cannot decode (PEP 383)
+        return f"\\x{ord(one) - 0xDC00:02x}"
+    return one.encode("unicode_escape").decode()
+
+
 class Progress(Protocol):
     """Where long work reports to."""
 

@@ -80,7 +80,7 @@ def test_the_page_shows_every_engine_sample_and_failure(report: Report) -> None:
     words = " ".join(Page(text).words)
     for name in ("torch", "off", "absent", "<script>alert(1)</script>", "(blurred input)"):
         assert name in words
-    assert "1 of 3 budgets broken" in words
+    assert "2 of 4 budgets broken" in words
     assert "off: fidelity_db_min 60: measured 30." in words
     assert "no such processor" in words
     assert "bad.png" in words

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from unblur.compare.budgets import Budgets, budget_of, check_budgets
+from unblur.compare.budgets import Budgets, check_budgets
 from unblur.compare.fidelity import mean_quality
 from unblur.compare.frame_pass import Notes, compare_frame
 from unblur.compare.frames import FrameFile
@@ -20,7 +20,7 @@ from unblur.compare.report import (
     LatencySession,
     Report,
 )
-from unblur.compare.verdict import check
+from unblur.compare.verdict import judge
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
@@ -154,10 +154,9 @@ def compare_engines(
             results.append(EngineResult(name=name, is_reference=False, not_measured=missing[name]))
             continue
         result = _summarise(name, name == base, notes.frames.get(name, []), notes.frames[base], latencies.get(name))
-        result = result.model_copy(update={"timed": timed, "description": about[name][0], "contract": about[name][1]})
-        budget = budget_of(name, settings.budgets, is_reference=name == base)
-        results.append(result.model_copy(update={"checks": check(result, budget)}))
-    return Report(
+        told = {"timed": timed, "description": about[name][0], "contract": about[name][1]}
+        results.append(result.model_copy(update=told))
+    report = Report(
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         network=reference.network,
         checkpoint=reference.source,
@@ -173,6 +172,7 @@ def compare_engines(
         notes=(UNALIGNED,) if any(frame.layout == "realblur" for frame in frames) else (),
         strips=tuple(strip for _, strips in notes.shown for strip in strips),
     )
+    return judge(report, settings.budgets)
 
 
 def _read_sizes(frames: Sequence[FrameFile], notes: Notes, progress: Progress) -> dict[str, Size]:

@@ -105,7 +105,7 @@ def _row(engine: EngineResult) -> Row:
 
 
 def _verdict(engine: EngineResult) -> str:
-    if engine.not_measured:
+    if engine.not_measured and not engine.checks:
         return "not measured"
     if not engine.checks:
         return "reference" if engine.is_reference else "no budget"

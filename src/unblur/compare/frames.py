@@ -11,6 +11,7 @@ from unblur.core.errors import InputError, nearest
 from unblur.images.contract import Frame
 from unblur.images.files import find_pictures, read_picture
 from unblur.images.pairs import LAYOUTS, Pair, check_pairs, find_pairs, named_layout, note_extra
+from unblur.metrics.alignment import can_align
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class FrameFile:
     path: Path
     truth: Path | None = None
     layout: str | None = None
+
+    @property
+    def aligned(self) -> bool:
+        """Whether results are aligned with the truth before they are compared: two cameras took RealBlur's pairs."""
+        return self.layout == "realblur" and can_align()
 
     def read(self) -> tuple[Frame, Frame | None]:
         """(H, W, 3) RGB uint8, and the truth's or None. Raises InputError, naming the file, for either picture

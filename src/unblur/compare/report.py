@@ -38,10 +38,10 @@ class Fidelity(Part):
 
 
 class Quality(Part):
-    """Anything against truth on one 8-bit RGB frame."""
+    """Anything against truth on one 8-bit RGB frame. `ssim_matlab` is None where the frame was aligned first."""
 
     psnr_db: Decibels
-    ssim_matlab: float
+    ssim_matlab: float | None
     ssim_per_channel: float
 
 

@@ -25,6 +25,7 @@ def _parser() -> Arguments:
         default="onnxruntime,openvino",
         help="names of engines separated by commas; BACKEND:FILE.onnx runs a graph of your own",
     )
+    parser.add_argument("--output-name", metavar="NAME", help="the restored frame among several outputs of FILE.onnx")
     parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
     parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
@@ -78,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = Store(artefact_folder())
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
-    engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
+    engines = [
+        make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name) for name in names
+    ]
     refuse_calibration_frames(store, names, calibration, frames, progress)
     settings = Settings(
         threads=args.threads,

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from unblur.core.errors import InputError
 from unblur.engines.runner import Signature
 
 
@@ -32,12 +33,18 @@ class BaseRunner(ABC):
     def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """One batch of one in, the result out in memory of its own; finished when the call returns.
 
-        Raises InputError as `Signature.check`, RuntimeError after `close`.
+        Raises InputError as `Signature.check` and for a result that is no such frame, RuntimeError after `close`.
         """
         if not self._open:
             raise RuntimeError(f"This {self._description['backend']} runner is closed; open the engine again.")
         self._signature.check(tensor)
-        return self._run(tensor)
+        result = self._run(tensor)
+        if (result.shape, result.dtype) != (tensor.shape, tensor.dtype):
+            raise InputError(
+                f"The engine gives {result.shape} {result.dtype} for a frame of {tensor.shape} {tensor.dtype}; is it a "
+                "deblurring network?"
+            )
+        return result
 
     def close(self) -> None:
         """Release the engine; may be called twice."""

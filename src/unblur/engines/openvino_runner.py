@@ -54,9 +54,9 @@ class OpenVinoRunner(BaseRunner):
         }
         try:
             compiled = core.compile_model(core.read_model(graph.path), DEVICE, settings)
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise InputError(f"OpenVINO cannot open {graph.path} ({lines[-1]}); export it again.") from error
+            self._output: Any = compiled.output(graph.output)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"OpenVINO cannot open {graph.path} ({_last_line(error)}); export it again.") from error
         kinds = convolution_precisions(compiled)
         integers = sum(kinds[kind] for kind in INTEGERS)
         if set(kinds) - {precision, *(INTEGERS if graph.quantised else ())} or integers < graph.quantised:
@@ -83,17 +83,26 @@ class OpenVinoRunner(BaseRunner):
             },
         )
         self._compiled: Any = compiled
+        self._path = graph.path
         self._request: Any = compiled.create_infer_request()
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         # Neither side shared: OpenVINO's own buffers are overwritten by the next run.
-        results = self._request.infer([np.ascontiguousarray(tensor)], share_inputs=False, share_outputs=False)
-        restored: NDArray[Any] = np.array(results[0])
+        try:
+            results = self._request.infer([np.ascontiguousarray(tensor)], share_inputs=False, share_outputs=False)
+        except RuntimeError as error:
+            raise InputError(f"OpenVINO cannot run {self._path} ({_last_line(error)}); export it again.") from error
+        restored: NDArray[Any] = np.array(results[self._output])
         return restored
 
     def _release(self) -> None:
         self._request = None
         self._compiled = None
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO tells where before it tells what."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def convolution_precisions(compiled: Any) -> Counter[str]:

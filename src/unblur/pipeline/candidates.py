@@ -18,10 +18,12 @@ from unblur.pipeline.stored_engines import stored_engine
 
 def make_candidate(
     name: str, store: Store, checkpoint: Checkpoint, threads: int | None, progress: Progress = SILENT,
-    calibration: Calibration = BUNDLED,
+    calibration: Calibration = BUNDLED, output: str | None = None,
 ) -> Candidate:  # fmt: skip
     """ "openvino" runs the graph exported for the size at hand, "openvino:FILE.onnx" that very file at every size;
     "openvino-int8" likewise, and its graph is calibrated as `calibration` says.
+
+    `output`: of a file's several outputs the restored frame.
 
     "tensorrt-rtx-fp16" likewise: compiled for the size at hand, or "tensorrt-rtx-fp16:FILE.engine". Raises InputError
     for an unknown engine, one that runs the checkpoint itself with a file, and a file that does not exist. What
@@ -50,4 +52,6 @@ def make_candidate(
     if not Path(file).is_file():
         kind = "an exported graph" if engine.runs == "graph" else "an engine file"
         raise InputError(f"{name}: there is no file {file}; name {kind}.")
-    return Candidate(f"{backend}:{Path(file).name}", lambda _: open_engine(backend, checkpoint, Path(file), threads))
+    return Candidate(
+        f"{backend}:{Path(file).name}", lambda _: open_engine(backend, checkpoint, Path(file), threads, output)
+    )

@@ -16,6 +16,7 @@ from typing import Any
 from unblur.compare.report import Report
 from unblur.compare.speed import SpeedReport, write_speed
 from unblur.compare.write import render_markdown
+from unblur.metrics.decibels import decibels_from_json, decibels_text
 
 BLOCK = re.compile(r"(<!-- numbers: (?P<report>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "No report is committed yet."
@@ -26,6 +27,8 @@ def table(path: Path) -> str:
     if not path.exists():
         return NOTHING
     values = json.loads(path.read_text())
+    if isinstance(values, list):
+        return gpu(path.parent)
     if "synthetic" in values:
         return gains(values)
     if values["form"].startswith("unblur speed"):
@@ -44,8 +47,47 @@ def gains(values: dict[str, Any]) -> str:
     ]
     for title, key in (("held-out synthetic scenes", "synthetic"), ("GoPro, real", "real")):
         if part := values.get(key):
-            decibels = f"{part['blurred_psnr_db']:.2f} | {part['restored_psnr_db']:.2f} | {part['gain_db']:+.2f}"
+            before, after, gain = (
+                decibels_from_json(part[name]) for name in ("blurred_psnr_db", "restored_psnr_db", "gain_db")
+            )
+            decibels = f"{decibels_text(before)} | {decibels_text(after)} | {decibels_text(gain, signed=True)}"
             lines.append(f"| {title} | {part['count']} | {decibels} | {part['better']} |")
+    return "\n".join(lines)
+
+
+def gpu(folder: Path) -> str:
+    """What ran on one GPU: milliseconds between two events around the network, and with the copies there and back."""
+    rows, about, profile = (json.loads((folder / f"{n}.json").read_text()) for n in ("speed", "machine", "profile"))
+    ceiling, tmac = about["matmul_float16_TFLOP_s"], profile["conv_total"]["TMAC"]
+    lines = [
+        "| network | frame | engine | on the GPU, p50 (ms) | p10–p90 | with copies, p50 (ms) "
+        "| TFLOP/s | of the ceiling | agrees |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in sorted(rows, key=lambda r: (r["network"], r["size"], -r["gpu_ms"]["p50"])):
+        time = row["gpu_ms"]
+        if (row["network"], row["size"]) == (profile["network"], profile["size"]):
+            rate = 2e3 * tmac / time["p50"]
+            work = f"{rate:.0f} | {rate / ceiling:.0%}"
+        else:
+            work = "– | –"
+        copies = f"{row['frame_ms']['p50']:.1f}" if "frame_ms" in row else "–"
+        agrees = "–" if row["agrees_db"] == "Infinity" else f"{row['agrees_db']:.1f} dB"
+        lines.append(
+            f"| {row['network']} | {row['size']} | {row['engine']} | {time['p50']:.2f} "
+            f"| {time['p10']:.2f}–{time['p90']:.2f} | {copies} | {work} | {agrees} |"
+        )
+    name, driver = about["nvidia_smi"].splitlines()[1].split(", ")[:2]
+    packages = about["packages"]
+    lines += [
+        "",
+        f"- {name}, driver {driver}, PyTorch {packages['torch']}, cuDNN {packages['nvidia-cudnn-cu13']}; "
+        "clocks float, weights drawn from seed 0. "
+        "Agrees: fidelity to float32 on the same GPU, in pixels of a range of 1.",
+        f"- Ceilings measured on it: {ceiling:.0f} TFLOP/s in an FP16 product of 8192 "
+        f"(FP8: {about['matmul_fp8_TFLOP_s']:.0f}), {about['copy_TB_s']:.2f} TB/s copying, "
+        f"{about['h2d_pinned_GB_s']:.0f} GB/s from pinned memory.",
+    ]
     return "\n".join(lines)
 
 

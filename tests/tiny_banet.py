@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.network import BANet, BANetSpec
 
 TINY = BANetSpec(depth=2, stem_width=4, width=8, fuse_width=4)
 

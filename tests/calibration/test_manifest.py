@@ -17,6 +17,7 @@ from unblur.calibration.collect import collect
 from unblur.calibration.fingerprint import SAME_BITS, distance, fingerprint, same_picture
 from unblur.calibration.manifest import load_manifest
 from unblur.cli.collect_frames import main
+from unblur.core.artefacts import write_sealed
 from unblur.core.errors import InputError
 from unblur.images.contract import Frame
 from unblur.images.files import read_picture
@@ -203,7 +204,17 @@ def test_drawn_frames_are_pinned_by_their_generator(tmp_path: Path) -> None:
         load_manifest(path)
     path.write_text(text)
     stored = sorted(kept.iterdir())[0]
-    Image.new("RGB", (32, 32), "red").save(stored)
+    good = stored.read_bytes()
+    with Image.open(stored) as picture:  # a person can still look at it
+        assert any(np.array_equal(np.asarray(picture), frame) for frame in frames)
+    for damaged in (good[: len(good) // 2], b"", bytes([good[0] ^ 1]) + good[1:], good[:-60] + b"x" + good[-59:],
+                    good + b"x", good[:-32]):  # fmt: skip
+        stored.write_bytes(damaged)
+        assert all(np.array_equal(a, b) for a, b in zip(frames, load_manifest(path, kept), strict=True))
+        assert stored.read_bytes() == good
+    red = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(red, "PNG")
+    write_sealed(stored, red.getvalue())
     with pytest.raises(InputError, match="comes out differently"):
         load_manifest(path, kept)
 

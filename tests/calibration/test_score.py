@@ -15,6 +15,7 @@ from unblur.core.errors import BudgetError, InputError
 from unblur.engines.graph_file import read_graph
 from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
 from unblur.images.synthetic import synthetic_pair
+from unblur.metrics.decibels import Loss
 
 FRAMES = [HeldOut(*synthetic_pair(seed, 48, 64, "heldout")) for seed in range(2)]
 
@@ -50,7 +51,7 @@ def test_a_score_is_what_the_comparison_says(fixed_graph: Path, tmp_path: Path) 
 
 def test_the_same_graph_loses_nothing(fixed_graph: Path) -> None:
     score = Judge(fixed_graph, FRAMES).score(onnx.load(fixed_graph), exact=False)
-    assert score == Score(float("inf"), float("inf"), 0.0)
+    assert score == Score((float("inf"), float("inf")), Loss(0.0, 2))
 
 
 def test_without_truth_there_is_no_loss(fixed_graph: Path) -> None:
@@ -84,7 +85,7 @@ def test_exact_runs_the_graph_as_written(fixed_graph: Path, monkeypatch: pytest.
 
 
 def test_budgets() -> None:
-    score = Score(50.0, 45.0, 0.03)
+    score = Score((55.0, 45.0), Loss(0.03, 2))
     score.enforce("x", 45.0, 0.03)
     score.enforce("x", None, None)
     with pytest.raises(BudgetError, match=r"entropy: fidelity is 45.00 dB.*budget 46 dB"):
@@ -92,7 +93,7 @@ def test_budgets() -> None:
     with pytest.raises(BudgetError, match=r"0.030 dB of PSNR are lost.*0.02 dB"):
         score.enforce("x", None, 0.02)
     with pytest.raises(BudgetError):
-        Score(50, float("nan"), None).enforce("x", 1.0, None)
+        Score((float("nan"),), None).enforce("x", 1.0, None)
 
 
 def test_faults(fixed_graph: Path) -> None:

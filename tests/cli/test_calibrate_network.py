@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import onnx
 import pytest
 
 from unblur.calibration.forms import FORMS as KNOWN_FORMS
+from unblur.calibration.score import Score
 from unblur.cli import app, collect_frames
-from unblur.cli.calibrate_network import FORMS, _parser, main
+from unblur.cli.calibrate_network import FORMS, _parser, _row, main
 from unblur.core.artefacts import file_digest
 from unblur.engines.graph_file import read_graph
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
+from unblur.metrics.decibels import Loss
 from unblur.pipeline.calibrate import DEFAULT_ALGORITHM
 from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.store import Artefact
@@ -88,6 +91,13 @@ def test_a_bake_off_names_the_best_and_writes_graph_and_report(
     assert graph.calibration.startswith(f"{rows[0][0]}, bias-correction, on 2 frames of frames.toml")
 
 
+def test_a_score_that_differs_in_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """As graphs of bytes have it on dark frames."""
+    exact = Score.from_json(Score((math.inf, math.inf), Loss(math.inf, 1, spoilt=1)).to_json())
+    _row("percentile", exact, "  <- taken")
+    assert capsys.readouterr().out.split() == ["percentile", "∞", "∞", "+∞", "<-", "taken"]
+
+
 def test_a_budget_that_cannot_be_met_is_exit_code_3_says_what_can_and_writes_nothing(
     place: Path, tiny_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +132,8 @@ def test_frames_of_the_manifest_are_refused_under_any_name_or_told(
     ("arguments", "words"),
     [
         (["--height", "48"], "--height and --width go together"),
+        (["--fidelity-db", "nan"], "'nan' is not a finite number"),
+        (["--psnr-loss-db", "inf"], "'inf' is not a finite number"),
         (["--truth", "sharp"], "--truth goes with --frames"),
         (["--frames", "blurred", "--drawn", "1"], "exclude each other"),
         (["--frames", "blurred", "--psnr-loss-db", "0.1"], "name their folder with --truth"),

@@ -16,7 +16,7 @@ from unblur.cli.compare_engines import _arguments, _parser, main
 from unblur.cli.sizes import size
 from unblur.compare.budgets import parse_budgets
 from unblur.engines.catalogue import find_engine
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import save_checkpoint
 
 

@@ -21,7 +21,7 @@ from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import restore_frame
 from unblur.images.files import read_picture
 from unblur.networks import load_checkpoint, save_checkpoint
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.network import BANet, BANetSpec
 
 
 @pytest.fixture(scope="module")

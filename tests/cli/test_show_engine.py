@@ -21,7 +21,7 @@ from unblur.engines.xray_report import make_report
 from unblur.export.build import BuildOptions, build_engine
 from unblur.export.examine import examine_engine
 from unblur.networks import build_network
-from unblur.networks.banet import BANet
+from unblur.networks.banet.network import BANet
 
 ROOT = Path(__file__).parents[2]
 REPORT = json.loads((ROOT / "engines/reports/xray-banet.json").read_text())["engines"]
@@ -216,7 +216,7 @@ def test_it_never_writes_over_what_it_looks_at(engine: Path, capsys: pytest.Capt
     manifest = engine.with_name("tiny.engine.json")
     before = manifest.read_bytes()
     assert main([str(engine), "--json", str(manifest)]) == 2
-    assert "belongs to what is X-rayed" in capsys.readouterr().err
+    assert "is the same file as the input" in capsys.readouterr().err
     assert manifest.read_bytes() == before
     assert main([str(engine), "--target", "sm86"]) == 2
     assert "was not built for 'sm86'" in capsys.readouterr().err

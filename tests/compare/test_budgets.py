@@ -61,3 +61,7 @@ def test_unknown_keys_and_senseless_values() -> None:
         Budget(fidelity=3)  # type: ignore[call-arg]
     with pytest.raises(ValidationError, match="greater than 0"):
         Budget(latency_ms_max=0)
+    for key in Budget.model_fields:
+        for value in (float("nan"), float("inf")):
+            with pytest.raises(ValidationError, match="finite number"):
+                Budget(**{key: value})

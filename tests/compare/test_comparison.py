@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_frames import QUICK, save_frame
 
 from unblur.compare.budgets import Budget
 from unblur.compare.comparison import Candidate, compare_engines
 from unblur.compare.frames import find_frames
 from unblur.compare.report import Report
+from unblur.compare.sentences import how_measured
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.catalogue import open_engine
+from unblur.engines.runner import restore_frame
 from unblur.images.files import read_picture
+from unblur.metrics.decibels import Loss
 from unblur.metrics.quality import psnr_db, ssim_matlab
-from unblur.networks.banet import BANet
+from unblur.networks.banet.network import BANet
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
 
@@ -57,6 +61,41 @@ def test_quality_is_against_truth_and_averaged_over_frames(checkpoint, pictures,
     assert same.psnr_loss_db == 0.0
     assert same.worst_fidelity_db == math.inf
     assert same.mean_quality == report.engines[0].mean_quality != report.blurred_quality
+
+
+def test_a_frame_that_is_its_own_truth_hides_no_loss_and_cannot_be_lost(checkpoint, pictures, settings, faulty) -> None:
+    """The truth of a.png is what the reference makes of it: as with a black pair, its PSNR is infinite."""
+    blurred = read_picture(pictures[0] / "a.png").frame
+    with open_engine("torch", checkpoint, None, threads=1) as runner:
+        Image.fromarray(restore_frame(runner, blurred)).save(pictures[1] / "a.png")
+    runs = {"second": 0, "first": 0}
+
+    def brighten(name: str, place: int):
+        def fault(tensor):
+            runs[name] += 1
+            return np.clip(tensor + 0.1, -0.5, 0.5) if runs[name] == place else tensor
+
+        return faulty(name, fault)
+
+    engines = [brighten("second", 2), brighten("first", 1), faulty("same", _right)]
+    limits = replace(settings, protocol=None, budgets={"*": Budget(psnr_loss_db_max=0.05)})
+    report = compare_engines(checkpoint, engines, find_frames(*pictures), limits)
+    torch_row, second, first, same = report.engines
+    by_frame = [frame.quality.psnr_db for frame in torch_row.frames]
+    assert by_frame[0] == math.inf
+    assert torch_row.mean_quality.psnr_db == by_frame[1]
+    assert second.psnr_loss_db == by_frame[1] - second.frames[1].quality.psnr_db
+    assert second.loss == Loss(second.psnr_loss_db, 1, untouched=1)
+    assert first.loss == Loss(math.inf, 1, spoilt=1)
+    assert same.loss == Loss(0.0, 1, untouched=1)
+    assert [[check.kept for check in engine.checks] for engine in report.engines] == [[], [False], [False], [True]]
+    with pytest.raises(BudgetError, match=r"measured inf \(mean over 1 of 2 frames; 1 identical to it in the"):
+        report.enforce()
+    told = " ".join(how_measured(report))
+    assert "not in its mean: torch 1, second 1, same 1." in told
+    assert "second: mean over 1 of 2 frames; 1 identical to the truth in both." in told
+    again = Report.model_validate(json.loads(json.dumps(report.to_json(), allow_nan=False)))
+    assert again == report.model_copy(update={"strips": ()})
 
 
 def test_one_changed_weight_breaks_a_fidelity_budget(checkpoint, pictures, settings, tmp_path) -> None:
@@ -146,13 +185,13 @@ def test_no_latency_when_not_asked(checkpoint, pictures, settings, faulty) -> No
 def test_a_bad_frame_among_good_ones_is_listed_and_the_others_finished(checkpoint, pictures, settings, faulty) -> None:
     (pictures[0] / "bad.png").write_bytes(b"not a picture")
     save_frame(pictures[1] / "bad.png")
-    save_frame(pictures[0] / "size.png", 20, 24)
-    save_frame(pictures[1] / "size.png", 22, 24)
+    (pictures[0] / "worse.png").write_bytes(b"")
+    save_frame(pictures[1] / "worse.png")
     report = compare_engines(checkpoint, [faulty("x", _right)], find_frames(*pictures), settings)
-    assert [failure.frame for failure in report.failures] == ["bad.png", "size.png"]
+    assert [failure.frame for failure in report.failures] == ["bad.png", "worse.png"]
     assert all(str(pictures[0].parent) not in failure.reason for failure in report.failures)
     assert [frame.frame for frame in report.engines[1].frames] == ["a.png", "night/b.png"]
-    with pytest.raises(InputError, match=r"(?s)2 comparison.*bad\.png.*size\.png.*20x24 and 22x24") as caught:
+    with pytest.raises(InputError, match=r"(?s)2 comparison.*bad\.png.*worse\.png is empty") as caught:
         report.enforce()
     assert caught.value.exit_code == 2
 

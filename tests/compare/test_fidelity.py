@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unblur.compare.fidelity import Restored, fidelity, mean_quality
-from unblur.compare.report import Quality
+from unblur.compare.report import MeanQuality, Quality
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 
@@ -55,5 +55,10 @@ def test_infinity_in_a_tensor_is_not_hidden_by_the_clamp() -> None:
 def test_means_are_of_decibels() -> None:
     first = Quality(psnr_db=20.0, ssim_matlab=0.5, ssim_per_channel=0.25)
     second = Quality(psnr_db=30.0, ssim_matlab=0.7, ssim_per_channel=0.75)
-    assert mean_quality([first, second]) == Quality(psnr_db=25.0, ssim_matlab=0.6, ssim_per_channel=0.5)
+    mean = MeanQuality(psnr_db=25.0, ssim_matlab=0.6, ssim_per_channel=0.5)
+    assert mean_quality([first, second]) == mean
+    exact = Quality(psnr_db=math.inf, ssim_matlab=1.0, ssim_per_channel=1.0)
+    with_exact = mean_quality([first, second, exact, exact])
+    assert with_exact == MeanQuality(psnr_db=25.0, ssim_matlab=0.8, ssim_per_channel=0.75, identical=2)
+    assert mean_quality([exact]) == MeanQuality(psnr_db=math.inf, ssim_matlab=1.0, ssim_per_channel=1.0, identical=1)
     assert mean_quality([]) is None

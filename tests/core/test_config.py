@@ -30,6 +30,11 @@ def test_the_shipped_file_states_the_defaults_but_for_budgets() -> None:
     assert set(shipped.budgets) == {"*"}
 
 
+def test_frames_may_be_a_data_set_beside_the_file(tmp_path: Path) -> None:
+    assert load(tmp_path, "[frames]\nblurred = 'gopro:data'").frames.blurred == Path(f"gopro:{tmp_path}/data")
+    assert load(tmp_path, "[frames]\nblurred = 'data'").frames.blurred == tmp_path / "data"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -38,6 +43,9 @@ def test_the_shipped_file_states_the_defaults_but_for_budgets() -> None:
         ("[budgets.openvino]\nfidelity_db = 60", r"budgets.openvino.fidelity_db', did you mean 'fidelity_db_min'"),
         ("[graph]\nheight = -4", r"graph.height = -4: .*greater than or equal to 16"),
         ("[graph]\nopset = 12", r"graph.opset = 12"),
+        ("[build]\nfidelity_db = nan", r"build.fidelity_db = nan: .*finite number"),
+        ("[build]\npsnr_loss_db = inf", r"build.psnr_loss_db = inf: .*finite number"),
+        ("[budgets.openvino]\nfidelity_db_min = nan", r"fidelity_db_min = nan: .*finite number"),
         ("[build]\ntargets = ['sm98']", r"Unknown target 'sm98'"),
         ("[frames]\nsharp = 'x'", r"name both folders"),
         ("[graph", r"is not TOML"),

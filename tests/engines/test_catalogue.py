@@ -20,7 +20,7 @@ from unblur.engines import onnxruntime_runner, openvino_runner, tensorrt_product
 from unblur.engines.catalogue import CATALOGUE, REFERENCE, default_threads, open_engine
 from unblur.engines.graph_file import CHECKPOINT_KEY, read_graph
 from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner, Provider
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 

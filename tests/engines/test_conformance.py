@@ -24,7 +24,7 @@ from unblur.engines.base import BaseRunner
 from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import Runner, Signature, restore_frame
 from unblur.images.contract import Frame, PixelContract
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 FIXED = (12, 18)

@@ -15,11 +15,12 @@ from tiny_banet import asymmetric
 
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.onnxruntime_runner import open_onnxruntime
-from unblur.export import api
 from unblur.export.api import export_graph
 from unblur.images.contract import METADATA_KEY, PixelContract
-from unblur.networks.banet import BANetSpec
+from unblur.networks.banet.form import BANetForm
+from unblur.networks.banet.network import BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from unblur.networks.registry import FAMILIES
 
 TOLERANCE = 2e-6  # observed at most 3e-7 on these weights
 
@@ -146,12 +147,12 @@ def test_requests_that_cannot_be(tiny: Checkpoint, tmp_path: Path, options: dict
 def test_a_graph_of_other_weights_never_gets_its_name(
     tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OneWeightOff(api.BANetForm):
+    class OneWeightOff(BANetForm):
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)  # type: ignore[arg-type]
             self.de_layer2[0].weight.data[0, 0, 1, 1] += 1e-2
 
-    monkeypatch.setattr(api, "BANetForm", OneWeightOff)
+    monkeypatch.setitem(FAMILIES, "banet", replace(FAMILIES["banet"], form=OneWeightOff))
     output = tmp_path / "graph.onnx"
     output.write_bytes(b"what stood here before")
     with pytest.raises(BudgetError, match=r"worst at row \d+, column \d+, channel \d"):
@@ -167,12 +168,12 @@ def test_a_large_graph_is_held_to_its_weights_and_its_first_block(
     graph = export_graph(tiny, tmp_path / "graph.onnx", height=16, width=32)
     assert {proof.subject for proof in graph.proofs} == {"first block", "algebra"}
 
-    class LastBlockOff(api.BANetForm):
+    class LastBlockOff(BANetForm):
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)  # type: ignore[arg-type]
             self.blocks[-1].final_conv.weight.data[0, 0, 0, 0] += 1e-3
 
-    monkeypatch.setattr(api, "BANetForm", LastBlockOff)
+    monkeypatch.setitem(FAMILIES, "banet", replace(FAMILIES["banet"], form=LastBlockOff))
     with pytest.raises(BudgetError, match=r"BAM_2.final_conv.weight"):
         export_graph(tiny, tmp_path / "other.onnx", height=16, width=32)
 

@@ -30,7 +30,7 @@ from unblur.export.islands import MeasuredCast
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
-from unblur.networks.banet import BANetSpec
+from unblur.networks.banet.network import BANetSpec
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.tensorrt_rtx
@@ -319,7 +319,7 @@ def test_two_builds_at_once_are_one(fixed_graph: Path, tmp_path: Path, monkeypat
         thread.join()
     assert len(compiled) == 1
     assert found["one"].manifest == found["two"].manifest
-    assert not list(tmp_path.glob("*.lock"))
+    assert not list(tmp_path.glob(".*lock"))
     threads = [threading.Thread(target=run, args=(p, p)) for p in ("fp32", "fp16")]
     for thread in threads:
         thread.start()

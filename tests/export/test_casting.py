@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export.casting import Narrow, cast_graph, round_rows
-from unblur.export.strips import pool_matrix
+from unblur.networks.banet.strips import pool_matrix
 
 
 def run(model: onnx.ModelProto, tensor: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from tiny_banet import asymmetric
 from unblur.engines.tensorrt_profiles import parse_profile
 from unblur.export import api, build
 from unblur.export.build import BuildOptions, build_engine
-from unblur.networks.banet import BANetSpec
+from unblur.networks.banet.network import BANetSpec
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.tensorrt_rtx

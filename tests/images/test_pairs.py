@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
-from unblur.images.pairs import find_pairs, read_pair
+from unblur.images.pairs import find_pairs, named_layout, read_pair
 
 
 def picture(path: Path, value: int, size: tuple[int, int] = (6, 4)) -> Path:
@@ -55,6 +56,76 @@ def test_hide_finds_the_truth_under_gt_for_both_kinds_of_test_pictures(tmp_path:
     ]
 
 
+def test_hide_with_one_name_in_two_sub_folders_gives_each_its_own_truth(tmp_path: Path) -> None:
+    for place in ("test-close-ups", "test-long-shot"):
+        picture(tmp_path / "test" / place / "1.png", 1)
+        picture(tmp_path / "GT" / place / "1.png", 2)
+    assert names(tmp_path, "hide", "test") == [
+        ("test/test-close-ups/1.png", "GT/test-close-ups/1.png"),
+        ("test/test-long-shot/1.png", "GT/test-long-shot/1.png"),
+    ]
+    assert [pair.sharp for pair in find_pairs(tmp_path / "test", "hide", "test")] == [
+        tmp_path / "GT" / "test-close-ups" / "1.png",
+        tmp_path / "GT" / "test-long-shot" / "1.png",
+    ]
+    (tmp_path / "GT" / "test-close-ups").rename(tmp_path / "GT" / "elsewhere")
+    with pytest.raises(InputError, match=r"test-close-ups.1\.png may have 2 truths"):
+        find_pairs(tmp_path, "hide", "test")
+
+
+def test_hide_with_one_truth_for_two_pictures_is_refused(tmp_path: Path) -> None:
+    for place in ("test-close-ups", "test-long-shot"):
+        picture(tmp_path / "test" / place / "1.png", 1)
+    picture(tmp_path / "GT" / "1.png", 2)
+    with pytest.raises(InputError, match=r"GT.1\.png belongs to two pairs, of .*close-ups.* and of .*long-shot"):
+        find_pairs(tmp_path, "hide", "test")
+
+
+def test_realblur_lists_that_name_a_pair_twice_or_a_picture_elsewhere_are_refused(tmp_path: Path) -> None:
+    for name in ("gt", "blur"):
+        picture(tmp_path / f"{name}.png", 1)
+    listing = tmp_path / "RealBlur_J_test_list.txt"
+    for lines, message in (
+        ("gt.png blur.png\n" * 2, "belongs to two pairs"),
+        ("gt.png gt.png\n", "its own truth"),
+        (f"{tmp_path}/gt.png blur.png\n", "outside of"),
+        ("../gt.png blur.png\n", "outside of"),
+    ):
+        listing.write_text(lines)
+        with pytest.raises(InputError, match=message):
+            find_pairs(tmp_path, "realblur", "test")
+    listing.write_bytes(b"\xff\xfe gt.png\n")
+    with pytest.raises(InputError, match="no list in UTF-8"):
+        find_pairs(tmp_path, "realblur", "test")
+
+
+def test_pairs_of_two_sizes_are_told_by_their_headers(tmp_path: Path) -> None:
+    for name, width in (("1", 6), ("2", 8)):
+        picture(tmp_path / "s" / "blur" / f"{name}.png", 1)
+        picture(tmp_path / "s" / "sharp" / f"{name}.png", 1, (width, 4))
+    with pytest.raises(InputError, match=r"1 of 2 pairs .*2\.png is 4x6 and its truth 4x8"):
+        find_pairs(tmp_path, "gopro")
+    # What a damaged picture is, its reader tells.
+    (tmp_path / "s" / "sharp" / "2.png").write_bytes(b"?")
+    assert len(find_pairs(tmp_path, "gopro")) == 2
+
+
+def test_sharp_pictures_without_a_blurred_one_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture(tmp_path / "s" / "blur" / "1.png", 1)
+    for name in "123":
+        picture(tmp_path / "s" / "sharp" / f"{name}.png", 1)
+    find_pairs(tmp_path, "gopro", "train", ConsoleProgress())
+    said = capsys.readouterr().err
+    assert "2 sharp picture(s)" in said
+    assert "s/sharp/2.png, s/sharp/3.png" in said
+
+
+def test_a_source_may_name_its_layout() -> None:
+    assert named_layout("hide:a/b") == ("hide", Path("a/b"))
+    for plain in ("a/b", "hied:a", "hide", "C:gopro"):
+        assert named_layout(plain) == (None, Path(plain))
+
+
 def test_realblur_reads_its_lists_whose_first_column_is_the_truth(tmp_path: Path) -> None:
     picture(tmp_path / "J" / "scene001" / "blur" / "blur_1.png", 1)
     picture(tmp_path / "J" / "scene001" / "gt" / "gt_1.png", 2)
@@ -92,5 +163,52 @@ def test_read_pair_gives_rgb_bytes_and_refuses_sizes_that_differ_and_files_that_
     with pytest.raises(InputError, match="not a pair"):
         read_pair(pair)
     blurred.write_bytes(b"not a picture")
-    with pytest.raises(InputError, match="cannot be read as a picture"):
+    with pytest.raises(InputError, match="not a PNG, JPEG"):
         read_pair(pair)
+
+
+def one_pair(folder: Path) -> tuple[Path, Path]:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 12, 17, 3), np.uint8)
+    paths = folder / "test/s/blur/1.png", folder / "test/s/sharp/1.png"
+    for path, frame in zip(paths, noise, strict=True):
+        path.parent.mkdir(parents=True)
+        Image.fromarray(frame).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+def test_a_pair_that_is_stored_turned_is_the_same_pair(tmp_path: Path, turn: int) -> None:
+    blurred, _ = one_pair(tmp_path)
+    (pair,) = find_pairs(tmp_path, "gopro", "test")
+    plain = read_pair(pair)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    with Image.open(blurred) as image:
+        stored = image.transpose(Image.Transpose.ROTATE_180 if turn == 3 else Image.Transpose.ROTATE_90)
+    stored.save(blurred, exif=exif)
+    for expected, got in zip(plain, read_pair(pair), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("grey16", "16-bit PNG"), ("cmyk", "CMYK"), ("animated", "2 pages or animation frames")]
+)
+def test_a_pair_that_pillow_would_change_in_silence_is_refused(tmp_path: Path, kind: str, words: str) -> None:
+    blurred, _ = one_pair(tmp_path)
+    if kind == "grey16":
+        Image.fromarray(np.full((12, 17), 40_000, np.uint16)).save(blurred)
+    elif kind == "cmyk":
+        Image.new("CMYK", (17, 12)).save(blurred, "JPEG")
+    else:
+        frames = [Image.new("RGB", (17, 12), level) for level in ("red", "green")]
+        frames[0].save(blurred, save_all=True, append_images=frames[1:])
+    (pair,) = find_pairs(tmp_path, "gopro", "test")
+    with pytest.raises(InputError, match=words):
+        read_pair(pair)
+
+
+def test_files_of_the_finder_are_no_pairs(tmp_path: Path) -> None:
+    """macOS puts one beside every file on a foreign disk."""
+    for path in one_pair(tmp_path):
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7 resource fork")
+    assert [pair.blurred.name for pair in find_pairs(tmp_path, "gopro", "test")] == ["1.png"]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from unblur.core.errors import InputError
-from unblur.networks.banet import BANet, BANetSpec, BlurAwareAttention, nearest_index, stretch
+from unblur.networks.banet.network import BANet, BANetSpec, BlurAwareAttention, nearest_index, stretch
 from unblur.networks.registry import FAMILIES, build_network
 
 TOLERANCE = 2e-12
@@ -181,9 +181,11 @@ def test_another_wiring_breaks_parity(
     if name == "paper's bins":
         monkeypatch.setattr(F, "adaptive_avg_pool2d", paper_pool)
     elif name == "linear strips":
-        monkeypatch.setattr("unblur.networks.banet.stretch", lambda s, size: F.interpolate(s, size, mode="bilinear"))
+        monkeypatch.setattr(
+            "unblur.networks.banet.network.stretch", lambda s, size: F.interpolate(s, size, mode="bilinear")
+        )
     elif name == "slope":
-        monkeypatch.setattr("unblur.networks.banet.NEGATIVE_SLOPE", 0.1)
+        monkeypatch.setattr("unblur.networks.banet.network.NEGATIVE_SLOPE", 0.1)
     elif name == "strips not shared":
         monkeypatch.setattr(BlurAwareAttention, "strip_convs", unshared)
     else:
@@ -195,7 +197,7 @@ def test_another_wiring_breaks_parity(
 def test_exact_integer_nearest_breaks_parity(monkeypatch: pytest.MonkeyPatch, height: int, width: int) -> None:
     spec = BANetSpec(depth=1, stem_width=2, width=2, fuse_width=1)
     state, x = asymmetric_state(spec), frame(height, width)
-    monkeypatch.setattr("unblur.networks.banet.stretch", exact_nearest)
+    monkeypatch.setattr("unblur.networks.banet.network.stretch", exact_nearest)
     assert np.abs(fast(state, spec, x) - slow(state, x)).max() > BROKEN
 
 

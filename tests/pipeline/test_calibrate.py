@@ -24,6 +24,7 @@ from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
 from unblur.engines.graph_facts import CONVOLUTIONS
 from unblur.engines.graph_file import CALIBRATION_KEY, read_graph
+from unblur.metrics.decibels import Loss
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from unblur.pipeline import bake_off as bake_off_module
 from unblur.pipeline import graphs
@@ -255,7 +256,7 @@ def test_a_held_out_frame_is_known_again(of: CalibrationSet) -> None:
 
 
 def test_infinite_scores_survive_json() -> None:
-    for score in (Score(float("inf"), float("inf"), 0.0), Score(51.25, 50.0, None)):
+    for score in (Score((float("inf"),), Loss(float("inf"), 0, spoilt=1)), Score((51.25, float("inf")), None)):
         assert Score.from_json(json.loads(json.dumps(score.to_json(), allow_nan=False))) == score
 
 

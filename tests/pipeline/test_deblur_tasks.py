@@ -54,7 +54,7 @@ def test_output_reached_through_a_linked_folder(tmp_path: Path, source: Path) ->
 def test_output_that_is_an_input_under_another_name(tmp_path: Path, source: Path, link) -> None:
     (tmp_path / "out").mkdir()
     link(tmp_path / "out/a.png", source / "a.png")
-    refused(source, tmp_path / "out", "same file as an input")
+    refused(source, tmp_path / "out", "same file as the input")
 
 
 def test_input_folder_below_the_output_folder(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_one_file_onto_itself(tmp_path: Path, source: Path) -> None:
     link = tmp_path / "link.png"
     link.symlink_to(source / "a.png")
     for output in (source / "a.png", source, source / "sub/../a.png", link):
-        refused(source / "a.png", output, "same file as an input")
+        refused(source / "a.png", output, "same file as the input")
 
 
 def test_one_file_beside_itself_is_fine(source: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unblur.cli.train_network import main
+from unblur.cli.train_network import _print_summary, main
 from unblur.images.synthetic import synthetic_pair
+from unblur.training.evaluation import _summary
 
 ROOT = Path(__file__).parents[2]
 WriteConfig = Callable[..., Path]
@@ -46,6 +47,25 @@ def test_a_run_writes_checkpoint_log_curve_and_crops_and_is_evaluated(
     assert values["synthetic"]["gain_db"] == pytest.approx(gain, abs=2e-4)
     assert main(arguments) == 0
     assert report.read_bytes() == first, "the same checkpoint gives the same report"
+
+
+def test_pairs_that_are_their_own_truth_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """A black pair that the network leaves black, and beside it one that it makes worse than the input was."""
+    rows = [
+        {"blurred_psnr_db": "Infinity", "restored_psnr_db": "Infinity"},
+        {"blurred_psnr_db": 30.0, "restored_psnr_db": 31.5},
+    ]
+    good = _summary(rows)
+    assert {name: value for name, value in good.items() if name != "pairs"} == {
+        "count": 2, "identical": 1, "blurred_psnr_db": 30.0, "restored_psnr_db": 31.5, "gain_db": 1.5,
+        "worst_gain_db": 0.0, "better": 1,
+    }  # fmt: skip
+    _print_summary("real", good)
+    assert "gain +1.50 dB (worst +0.00, better in 1); 1 identical to the truth" in capsys.readouterr().out
+    bad = _summary([{"blurred_psnr_db": "Infinity", "restored_psnr_db": 40.0}, *rows])
+    assert (bad["gain_db"], bad["worst_gain_db"], bad["identical"]) == ("-Infinity", "-Infinity", 2)
+    _print_summary("real", bad)
+    assert "gain -∞ dB (worst -∞" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from unblur.calibration.fingerprint import fingerprint, same_picture
-from unblur.core.artefacts import value_digest, write_bytes
+from unblur.core.artefacts import read_sealed, value_digest, write_bytes, write_sealed
 from unblur.core.config import SIDE_MAX, Section, Seed, Side, check, check_pixels, read_toml
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.reading import read_regular
 from unblur.images.contract import Frame
-from unblur.images.files import Picture, decode_picture, read_picture, write_picture
+from unblur.images.files import Picture, decode_picture, encode_picture
 from unblur.images.scenes import Split
 from unblur.images.synthetic import VERSION, synthetic_pair
 
@@ -153,11 +153,11 @@ class Manifest:
     def _draw(self, seed: int, height: int, width: int) -> Frame:
         """A drawn picture, kept on disk where there is a place: drawing takes a second, reading a millisecond."""
         path = self._drawn / f"{VERSION}-{DRAWN_SPLIT}-{seed}-{height}x{width}.png" if self._drawn else None
-        if path is not None and path.exists():
-            return read_picture(path).frame
+        if path is not None and (data := read_sealed(path)) is not None:
+            return decode_picture(data, path).frame
         frame = synthetic_pair(seed, height, width, DRAWN_SPLIT)[0]
         if path is not None:
-            write_picture(path, Picture(frame), frame)
+            write_sealed(path, encode_picture(path, Picture(frame), frame))
         return frame
 
 

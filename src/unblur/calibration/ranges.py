@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unblur.core.artefacts import value_digest
+from unblur.core.artefacts import json_text, value_digest
 from unblur.core.errors import InputError
 from unblur.core.reading import parse_json
 
@@ -81,7 +80,7 @@ class Ranges:
 
     def to_json(self) -> str:
         """Text that `from_json` reads: floats keep every bit."""
-        return json.dumps(self._values(), indent=1, sort_keys=True) + "\n"
+        return json_text(self._values(), indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Ranges:

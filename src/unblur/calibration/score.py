@@ -1,14 +1,13 @@
 """What a candidate graph costs in decibels on frames that calibration has not seen.
 
-Fidelity and quality are what the comparison reports (unblur.compare): per frame, then averaged.
+Fidelity and quality are what the comparison reports (unblur.compare): per frame, then averaged over finite values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import onnx
@@ -18,6 +17,15 @@ from unblur.core.errors import BudgetError, InputError
 from unblur.engines.graph_file import read_graph
 from unblur.engines.written_graph import WrittenGraph, as_backend, as_written
 from unblur.images.contract import METADATA_KEY, Frame
+from unblur.metrics.decibels import (
+    Loss,
+    check_limit,
+    decibels_from_json,
+    decibels_text,
+    decibels_to_json,
+    loss_decibels,
+    mean_decibels,
+)
 from unblur.metrics.quality import psnr_db
 
 
@@ -33,28 +41,57 @@ class HeldOut:
 class Score:
     """A candidate against the float32 graph, in dB over the held-out frames.
 
-    fidelity: PSNR of the float tensors (peak: the contract's range), of the bytes where the graph gives bytes;
-    infinite where nothing differs. psnr_loss_db: mean PSNR against truth that float32 has and the candidate has not,
-    on 8-bit frames; None where a frame has no truth.
+    fidelities_db: one for each frame, PSNR of the float tensors (peak: the contract's range), of the bytes where the
+    graph gives bytes; infinite where nothing differs. loss: of PSNR against truth that float32 has and the candidate
+    has not, on 8-bit frames; None where a frame has no truth.
     """
 
-    fidelity_db_mean: float
-    fidelity_db_worst: float
-    psnr_loss_db: float | None
+    fidelities_db: tuple[float, ...]
+    loss: Loss | None
 
-    def to_json(self) -> dict[str, float | str | None]:
-        """JSON has no infinity: it is written as a word."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: "inf" if value == float("inf") else value for name, value in values.items()}
+    @property
+    def fidelity_db_mean(self) -> float:
+        """Over the frames where something differs; infinite where nothing does."""
+        return mean_decibels(self.fidelities_db).db
+
+    @property
+    def fidelity_db_worst(self) -> float:
+        return min(self.fidelities_db)
+
+    @property
+    def psnr_loss_db(self) -> float | None:
+        """Infinite where a frame lost what float32 had to the last byte (`Loss`)."""
+        return None if self.loss is None else self.loss.db
+
+    @property
+    def loss_remark(self) -> str:
+        """In brackets, which frames the mean loss is of; "" where it is of all."""
+        return f" ({self.loss.remark})" if self.loss and self.loss.remark else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Strict JSON: infinity is written as a word. The means are there for readers."""
+        return {
+            "fidelity_db_mean": decibels_to_json(self.fidelity_db_mean),
+            "fidelity_db_worst": decibels_to_json(self.fidelity_db_worst),
+            "fidelities_db": [decibels_to_json(value) for value in self.fidelities_db],
+            "psnr_loss_db": decibels_to_json(self.psnr_loss_db),
+            "psnr_loss_frames": None
+            if self.loss is None
+            else {name: value for name, value in asdict(self.loss).items() if name != "db"},
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Score:
-        """What `to_json` gave. Raises KeyError and ValueError for anything else."""
-        mean, worst, loss = (values[name] for name in cls.__dataclass_fields__)
-        return cls(float(mean), float(worst), loss)
+        """What `to_json` gave. Raises KeyError, TypeError and ValueError for anything else."""
+        frames = values["psnr_loss_frames"]
+        loss = None if frames is None else Loss(decibels_from_json(values["psnr_loss_db"]), **frames)
+        return cls(tuple(decibels_from_json(value) for value in values["fidelities_db"]), loss)
 
     def enforce(self, what: str, fidelity_db_min: float | None, psnr_loss_db_max: float | None) -> None:
-        """Raise BudgetError, saying both numbers, when the worst fidelity or the loss breaks its limit."""
+        """Raise BudgetError, saying both numbers, when the worst fidelity or the loss breaks its limit; InputError
+        for a limit that is no number."""
+        check_limit("The budget of fidelity", fidelity_db_min)
+        check_limit("The budget of PSNR lost", psnr_loss_db_max)
         if fidelity_db_min is not None and not self.fidelity_db_worst >= fidelity_db_min:
             raise BudgetError(
                 f"{what}: fidelity is {self.fidelity_db_worst:.2f} dB on the worst held-out frame, the budget "
@@ -62,8 +99,9 @@ class Score:
             )
         if psnr_loss_db_max is not None and self.psnr_loss_db is not None and not self.psnr_loss_db <= psnr_loss_db_max:
             raise BudgetError(
-                f"{what}: {self.psnr_loss_db:.3f} dB of PSNR are lost on held-out frames, the budget is "
-                f"{psnr_loss_db_max:g} dB; calibrate on frames like those it will see, or keep more in float."
+                f"{what}: {decibels_text(self.psnr_loss_db, 3)} dB of PSNR are lost on held-out frames"
+                f"{self.loss_remark}, the budget is {psnr_loss_db_max:g} dB; calibrate on frames like those it will "
+                "see, or keep more in float."
             )
 
 
@@ -103,7 +141,7 @@ class Judge:
 
     def compare(self, results: Iterable[NDArray[Any]]) -> Score:
         """What an engine gave for each of `inputs`, in their order. Raises InputError for NaN or infinity."""
-        fidelities, losses = [], []
+        fidelities, befores, afters = [], [], []
         for held, reference, result in zip(self._frames, self._reference, results, strict=True):
             height, width = held.frame.shape[:2]
             peak = self._contract.high - self._contract.low
@@ -114,9 +152,10 @@ class Judge:
                     psnr_db(self._contract.decode(tensor, height, width), held.truth, peak=255)
                     for tensor in (reference, result)
                 )
-                losses.append(0.0 if before == after else before - after)
-        loss = fmean(losses) if len(losses) == len(self._frames) else None
-        return Score(fmean(fidelities), min(fidelities), loss)
+                befores.append(before)
+                afters.append(after)
+        whole = len(befores) == len(self._frames)
+        return Score(tuple(fidelities), loss_decibels(befores, afters) if whole else None)
 
     def _run(self, model: onnx.ModelProto, what: str, exact: bool) -> Iterable[NDArray[Any]]:
         adjust = as_written if exact else as_backend

@@ -25,6 +25,7 @@ from unblur.calibration.groups import Group
 from unblur.calibration.ledger import Ledger
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
+from unblur.metrics.decibels import check_limit, decibels_from_json, decibels_to_json
 
 NOISE = 0.15
 """Allowed points whose cost is within this of the cheapest are measured again."""
@@ -38,10 +39,21 @@ Assignment = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an assignment keeps: mean fidelity in dB, and the PSNR it loses against truth in dB (None: no truth)."""
+    """What an assignment keeps: mean fidelity in dB, and the PSNR it loses against truth in dB (None: no truth;
+    infinite: a frame is spoilt, see `unblur.metrics.decibels.Loss`)."""
 
     fidelity_db: float
     psnr_loss_db: float | None
+
+    def to_json(self) -> dict[str, float | str | None]:
+        """Strict JSON: a loss may be infinite."""
+        return _in_json(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Outcome:
+        """What `to_json` gave. Raises KeyError and ValueError for anything else."""
+        loss = values["psnr_loss_db"]
+        return cls(decibels_from_json(values["fidelity_db"]), None if loss is None else decibels_from_json(loss))
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Budget:
     def __post_init__(self) -> None:
         if self.psnr_loss_db is None and self.fidelity_db is None:
             raise InputError("A search needs a budget: dB of PSNR to lose, or dB of fidelity to keep.")
+        check_limit("The budget of PSNR", self.psnr_loss_db)
+        check_limit("The budget of fidelity", self.fidelity_db)
 
     def allows(self, outcome: Outcome) -> bool:
         """Whether an outcome keeps within it. Raises InputError where it limits what was not measured."""
@@ -108,12 +122,17 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         """Everything, for a report; of the points that are named besides only the number."""
         return {
-            "sensitivities": [asdict(sensitivity) for sensitivity in self.sensitivities],
-            "points": [asdict(point) for point in self.points],
+            "sensitivities": [_in_json(sensitivity) for sensitivity in self.sensitivities],
+            "points": [_in_json(point) for point in self.points],
             "chosen": self.chosen.number,
             "widest": self.widest.number,
             "front": [point.number for point in self.front],
         }
+
+
+def _in_json(measured: Outcome | Sensitivity | Point) -> dict[str, Any]:
+    decibels = {name: decibels_to_json(getattr(measured, name)) for name in ("fidelity_db", "psnr_loss_db")}
+    return asdict(measured) | decibels
 
 
 def pareto_front(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -192,8 +211,8 @@ class _Search:
         self._together: dict[str, float] = {}
 
     def score(self, assignment: Assignment) -> Outcome:
-        values = self.ledger.get(f"score {_key(assignment)}", lambda: asdict(self._score(assignment)))
-        return Outcome(**values)
+        values = self.ledger.get(f"score {_key(assignment)}", lambda: self._score(assignment).to_json())
+        return Outcome.from_json(values)
 
     def price(self, assignment: Assignment) -> float:
         self._priced[_key(assignment)] = dict(assignment)

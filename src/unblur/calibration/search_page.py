@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from unblur.calibration.search import Point, SearchResult, Sensitivity
-from unblur.core.artefacts import write_bytes, write_json
+from unblur.core.artefacts import json_bytes, write_together
+from unblur.metrics.decibels import decibels_text
 
 WIDTH, BARS, FRONT = 1200, 240, 320
 """Pixels: width of both pictures, height of the bars, height of the front."""
@@ -54,12 +55,15 @@ class SearchReport:
         return head | self.result.to_json()
 
 
-def write_search(report: SearchReport, folder: Path) -> Path:
-    """Write the three files, each whole or not at all; returns the page. Raises InputError as `write_bytes`."""
-    write_json(folder / "report.json", report.to_json())
-    write_bytes(folder / "report.md", render_markdown(report).encode())
-    write_bytes(folder / "report.html", render_page(report).encode())
-    return folder / "report.html"
+def write_search(report: SearchReport, folder: Path, others: Mapping[Path, bytes] | None = None) -> Path:
+    """Write the three files and `others` that belong to them, all or none; returns the page.
+
+    Raises InputError as `atomic_paths`.
+    """
+    page = folder / "report.html"
+    told = {folder / "report.md": render_markdown(report).encode(), page: render_page(report).encode()}
+    write_together({**(others or {}), **told, folder / "report.json": json_bytes(report.to_json())})
+    return page
 
 
 HEADINGS = ("point", "8-bit MACs", "groups in 8 / 16 / 32 bits", "fidelity dB", "PSNR lost dB", "cost", "")
@@ -74,7 +78,7 @@ def rows_of(report: SearchReport) -> list[tuple[str, ...]]:
         marks += ["the widest"] if point == report.result.widest else []
         marks += ["on the front"] if point in report.result.front else []
         marks += [] if point.allowed else ["beyond the budget"]
-        loss = "" if point.psnr_loss_db is None else f"{point.psnr_loss_db:+.4f}"
+        loss = "" if point.psnr_loss_db is None else decibels_text(point.psnr_loss_db, 4, signed=True)
         counts = " / ".join(str(bits.count(level)) for level in (8, 16, 32))
         numbers = (f"{point.share:.1%}", counts, f"{point.fidelity_db:.2f}", loss, _cost(point))
         rows.append((str(point.number), *numbers, ", ".join(marks)))
@@ -84,7 +88,9 @@ def rows_of(report: SearchReport) -> list[tuple[str, ...]]:
 def summary(report: SearchReport) -> str:
     """What was found, in one sentence."""
     chosen, widest = report.result.chosen, report.result.widest
-    loss = "" if chosen.psnr_loss_db is None else f", {chosen.psnr_loss_db:+.4f} dB of PSNR lost"
+    loss = (
+        "" if chosen.psnr_loss_db is None else f", {decibels_text(chosen.psnr_loss_db, 4, signed=True)} dB of PSNR lost"
+    )
     reached = f"fidelity {chosen.fidelity_db:.1f} dB{loss}"
     if chosen == widest:
         return (
@@ -104,7 +110,7 @@ def render_markdown(report: SearchReport) -> str:
     lines += ["", "## Each group alone in 8 bits", "", _line(("group", "fidelity dB", "PSNR lost dB", "chosen bits"))]
     lines.append(_line(("---", "---:", "---:", "---:")))
     for s in report.result.sensitivities:
-        loss = "" if s.psnr_loss_db is None else f"{s.psnr_loss_db:+.4f}"
+        loss = "" if s.psnr_loss_db is None else decibels_text(s.psnr_loss_db, 4, signed=True)
         lines.append(_line((s.group, f"{s.fidelity_db:.2f}", loss, str(report.result.chosen.assignment[s.group]))))
     return "\n".join(lines) + "\n"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress, Progress, printable
 from unblur.core.errors import InputError
 
@@ -22,11 +24,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = _precision(arguments)
     _refuse_conflicts(arguments, precision)
 
+    from unblur.engines.tensorrt_manifest import outputs_of
     from unblur.engines.tensorrt_product import open_product
     from unblur.engines.tensorrt_targets import parse_targets, resolve_targets
+    from unblur.export.best import candidate, ranking_of
     from unblur.export.build import rebuild_engine
 
     progress = ConsoleProgress()
+    output = arguments.output or arguments.rebuild
+    outputs = outputs_of(output)
+    if precision == "best":
+        outputs[ranking_of(output)] = json_with("winner", "candidates")
+        for each in ("fp32", *REWRITTEN):
+            outputs |= outputs_of(candidate(output, each))
+    # A rebuild over the engine itself is asked for by name.
+    protect(outputs, inputs_of(arguments, "output", *(["rebuild"] if output == arguments.rebuild else [])))
     if arguments.rebuild:
         _tell(rebuild_engine(arguments.rebuild, arguments.output, progress))
         return 0
@@ -71,7 +83,7 @@ def _parser() -> Arguments:
     parser.add_argument("--builds", type=positive, default=1, help="build so many times, keep the least bytes moved")
     parser.add_argument("--frames", type=Path, metavar="DIR",
                         help="pictures to measure a cast to FP16 or BF16 on (default: one that is drawn)")  # fmt: skip
-    parser.add_argument("--fidelity-db", type=float, metavar="DB",
+    parser.add_argument("--fidelity-db", type=finite, metavar="DB",
                         help="to keep on the worst frame (default: fp16 60, bf16 45, int8 and fp8 40)")  # fmt: skip
     parser.add_argument("--manifest", type=Path, metavar="FILE",
                         help="8 bits: calibration frames (default: the bundled drawn ones)")  # fmt: skip
@@ -79,7 +91,7 @@ def _parser() -> Arguments:
                         help="8 bits: how ranges are found (default: percentile; best: a bake-off)")  # fmt: skip
     parser.add_argument("--repair", nargs="*", metavar="NAME",
                         help="8 bits: equalisation, adaptive-rounding, bias-correction")  # fmt: skip
-    parser.add_argument("--psnr-loss-db", type=float, metavar="DB",
+    parser.add_argument("--psnr-loss-db", type=finite, metavar="DB",
                         help="8 bits: what may be lost of PSNR (default: 0.05)")  # fmt: skip
     parser.add_argument("--output", type=Path, help="the engine file to write (--rebuild: over the engine itself)")
     return parser
@@ -171,7 +183,7 @@ def _calibrate_and_build(
     size = None if arguments.dynamic else (arguments.height, arguments.width)
     source = Source(checkpoint, size, arguments.pixels)
     options = _options(arguments, precision, targets, checkpoint.contract, progress)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     if precision == "best":
         _tell_best(build_best_of_all(store, source, arguments.output, options, calibration, loss_db, progress))
     else:
@@ -213,19 +225,26 @@ def _tell_best(best: Any) -> None:
 
 
 def _tell(built: Any) -> None:
+    from unblur.calibration.score import Score
+    from unblur.metrics.decibels import decibels_from_json, decibels_text
+
     manifest = built.manifest
     _say(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
     if cast := manifest.get("cast"):
-        fidelity = "nothing lost" if cast["fidelity_db"] is None else f"{cast['fidelity_db']:.1f} dB of fidelity"
+        known_db = decibels_from_json(cast["fidelity_db"])
+        fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
         islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
         _say(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
     if calibration := manifest.get("calibration"):
         _say(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
               f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip
     if score := manifest.get("score"):
-        _say(f"score: {score['fidelity_db_mean']:.1f} dB of fidelity (worst {score['fidelity_db_worst']:.1f}), "
-              f"{score['psnr_loss_db']:+.4f} dB of PSNR lost on {score['frames']}")  # fmt: skip
+        known = Score.from_json(score)
+        mean, worst = decibels_text(known.fidelity_db_mean, 1), decibels_text(known.fidelity_db_worst, 1)
+        lost = decibels_text(known.psnr_loss_db, 4, signed=True)
+        _say(f"score: {mean} dB of fidelity (worst {worst}), {lost} dB of PSNR lost on {score['frames']}"
+             f"{known.loss_remark}")  # fmt: skip
     builds = manifest["builds"]
     if len(builds) > 1:
         different = len({attempt["sha256"] for attempt in builds})

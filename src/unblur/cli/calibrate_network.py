@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -39,13 +40,14 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--repair", nargs="+", default=[], metavar="NAME", help="equalisation, adaptive-rounding, bias-correction"
     )
-    parser.add_argument("--frames", type=Path, help="folder of held-out blurred pictures to score on")
+    parser.add_argument("--frames", type=Path, help="folder of held-out blurred pictures to score on, or "
+                        "gopro:FOLDER, hide:FOLDER, realblur:FOLDER")  # fmt: skip
     parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
     parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")
     parser.add_argument("--allow-overlap", action="store_true",
                         help="score on frames of the manifest too; the report will tell")  # fmt: skip
-    parser.add_argument("--fidelity-db", type=float, metavar="DB", help="that the worst frame must keep")
-    parser.add_argument("--psnr-loss-db", type=float, metavar="DB", help="mean PSNR that may be lost against truth")
+    parser.add_argument("--fidelity-db", type=finite, metavar="DB", help="that the worst frame must keep")
+    parser.add_argument("--psnr-loss-db", type=finite, metavar="DB", help="mean PSNR that may be lost against truth")
     parser.add_argument("--threads", type=positive, help="CPU threads; physical cores if left out")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write; a .json appears beside it")
     return parser
@@ -58,18 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(arguments)
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
+    from unblur.engines.graph_file import is_exported
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.calibrate import CalibrationSet, algorithms_for, check_algorithm, stored_manifest
-    from unblur.pipeline.calibrate_network import Limits, calibrate_network, write_calibrated
+    from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
     from unblur.pipeline.quantised import check_repairs
     from unblur.pipeline.store import Store
 
+    outputs = {arguments.output: is_exported, report_of(arguments.output): json_with("unblur", "graph_sha256")}
+    protect(outputs, inputs_of(arguments, "output"))
     form = find_form(arguments.form)
     names = algorithms_for(form) if arguments.bake_off else (check_algorithm(arguments.algorithm, form).name,)
     repairs = check_repairs(arguments.repair)
     checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
-    store, progress = Store(artefact_folder()), ConsoleProgress()
+    progress = ConsoleProgress()
+    store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     of = CalibrationSet(checkpoint, manifest, arguments.pixels, threads=arguments.threads or 0)
     size = (arguments.height, arguments.width) if arguments.height else manifest.size
@@ -92,10 +98,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--truth goes with --frames: the folder of the blurred pictures.")
     if arguments.drawn and arguments.frames:
         raise InputError("--drawn and --frames exclude each other; score on pictures, or on drawn pairs.")
-    if arguments.psnr_loss_db is not None and arguments.frames and not arguments.truth:
+    if arguments.psnr_loss_db is not None and arguments.frames and not _has_truth(arguments):
         raise InputError("--psnr-loss-db needs the sharp pictures: name their folder with --truth.")
     if arguments.output.suffix != ".onnx":
         raise InputError(f"--output {arguments.output}: the graph's name ends in .onnx, a report .json lies beside it.")
+
+
+def _has_truth(arguments: argparse.Namespace) -> bool:
+    from unblur.images.pairs import named_layout
+
+    return bool(arguments.truth or named_layout(arguments.frames)[0])
 
 
 def _held_out(arguments: argparse.Namespace, size: tuple[int, int]) -> list[HeldOut]:
@@ -119,10 +131,15 @@ def _print(found: Calibrated) -> None:
         f"best: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
         f"(form {found.form.name}), ranges from {len(found.of.manifest)} frames of {found.of.manifest.path.name}"
     )
+    if found.chosen.score.loss_remark:
+        print(f"PSNR lost by {found.chosen.algorithm}:{found.chosen.score.loss_remark}")
     for text in found.overlaps:
         print(f"NOT HELD OUT: {text}")
 
 
 def _row(name: str, score: Score, note: str) -> None:
-    loss = "-" if score.psnr_loss_db is None else f"{score.psnr_loss_db:+.4f}"
-    print(f"{name:<16}{score.fidelity_db_mean:>16.2f}{score.fidelity_db_worst:>14.2f}{loss:>14}{note}")
+    from unblur.metrics.decibels import decibels_text
+
+    mean, worst = decibels_text(score.fidelity_db_mean), decibels_text(score.fidelity_db_worst)
+    loss = decibels_text(score.psnr_loss_db, 4, signed=True)
+    print(f"{name:<16}{mean:>16}{worst:>14}{loss:>14}{note}")

@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.core.console import ConsoleProgress
+from unblur.core.errors import InputError
 
 
 def _parser() -> Arguments:
@@ -18,7 +19,13 @@ def _parser() -> Arguments:
         "Compare engines with eager float32 PyTorch: fidelity to it, quality against sharp pictures, latency; "
         "writes report.json, report.md and report.html. Exit code 3: a budget is broken; 2: a frame failed.",
     )
-    parser.add_argument("--frames", type=Path, required=True, help="folder of blurred pictures, or one picture")
+    parser.add_argument(
+        "--frames",
+        type=Path,
+        required=True,
+        help="folder of blurred pictures, one picture, or the test part of a data set with its truth: gopro:FOLDER, "
+        "hide:FOLDER, realblur:FOLDER",
+    )
     parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
     parser.add_argument(
         "--engines",
@@ -27,6 +34,9 @@ def _parser() -> Arguments:
     )
     parser.add_argument("--output-name", metavar="NAME", help="the restored frame among several outputs of FILE.onnx")
     parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
+    parser.add_argument(
+        "--reference", type=Path, metavar="FILE.onnx", help="hold engines against this float32 graph instead of PyTorch"
+    )
     parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
     parser.add_argument(
@@ -58,31 +68,38 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, write the report, print its table; then exit 3 for a broken budget or 2 for failed frames."""
     args = _arguments(argv)
-    check_output(args.output)
+    check_output(args.output, inputs_of(args, "output"), "Engines of ", "network", "engines", "latency")
+    if args.reference and (args.checkpoint or args.channel_order or args.manifest):
+        raise InputError("--reference takes the place of --checkpoint, --channel-order and --manifest; leave them out.")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.cli.report_table import print_report
     from unblur.compare.budgets import parse_budgets
-    from unblur.compare.comparison import Settings, compare_engines
+    from unblur.compare.comparison import Reference, Settings, compare_engines
     from unblur.compare.frames import find_frames
     from unblur.compare.write import write_report
     from unblur.metrics.stopwatch import Protocol
-    from unblur.networks.checkpoints import load_checkpoint
-    from unblur.pipeline.candidates import make_candidate
+    from unblur.networks.checkpoints import Checkpoint, load_checkpoint
+    from unblur.pipeline.candidates import graph_reference, make_candidate, make_file_candidate
     from unblur.pipeline.engine_graph import Calibration, refuse_calibration_frames
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
     from unblur.pipeline.store import Store
 
     progress = ConsoleProgress()
     budgets = parse_budgets(args.budget)
-    frames = find_frames(args.frames, args.truth)
-    checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
-    store = Store(artefact_folder())
+    frames = find_frames(args.frames, args.truth, progress)
+    store = Store(artefact_folder(), progress.note)
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
-    engines = [
-        make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name) for name in names
-    ]
-    refuse_calibration_frames(store, names, calibration, frames, progress)
+    if args.reference:
+        against: Reference | Checkpoint = graph_reference(args.reference, args.threads, args.output_name)
+        engines = [make_file_candidate(name, args.reference, args.threads, args.output_name) for name in names]
+    else:
+        against = checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
+        engines = [
+            make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name)
+            for name in names
+        ]
+        refuse_calibration_frames(store, names, calibration, frames, progress)
     settings = Settings(
         threads=args.threads,
         protocol=None if args.no_latency else Protocol(rounds=args.rounds),
@@ -91,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pictures=args.pictures,
         skip_missing=args.skip_missing,
     )
-    report = compare_engines(checkpoint, engines, frames, settings, progress)
+    report = compare_engines(against, engines, frames, settings, progress)
     written = write_report(report, args.output)
     print_report(report)
     print(f"report  {written.html}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unblur.cli.door import Arguments, door, positive
-from unblur.core.artefacts import file_digest
+from unblur.core.artefacts import file_digest, refuse_inputs
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     progress = ConsoleProgress()
     plan = plan_tasks(args.source, args.output)
+    refuse_inputs((task.output for task in plan.tasks), [args.checkpoint, args.manifest])
     name = choose_engine(args.engine, args.precision)
     if args.engine == "auto":
         progress.note(f"engine: {name} (the fastest backend that is installed)")
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runner = open_runner(
             name,
             checkpoint,
-            Store(artefact_folder()),
+            Store(artefact_folder(), progress.note),
             lambda: planned_sizes(plan, checkpoint.contract),
             threads=args.threads,
             progress=progress,

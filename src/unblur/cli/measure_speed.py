@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.core.console import ConsoleProgress
@@ -43,7 +43,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the report, print its table. An engine this machine cannot run is listed with the reason."""
     args = _arguments(argv)
-    check_output(args.output)
+    check_output(args.output, inputs_of(args, "output"), "Speed of ", "network", "engines", "latency")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.compare.speed import HEADINGS, measure_speed, notes_of, rows_of, write_speed
     from unblur.metrics.stopwatch import Protocol
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             checkpoint, weights = load_checkpoint(args.checkpoint), args.checkpoint.name
         else:
             checkpoint, weights = random_checkpoint(args.network, SEED, Path(folder)), f"random weights, seed {SEED}"
-        store = Store(artefact_folder())
+        store = Store(artefact_folder(), progress.note)
         names = [name.strip() for name in args.engines.split(",") if name.strip()]
         calibration = Calibration(args.manifest)
         engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]

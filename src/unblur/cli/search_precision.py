@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
+from unblur.core.artefacts import protect
 from unblur.core.console import ConsoleProgress, Progress
 from unblur.core.errors import InputError
 
@@ -36,9 +37,9 @@ def _parser() -> Arguments:
     parser.add_argument("--objective", choices=("latency", "bytes", "macs"), default="latency",
                         help="what shall be small: measured time (tensorrt-rtx: the roofline's lower bound), bytes "
                         "moved (tensorrt-rtx), or multiply-accumulates by their bits")  # fmt: skip
-    parser.add_argument("--budget-db", type=float, metavar="DB", help="PSNR against truth that may be lost or gained, "
+    parser.add_argument("--budget-db", type=finite, metavar="DB", help="PSNR against truth that may be lost or gained, "
                         f"on average over the frames; {LOSS_DB} where no budget is given")  # fmt: skip
-    parser.add_argument("--fidelity-db", type=float, metavar="DB", help="mean fidelity to float32 to keep")
+    parser.add_argument("--fidelity-db", type=finite, metavar="DB", help="mean fidelity to float32 to keep")
     parser.add_argument("--form", help="how 8 bits are written; the engine's own if left out, fp8 for tensorrt-rtx")
     parser.add_argument("--levels", metavar="BITS", help="that a group may have, as 8,16,32 (default: 8,32 on a CPU, "
                         "8,16 with tensorrt-rtx)")  # fmt: skip
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError("--drawn and --frames exclude each other; score on pictures, or on drawn pairs.")
     levels = _levels(arguments.levels)
     if arguments.output:
-        check_output(arguments.output)
+        check_output(arguments.output, inputs_of(arguments, "output"), "Precision search", "points", "recipe")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
     from unblur.calibration.search import Budget
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
     frames, at = _held_out(arguments, checkpoint.contract.padded_size)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     ranges = calibrated(
         store, checkpoint, manifest, question.form, arguments.algorithm, frames, arguments.threads, progress
@@ -144,14 +145,16 @@ def _reproduce(arguments: argparse.Namespace) -> int:
              if key not in alone and value != defaults[key]]  # fmt: skip
     if given:
         raise InputError(f"--reproduce takes everything else from the report, not {' '.join(given)}.")
+    from unblur.engines.graph_file import is_exported
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
     from unblur.pipeline.search_precision import write_point
     from unblur.pipeline.store import Store
 
+    protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
     checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
     progress: Progress = ConsoleProgress()
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     print(write_point(arguments.reproduce, arguments.point, store, checkpoint, arguments.output, progress))
     return 0
 

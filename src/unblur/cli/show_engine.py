@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door
+from unblur.cli.door import Arguments, door, inputs_of
 from unblur.core.console import ConsoleProgress, printable
 from unblur.core.errors import InputError
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.profile and (len(arguments.subject) != 1 or len(arguments.gpu) != 1):
         raise InputError("--profile is of one engine on one GPU; name that engine alone and its GPU with --gpu.")
 
-    from unblur.core.artefacts import write_bytes, write_json
+    from unblur.core.artefacts import json_with, protect, text_with, write_bytes, write_json
     from unblur.engines.audit import demand_asked
     from unblur.engines.gpus import find_gpu, gpus_of
     from unblur.engines.roofline import can_run
@@ -52,10 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.export.examine import examine_engine, examine_graph
     from unblur.export.inspected import SUFFIX, examine_layers
 
-    inputs = {file.resolve() for path in arguments.subject for file in (path, *companions(path))}
-    for output in (arguments.html, arguments.json):
-        if output is not None and output.resolve() in inputs:
-            raise InputError(f"{output} belongs to what is X-rayed; write to another file.")
+    kinds = {arguments.html: text_with("<title>X-ray: "), arguments.json: json_with("engines")}
+    belonging = [file for path in arguments.subject for file in companions(path)]
+    protect({path: kind for path, kind in kinds.items() if path}, [*inputs_of(arguments, "html", "json"), *belonging])
     gpus = tuple(find_gpu(name) for name in arguments.gpu)
     targets = parse_targets(arguments.target)
     reports = []

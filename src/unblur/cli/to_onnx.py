@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.core.artefacts import protect
 from unblur.core.console import ConsoleProgress
 
 
@@ -26,9 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     arguments = parser.parse_args(argv)
 
+    from unblur.engines.graph_file import is_exported
     from unblur.export.api import export_graph
     from unblur.networks import load_checkpoint
 
+    protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
     checkpoint = load_checkpoint(arguments.checkpoint, arguments.channel_order)
     graph = export_graph(
         checkpoint, arguments.output, height=arguments.height, width=arguments.width, dynamic=arguments.dynamic,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unblur.cli.door import Arguments, door
-from unblur.core.artefacts import write_json
+from unblur.cli.door import Arguments, door, inputs_of
+from unblur.core.artefacts import json_with, protect, write_json
 from unblur.core.console import SILENT, ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.evaluate is None and (options.real or options.report):
         raise InputError("--real and --report belong to --evaluate CHECKPOINT; a training measures nothing by itself.")
     if options.evaluate is not None:
-        return _evaluate(options.config, options.evaluate, options.real, options.report)
+        report = options.report or options.evaluate.with_suffix(".json")
+        protect({report: json_with("checkpoint_sha256", "synthetic")}, inputs_of(options, "report", "output"))
+        return _evaluate(options.config, options.evaluate, options.real, report)
     return _train(options.config, options.output)
 
 
@@ -40,6 +42,8 @@ def _train(config_path: Path, output: Path | None) -> int:
 
     config = load_config(config_path)
     output = output or Path("artifacts/training") / config_path.stem
+    checkpoint = output / f"{config.network.replace('_', '-')}.safetensors"
+    _protect_run(output, checkpoint, [config_path, config.begin_with])
     leads = os.environ.get("RANK", "0") == "0"  # torchrun starts one of us per device; one of them speaks
     progress = ConsoleProgress() if leads else SILENT
     checkpoint = train(config, output, progress)
@@ -50,24 +54,38 @@ def _train(config_path: Path, output: Path | None) -> int:
     return 0
 
 
-def _evaluate(config_path: Path, checkpoint: Path, real: Path | None, report: Path | None) -> int:
+def _protect_run(output: Path, checkpoint: Path, inputs: Sequence[Path | None]) -> None:
+    """What a run writes first, config.json, tells whether the others that stand there are a run's."""
+    is_config = json_with("network", "stages")
+
+    def is_run(_: Path) -> bool:
+        return (output / "config.json").is_file() and is_config(output / "config.json")
+
+    others = [output / name for name in ("state.pt", "log.json", "curve.png", "crops.png")]
+    protect({output / "config.json": is_config, **dict.fromkeys([*others, checkpoint], is_run)}, inputs)
+
+
+def _evaluate(config_path: Path, checkpoint: Path, real: Path | None, report: Path) -> int:
     from unblur.training.config import load_config
     from unblur.training.evaluation import evaluate
 
     config = load_config(config_path)
     result = evaluate(checkpoint, config.evaluation, real, ConsoleProgress())
-    target = report or checkpoint.with_suffix(".json")
-    write_json(target, result)
+    write_json(report, result)
     for name in ("synthetic", "real"):
         if name in result:
             _print_summary(name, result[name])
-    print(f"report      {target}")
+    print(f"report      {report}")
     return 0
 
 
 def _print_summary(name: str, part: dict[str, Any]) -> None:
-    before, after, gain = part["blurred_psnr_db"], part["restored_psnr_db"], part["gain_db"]
+    from unblur.metrics.decibels import decibels_from_json, decibels_text
+
+    before, after = (decibels_text(decibels_from_json(part[key])) for key in ("blurred_psnr_db", "restored_psnr_db"))
+    gain, worst = (decibels_text(decibels_from_json(part[key]), signed=True) for key in ("gain_db", "worst_gain_db"))
+    apart = f"; {part['identical']} identical to the truth and not in the mean" if part["identical"] else ""
     print(
-        f"{name:<11} {part['count']} pairs: {before:.2f} dB blurred, {after:.2f} dB restored, "
-        f"gain {gain:+.2f} dB (worst {part['worst_gain_db']:+.2f}, better in {part['better']})"
+        f"{name:<11} {part['count']} pairs: {before} dB blurred, {after} dB restored, "
+        f"gain {gain} dB (worst {worst}, better in {part['better']}){apart}"
     )

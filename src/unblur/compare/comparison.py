@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from statistics import fmean
 
 from unblur.compare.budgets import Budgets, budget_of, check_budgets
 from unblur.compare.fidelity import mean_quality
@@ -27,11 +26,20 @@ from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner
-from unblur.images.contract import Frame
+from unblur.images.contract import Frame, PixelContract
+from unblur.metrics.decibels import loss_decibels, mean_decibels
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
 
 Size = tuple[int, int]
+
+
+UNALIGNED = (
+    "RealBlur: blurred and sharp pictures are compared as they lie. Its authors first align each result with the truth "
+    "by a homography and mask what leaves the picture, so these decibels and SSIM are not those of the papers but "
+    "lower. Differences between engines hold."
+)
+"""Nobody shall take numbers of RealBlur for the papers' that are not."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,34 @@ class Candidate:
     name: str
     open: Callable[[Size | None], Runner]
     timed: bool = True
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What every engine is held against; it is a row of its own.
+
+    `text`: in words. `network`, `source` and `digest`: name, file and SHA-256 of the checkpoint or graph. `contract`:
+    its pixels.
+    """
+
+    engine: Candidate
+    text: str
+    network: str
+    source: str
+    digest: str
+    contract: PixelContract
+
+
+def torch_reference(checkpoint: Checkpoint, threads: int | None) -> Reference:
+    """The checkpoint's network in eager float32 PyTorch."""
+    return Reference(
+        engine=Candidate(REFERENCE, lambda _: open_engine(REFERENCE, checkpoint, None, threads)),
+        text="eager float32 PyTorch",
+        network=checkpoint.name,
+        source=checkpoint.path.name,
+        digest=checkpoint.digest,
+        contract=checkpoint.contract,
+    )
 
 
 @dataclass(frozen=True)
@@ -63,31 +99,33 @@ class Settings:
 
 
 def compare_engines(
-    checkpoint: Checkpoint,
+    against: Checkpoint | Reference,
     engines: Sequence[Candidate],
     frames: Sequence[FrameFile],
     settings: Settings | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Compare the engines with eager float32 PyTorch on these frames; the reference itself is always a row.
+    """Compare the engines with eager float32 PyTorch, or with another reference, on these frames; the reference itself
+    is always a row.
 
     Truth is given for all frames or for none (`find_frames`). A frame that fails is listed and the others are
     finished: write the report, then call its `enforce`. Raises InputError for budgets that cannot be checked, engines
     given twice, or when no frame can be read; MissingRuntimeError as the engines do, unless `skip_missing`.
     """
     settings = settings or Settings()
-    candidates = [engine for engine in engines if engine.name != REFERENCE]
-    names = [REFERENCE, *(engine.name for engine in candidates)]
+    reference = against if isinstance(against, Reference) else torch_reference(against, settings.threads)
+    base, contract = reference.engine.name, reference.contract
+    candidates = [engine for engine in engines if engine.name != base]
+    names = [base, *(engine.name for engine in candidates)]
     if len(set(names)) != len(names):
         raise InputError(f"Every engine is compared once, got {', '.join(names)}.")
     with_truth = any(frame.truth for frame in frames)
     check_budgets(settings.budgets, names, truth=with_truth, latency=settings.protocol is not None)
-    notes = Notes()
+    notes = Notes(base)
     sizes = _read_sizes(frames, notes, progress)
-    padded = {checkpoint.contract.padded_size(*size) for size in sizes.values()}
+    padded = {contract.padded_size(*size) for size in sizes.values()}
     size = padded.pop() if len(padded) == 1 else None
-    everything = [Candidate(REFERENCE, lambda _: open_engine(REFERENCE, checkpoint, None, settings.threads))]
-    everything += candidates
+    everything = [reference.engine, *candidates]
     session: LatencySession | None = None
     latencies: dict[str, LatencyResult] = {}
     with ExitStack() as stack:
@@ -95,42 +133,44 @@ def compare_engines(
         good = [frame for frame in frames if frame.name in sizes]
         for frame in progress.track(good, "comparing frames", len(good)):
             compare_frame(frame, runners, notes, settings.pictures)
-        if REFERENCE not in notes.frames:
+        if base not in notes.frames:
             raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
         about = {name: (runner.description, runner.signature.contract) for name, runner in runners.items()}
         if settings.protocol:
             at = settings.latency_size or most_frequent(list(sizes.values()))
-            if checkpoint.contract.padded_size(*at) != size:
+            if contract.padded_size(*at) != size:
                 stack.close()
                 present = [engine for engine in everything if engine.name not in missing and engine.timed]
-                runners, _ = _open(present, checkpoint.contract.padded_size(*at), False, stack, progress)
+                runners, _ = _open(present, contract.padded_size(*at), False, stack, progress)
             runners = {
                 engine.name: runners[engine.name] for engine in everything if engine.timed and engine.name in runners
             }
             pictures = _latency_frames(good, sizes, at)
             _drop_unfit(runners, next(iter(pictures.values())), notes)
-            session, latencies = measure_latency(runners, REFERENCE, pictures, settings.protocol, progress)
+            session, latencies = measure_latency(runners, base, pictures, settings.protocol, progress)
     results = []
     for name, timed in ((engine.name, engine.timed) for engine in everything):
         if name in missing:
             results.append(EngineResult(name=name, is_reference=False, not_measured=missing[name]))
             continue
-        result = _summarise(name, notes.frames.get(name, []), notes.frames[REFERENCE], latencies.get(name))
+        result = _summarise(name, name == base, notes.frames.get(name, []), notes.frames[base], latencies.get(name))
         result = result.model_copy(update={"timed": timed, "description": about[name][0], "contract": about[name][1]})
-        budget = budget_of(name, settings.budgets, is_reference=name == REFERENCE)
+        budget = budget_of(name, settings.budgets, is_reference=name == base)
         results.append(result.model_copy(update={"checks": check(result, budget)}))
     return Report(
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        network=checkpoint.name,
-        checkpoint=checkpoint.path.name,
-        checkpoint_digest=checkpoint.digest,
-        reference=REFERENCE,
+        network=reference.network,
+        checkpoint=reference.source,
+        checkpoint_digest=reference.digest,
+        reference=base,
+        reference_text=reference.text,
         machine=machine(),
         versions=dict(package_versions()),
         engines=tuple(results),
         blurred_quality=mean_quality(notes.blurred),
         latency=session,
         failures=tuple(notes.failures),
+        notes=(UNALIGNED,) if any(frame.layout == "realblur" for frame in frames) else (),
         strips=tuple(strip for _, strips in notes.shown for strip in strips),
     )
 
@@ -189,24 +229,26 @@ def _drop_unfit(runners: dict[str, Runner], frame: Frame, notes: Notes) -> None:
 
 
 def _summarise(
-    name: str, frames: Sequence[FrameResult], reference: Sequence[FrameResult], latency: LatencyResult | None
+    name: str,
+    is_reference: bool,
+    frames: Sequence[FrameResult],
+    reference: Sequence[FrameResult],
+    latency: LatencyResult | None,
 ) -> EngineResult:
     """Means and the worst frame. An engine that failed on a frame has no mean: it would be one of other frames."""
-    result = EngineResult(name=name, is_reference=name == REFERENCE, frames=tuple(frames), latency=latency)
+    result = EngineResult(name=name, is_reference=is_reference, frames=tuple(frames), latency=latency)
     if [frame.frame for frame in frames] != [frame.frame for frame in reference]:
         return result
     worst = min(frames, key=lambda frame: frame.fidelity.strictest_db)
-    mean = mean_quality([frame.quality for frame in frames if frame.quality])
-    base = mean_quality([frame.quality for frame in reference if frame.quality])
-    loss = None
-    if mean and base:
-        loss = 0.0 if mean.psnr_db == base.psnr_db else base.psnr_db - mean.psnr_db
+    qualities, base = ([frame.quality for frame in of if frame.quality] for of in (frames, reference))
+    loss = loss_decibels([q.psnr_db for q in base], [q.psnr_db for q in qualities]) if base else None
     return result.model_copy(
         update={
             "worst_fidelity_db": worst.fidelity.strictest_db,
             "worst_fidelity_frame": worst.frame,
-            "mean_fidelity_frame_db": fmean(frame.fidelity.frame_db for frame in frames),
-            "mean_quality": mean,
-            "psnr_loss_db": loss,
+            "mean_fidelity_frame_db": mean_decibels(frame.fidelity.frame_db for frame in frames).db,
+            "mean_quality": mean_quality(qualities),
+            "psnr_loss_db": loss and loss.db,
+            "loss": loss,
         }
     )

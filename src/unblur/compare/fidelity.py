@@ -9,8 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from unblur.compare.report import Fidelity, Quality
+from unblur.compare.report import Fidelity, MeanQuality, Quality
 from unblur.images.contract import Frame, PixelContract
+from unblur.metrics.decibels import mean_decibels
 from unblur.metrics.quality import max_abs_error, psnr_db, ssim_matlab, ssim_per_channel
 
 
@@ -53,12 +54,17 @@ def quality(frame: Frame, truth: Frame) -> Quality:
     )
 
 
-def mean_quality(qualities: Sequence[Quality]) -> Quality | None:
-    """Arithmetic means over frames, as the papers report them (never the PSNR of a mean error); None for none."""
+def mean_quality(qualities: Sequence[Quality]) -> MeanQuality | None:
+    """Arithmetic means over frames, as the papers report them (never the PSNR of a mean error); None for none.
+
+    Of PSNR over the frames that are not identical to the truth; SSIM, which is 1 there, over all.
+    """
     if not qualities:
         return None
-    return Quality(
-        psnr_db=fmean(q.psnr_db for q in qualities),
+    psnr = mean_decibels(q.psnr_db for q in qualities)
+    return MeanQuality(
+        psnr_db=psnr.db,
+        identical=psnr.infinite,
         ssim_matlab=fmean(q.ssim_matlab for q in qualities),
         ssim_per_channel=fmean(q.ssim_per_channel for q in qualities),
     )

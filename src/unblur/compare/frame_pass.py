@@ -10,15 +10,19 @@ from unblur.compare.fidelity import Restored, fidelity, quality
 from unblur.compare.frames import FrameFile
 from unblur.compare.report import Failure, FrameResult, Quality, Strip
 from unblur.core.errors import InputError
-from unblur.engines.catalogue import REFERENCE
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
+from unblur.metrics.decibels import decibels_text
 
 
 @dataclass
 class Notes:
-    """What piles up frame by frame: results by engine, the inputs' own quality, failures, and shown strips."""
+    """What piles up frame by frame: results by engine, the inputs' own quality, failures, and shown strips.
 
+    `reference`: name of the engine that the others are held against.
+    """
+
+    reference: str
     frames: dict[str, list[FrameResult]] = field(default_factory=dict)
     blurred: list[Quality] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -36,12 +40,12 @@ def compare_frame(frame: FrameFile, runners: Mapping[str, Runner], notes: Notes,
         try:
             tensor = runner.run(contract.encode(blurred))
             result = Restored(tensor, contract, contract.decode(tensor, height, width))
-            near = fidelity(restored.get(REFERENCE, result), result)
+            near = fidelity(restored.get(notes.reference, result), result)
         except InputError as error:
             notes.failures.append(
-                Failure(frame=frame.name, engine=None if name == REFERENCE else name, reason=str(error))
+                Failure(frame=frame.name, engine=None if name == notes.reference else name, reason=str(error))
             )
-            if name == REFERENCE:
+            if name == notes.reference:
                 return
             continue
         restored[name] = result
@@ -74,9 +78,9 @@ def _keep_strips(
     full = len(notes.shown) == pictures
     if pictures == 0 or (full and worst >= notes.shown[-1][0]):
         return
-    texts = {name: f"{r.quality.psnr_db:.2f} dB" for name, r in results.items() if r.quality}
+    texts = {name: f"{decibels_text(r.quality.psnr_db)} dB" for name, r in results.items() if r.quality}
     if truth is not None and notes.blurred:
-        texts["blurred"] = f"{notes.blurred[-1].psnr_db:.2f} dB"
-    others = {name: picture for name, picture in restored.items() if name != REFERENCE}
-    strips = strips_of(frame.name, blurred, (REFERENCE, restored[REFERENCE]), others, truth, texts)
+        texts["blurred"] = f"{decibels_text(notes.blurred[-1].psnr_db)} dB"
+    others = {name: picture for name, picture in restored.items() if name != notes.reference}
+    strips = strips_of(frame.name, blurred, (notes.reference, restored[notes.reference]), others, truth, texts)
     notes.shown[-1 if full else len(notes.shown) :] = [(worst, strips)]

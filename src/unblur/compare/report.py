@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from unblur.core.errors import BudgetError, InputError
 from unblur.images.contract import PixelContract
+from unblur.metrics.decibels import Decibels, Loss
 from unblur.metrics.quantiles import Ratio, Summary
 from unblur.metrics.stopwatch import Protocol, Sample
 
 
 class Part(BaseModel):
-    """Base of all parts: frozen, closed, and with infinity (identical pictures) written as a string in JSON."""
+    """Base of all parts: frozen and closed. Whatever may be infinite is `Decibels`; no other number may."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Fidelity(Part):
@@ -26,9 +26,9 @@ class Fidelity(Part):
     where the engine gives bytes; `frame_db` (peak 255) and `frame_max_error` are of the 8-bit frames.
     """
 
-    tensor_db: float | None
+    tensor_db: Decibels | None
     tensor_max_error: float | None
-    frame_db: float
+    frame_db: Decibels
     frame_max_error: int
 
     @property
@@ -40,9 +40,15 @@ class Fidelity(Part):
 class Quality(Part):
     """Anything against truth on one 8-bit RGB frame."""
 
-    psnr_db: float
+    psnr_db: Decibels
     ssim_matlab: float
     ssim_per_channel: float
+
+
+class MeanQuality(Quality):
+    """Means over frames. `identical` frames are the truth to the last byte: their PSNR is not in the mean."""
+
+    identical: int = 0
 
 
 class FrameResult(Part):
@@ -72,7 +78,7 @@ class Check(Part):
 
     budget: str
     limit: float
-    measured: float | None
+    measured: Decibels | None
     kept: bool
 
 
@@ -80,7 +86,8 @@ class EngineResult(Part):
     """One engine: what it is, its frames, their means, latency and verdict. `not_measured` holds the reason if any;
     `timed` is False for one that was left out of the latency measurement on purpose.
 
-    Means are arithmetic means over frames of the values in dB, as the papers do; the worst frame is named.
+    Means are arithmetic means over frames of the finite values in dB, as the papers do; the worst frame is named.
+    `loss` tells which frames `psnr_loss_db` is of.
     """
 
     name: str
@@ -90,11 +97,12 @@ class EngineResult(Part):
     description: dict[str, str] = {}
     contract: PixelContract | None = None
     frames: tuple[FrameResult, ...] = ()
-    worst_fidelity_db: float | None = None
+    worst_fidelity_db: Decibels | None = None
     worst_fidelity_frame: str | None = None
-    mean_fidelity_frame_db: float | None = None
-    mean_quality: Quality | None = None
-    psnr_loss_db: float | None = None
+    mean_fidelity_frame_db: Decibels | None = None
+    mean_quality: MeanQuality | None = None
+    psnr_loss_db: Decibels | None = None
+    loss: Loss | None = None
     latency: LatencyResult | None = None
     checks: tuple[Check, ...] = ()
 
@@ -149,7 +157,8 @@ class Strip(Part):
 
 
 class Report(Part):
-    """A whole comparison. `strips` are shown on the page only."""
+    """A whole comparison. `checkpoint`: the file that the reference is of, a graph where one was named.
+    `notes`: what else a reader must know. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -157,12 +166,14 @@ class Report(Part):
     checkpoint: str
     checkpoint_digest: str
     reference: str
+    reference_text: str = "eager float32 PyTorch"
     machine: dict[str, str]
     versions: dict[str, str]
     engines: tuple[EngineResult, ...]
-    blurred_quality: Quality | None
+    blurred_quality: MeanQuality | None
     latency: LatencySession | None
     failures: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
 
     @property
@@ -175,8 +186,8 @@ class Report(Part):
         return [(engine, check) for engine in self.engines for check in engine.checks]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; infinity as "Infinity"."""
-        values: dict[str, Any] = json.loads(self.model_dump_json())
+        """Strict JSON values; infinite decibels are words."""
+        values: dict[str, Any] = self.model_dump(mode="json")
         return values
 
     def enforce(self) -> None:
@@ -193,12 +204,18 @@ class Report(Part):
         if broken:
             lines = "".join(
                 f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(check.measured)}"
+                f"{_frames_of_the_loss(engine, check)}"
                 for engine, check in broken
             )
             also = f"\nFrames that could not be compared:{failed}" if failed else ""
             raise BudgetError(f"{len(broken)} budget(s) broken:{lines}{also}")
         if self.failures:
             raise InputError(f"{len(self.failures)} comparison(s) failed, the others are in the report:{failed}")
+
+
+def _frames_of_the_loss(engine: EngineResult, check: Check) -> str:
+    remark = engine.loss.remark if engine.loss and check.budget == "psnr_loss_db_max" else ""
+    return f" ({remark})" if remark else ""
 
 
 def _number(value: float | None) -> str:

@@ -49,7 +49,7 @@ def how_measured(report: Report) -> list[str]:
     """What the columns mean and under which conditions they were taken."""
     count = max(len(engine.frames) for engine in report.engines)
     lines = [
-        f"Fidelity: PSNR of an engine against the reference ({report.reference}, eager float32 PyTorch) on the worst "
+        f"Fidelity: PSNR of an engine against the reference ({report.reference}, {report.reference_text}) on the worst "
         f"of {count} frame(s): float tensors with peak 1.0, or 8-bit frames (peak 255) where an engine takes bytes. "
         "The largest error is in the same unit.",
     ]
@@ -58,6 +58,8 @@ def how_measured(report: Report) -> list[str]:
             "Quality: against the sharp pictures, 8-bit RGB, whole picture, per frame and then averaged. SSIM is "
             "MATLAB's volume form; the per-channel form is lower and not comparable with it."
         )
+        lines += identical_lines(report)
+    lines += report.notes
     if report.latency:
         session = report.latency
         lines.append(
@@ -76,10 +78,19 @@ def how_measured(report: Report) -> list[str]:
     threads = sorted({engine.description["threads"] for engine in report.engines if engine.description})
     lines.append(
         f"Machine: {report.machine['cpu']}, {report.machine['usable_cores']} usable core(s); engines on "
-        f"{' / '.join(threads)} thread(s). Checkpoint {report.checkpoint} ({report.checkpoint_digest[:12]}), "
+        f"{' / '.join(threads)} thread(s). Reference from {report.checkpoint} ({report.checkpoint_digest[:12]}), "
         f"{when(report)}."
     )
     return lines
+
+
+def identical_lines(report: Report) -> list[str]:
+    """Which frames means of PSNR are not of, because they are the truth to the last byte; none where all count."""
+    qualities = {"blurred input": report.blurred_quality} | {e.name: e.mean_quality for e in report.engines}
+    counts = ", ".join(f"{name} {mean.identical}" for name, mean in qualities.items() if mean and mean.identical)
+    lines = [f"Frames identical to the truth have no finite PSNR and are not in its mean: {counts}."] if counts else []
+    remarks = [f"{e.name}: {e.loss.remark}" for e in report.engines if e.loss and e.loss.remark and not e.is_reference]
+    return lines + ([f"PSNR lost is taken frame by frame. {'. '.join(remarks)}."] if remarks else [])
 
 
 def busy_sentence(session: LatencySession, machine: dict[str, str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -15,14 +14,15 @@ from unblur.compare.comparison import Candidate, Size
 from unblur.compare.latency import measure_latency
 from unblur.compare.report import LatencyResult, LatencySession, Part
 from unblur.compare.sentences import busy_sentence
-from unblur.compare.table import EMPTY, milliseconds
-from unblur.core.artefacts import write_bytes, write_json
+from unblur.compare.table import milliseconds
+from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner, restore_frame
 from unblur.images.contract import Frame
+from unblur.metrics.decibels import EMPTY, Decibels, decibels_text
 from unblur.metrics.quality import psnr_db
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
@@ -47,7 +47,7 @@ class SpeedResult(Part):
 
     name: str
     not_measured: str | None = None
-    agreement_db: float | None = None
+    agreement_db: Decibels | None = None
     latency: LatencyResult | None = None
 
 
@@ -65,11 +65,8 @@ class SpeedReport(Part):
     latency: LatencySession
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; infinity as "Infinity"."""
+        """Strict JSON values; infinite decibels are words."""
         values: dict[str, Any] = self.model_dump(mode="json")
-        for engine in values["engines"]:
-            if engine["agreement_db"] == math.inf:
-                engine["agreement_db"] = "Infinity"
         return values
 
 
@@ -143,7 +140,6 @@ def rows_of(report: SpeedReport) -> list[tuple[str, ...]]:
             continue
         summary, ratio = latency.summary, latency.speedup
         reference = engine.name == REFERENCE
-        agrees = "∞" if engine.agreement_db is None or math.isinf(engine.agreement_db) else f"{engine.agreement_db:.0f}"
         rows.append(
             (
                 engine.name,
@@ -153,7 +149,7 @@ def rows_of(report: SpeedReport) -> list[tuple[str, ...]]:
                 milliseconds(summary.minimum_ms),
                 f"{ratio.value:.2f}×",
                 EMPTY if reference else f"{ratio.low:.2f}–{ratio.high:.2f}",
-                EMPTY if reference else f"{agrees} dB",
+                EMPTY if reference else f"{decibels_text(engine.agreement_db, 0)} dB",
             )
         )
     return rows
@@ -181,13 +177,12 @@ def notes_of(report: SpeedReport) -> list[str]:
 
 
 def write_speed(report: SpeedReport, folder: Path) -> Path:
-    """Write report.json and report.md into `folder`; returns the latter. Raises InputError as `write_bytes`."""
+    """Write report.json and report.md into `folder`; returns the latter. Raises InputError as `atomic_paths`."""
     lines = [f"# Speed of {report.network}", "", _line(HEADINGS), _line(["---", "---", *["---:"] * 6])]
     lines += [_line(row) for row in rows_of(report)]
     lines += ["", *(f"- {note}" for note in notes_of(report))]
-    write_json(folder / "report.json", report.to_json())
     path = folder / "report.md"
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_together({path: ("\n".join(lines) + "\n").encode(), folder / "report.json": json_bytes(report.to_json())})
     return path
 
 

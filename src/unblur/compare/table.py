@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from unblur.compare.report import Check, EngineResult, Report
-
-EMPTY = "–"
+from unblur.metrics.decibels import EMPTY, decibels_text
 
 
 @dataclass(frozen=True)
@@ -62,20 +60,13 @@ def rows_of(report: Report) -> list[Row]:
         cells = dict.fromkeys(HEADINGS, EMPTY)
         cells |= {
             "name": "(blurred input)",
-            "psnr": decibels(blurred.psnr_db),
+            "psnr": decibels_text(blurred.psnr_db),
             "ssim": f"{blurred.ssim_matlab:.4f}",
             "ssim_channel": f"{blurred.ssim_per_channel:.4f}",
             "verdict": "",
         }
         rows.append(Row(**cells))
     return rows + [_row(engine) for engine in report.engines]
-
-
-def decibels(value: float | None, digits: int = 2) -> str:
-    """A number of dB; identical pictures have infinitely many."""
-    if value is None:
-        return EMPTY
-    return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
 def milliseconds(value: float) -> str:
@@ -94,10 +85,10 @@ def _row(engine: EngineResult) -> Row:
     cells |= {"name": engine.name, "verdict": _verdict(engine)}
     cells["precision"] = engine.description.get("precision", EMPTY)
     if engine.worst_fidelity_db is not None and not engine.is_reference:
-        cells |= {"fidelity": decibels(engine.worst_fidelity_db, 1), "error": _error(engine)}
+        cells |= {"fidelity": decibels_text(engine.worst_fidelity_db, 1), "error": _error(engine)}
     if engine.mean_quality:
         cells |= {
-            "psnr": decibels(engine.mean_quality.psnr_db),
+            "psnr": decibels_text(engine.mean_quality.psnr_db),
             "loss": EMPTY if engine.is_reference or engine.psnr_loss_db is None else _loss(engine.psnr_loss_db),
             "ssim": f"{engine.mean_quality.ssim_matlab:.4f}",
             "ssim_channel": f"{engine.mean_quality.ssim_per_channel:.4f}",
@@ -122,7 +113,7 @@ def _verdict(engine: EngineResult) -> str:
 
 
 def _loss(value: float) -> str:
-    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+    return "0.000" if abs(value) < 0.0005 else decibels_text(value, 3, signed=True)
 
 
 def _error(engine: EngineResult) -> str:

@@ -16,12 +16,18 @@ from rich.progress import Progress as RichProgress
 T = TypeVar("T")
 
 
-def printable(text: str, keep: str = "") -> str:
-    """`text` with what is neither a visible character nor a space nor in `keep` as an escape, such as "\\x1b".
-
-    Names of tensors and files come from others: printed raw, they could steer the terminal, or fail to be encoded.
+def printable(name: object, keep: str = "") -> str:
+    """A name for a terminal, a log or a page: a character that could act on it (control, direction, line ends) or that
+    no encoding has (a byte of a file name that is no UTF-8) as an escape, such as `\\x1b`; all others, and those in
+    `keep`, as they are.
     """
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return "".join(one if one.isprintable() or one in keep else _escaped(one) for one in str(name))
+
+
+def _escaped(one: str) -> str:
+    if "\udc80" <= one <= "\udcff":  # how Python keeps a byte that it cannot decode (PEP 383)
+        return f"\\x{ord(one) - 0xDC00:02x}"
+    return one.encode("unicode_escape").decode()
 
 
 class Progress(Protocol):
@@ -56,7 +62,12 @@ class ConsoleProgress:
         self._every_s = every_s
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text, keep="\n\t"), markup=False, soft_wrap=True)
+        try:
+            self._console.print(printable(text, keep="\n\t"), markup=False, soft_wrap=True)
+        except BrokenPipeError:
+            raise
+        except OSError:  # a full disk under a log must not end the work that it tells of
+            return
 
     def track(self, items: Iterable[T], text: str, total: int) -> Iterator[T]:
         if self._console.is_terminal:

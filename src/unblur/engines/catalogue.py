@@ -47,16 +47,20 @@ def _torch(bf16: bool = False, channels_last: bool = False, compiled: bool = Fal
     return Engine(f"PyTorch, {form}, {'bfloat16' if bf16 else 'float32'}", "checkpoint", open_it)
 
 
-def _torch_cuda(precision: str, *, channels_last: bool = False, compiled: bool = False, graph: bool = False) -> Engine:
+def _torch_cuda(
+    precision: str, *, channels_last: bool = False, compiled: bool = False, graph: bool = False, form: bool = False
+) -> Engine:
     def open_it(name: str, checkpoint: Weights, _: None, threads: int) -> Runner:
         from unblur.engines.torch_cuda_runner import CudaVariant, TorchCudaRunner
 
         del threads
-        return TorchCudaRunner(name, checkpoint, CudaVariant(cast(Any, precision), channels_last, compiled, graph))
+        variant = CudaVariant(cast(Any, precision), channels_last, compiled, graph, form)
+        return TorchCudaRunner(name, checkpoint, variant)
 
-    form = "torch.compile" if compiled else "eager"
-    extras = [text for text, wanted in (("channels_last", channels_last), ("CUDA graph", graph)) if wanted]
-    return Engine(", ".join([f"PyTorch on CUDA, {form}, {precision}", *extras]), "checkpoint", open_it)
+    how = "torch.compile" if compiled else "eager"
+    wanted = (("exact form, bytes in and out", form), ("channels_last", channels_last), ("CUDA graph", graph))
+    extras = [text for text, given in wanted if given]
+    return Engine(", ".join([f"PyTorch on CUDA, {how}, {precision}", *extras]), "checkpoint", open_it)
 
 
 def _onnxruntime(text: str, provider: Provider) -> Engine:
@@ -124,6 +128,8 @@ CATALOGUE: Mapping[str, Engine] = {
     "torch-cuda-compile-tf32": _torch_cuda("tf32", channels_last=True, compiled=True),
     "torch-cuda-compile-fp16": _torch_cuda("fp16", channels_last=True, compiled=True),
     "torch-cuda-compile-fp16-graph": _torch_cuda("fp16", channels_last=True, compiled=True, graph=True),
+    "torch-cuda-form-fp16-graph": _torch_cuda("fp16", channels_last=True, graph=True, form=True),
+    "torch-cuda-form-compile-fp16-graph": _torch_cuda("fp16", channels_last=True, compiled=True, graph=True, form=True),
     "onnxruntime-cuda": _onnxruntime("CUDA, no TF32", CUDA),
     "onnxruntime-cuda-tf32": _onnxruntime("CUDA, TF32", CUDA_TF32),
     "onnxruntime-tensorrt": _onnxruntime("its TensorRT provider", TENSORRT),
@@ -150,17 +156,17 @@ def default_threads() -> int:
 
 
 def open_engine(
-    name: str, checkpoint: Weights, file: Path | None, threads: int | None = None, output: str | None = None
+    name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None, output: str | None = None
 ) -> Runner:
     """Open an engine of the catalogue.
 
     `file`: the exported ONNX file or the compiled engine file of the same checkpoint, for engines that run one; torch
-    engines ignore it. `threads`: None for `default_threads`; engines on a GPU take one. `output`: which of a graph's
-    outputs is the restored frame, where it has several. A graph that does not say which checkpoint it was exported
-    from is first tried in a process of its own (`rehearse`). Raises InputError for an unknown name, a file that is
-    missing, foreign, damaged or of another checkpoint, or fewer than one thread;
-    MissingRuntimeError when the package, the CPU's instructions, the driver or the GPU are missing; BudgetError when
-    the backend took another precision.
+    engines ignore it. `checkpoint`: None for a file that is held against another graph and no checkpoint. `threads`:
+    None for `default_threads`; engines on a GPU take one. `output`: which of a graph's outputs is the restored frame,
+    where it has several. A graph that is not said to be of this checkpoint is first tried in a process of its own
+    (`rehearse`). Raises InputError for an unknown name, a file that is missing, foreign, damaged or of another
+    checkpoint, or fewer than one thread; MissingRuntimeError when the package, the CPU's instructions, the driver or
+    the GPU are missing; BudgetError when the backend took another precision.
     """
     engine = find_engine(name)
     if threads is None:
@@ -168,16 +174,18 @@ def open_engine(
     if not 1 <= threads <= THREADS_MAX:
         raise InputError(f"{name}: {threads} threads; ask for 1 to {THREADS_MAX}.")
     if engine.runs == "checkpoint":
+        if checkpoint is None:
+            raise InputError(f"{name} runs a checkpoint, and there is none here, only graphs; leave it out.")
         return engine.open(name, checkpoint, None, threads)
     if file is None:
         kind, how = ("exported graph", "export") if engine.runs == "graph" else ("engine file", "build")
         raise InputError(f"{name} runs an {kind} and none was given; make one with `unblur {how}`.")
     opened = read_graph(file, output) if engine.runs == "graph" else read_engine(file)
-    if opened.checkpoint not in (None, checkpoint.digest):
+    if checkpoint is not None and opened.checkpoint not in (None, checkpoint.digest):
         raise InputError(
             f"{file} was made from another checkpoint ({opened.checkpoint[:12]}...) than {checkpoint.path} "
             f"({checkpoint.digest[:12]}...); make it again, or give the checkpoint it came from."
         )
-    if isinstance(opened, GraphFile) and opened.checkpoint is None:
+    if isinstance(opened, GraphFile) and (checkpoint is None or opened.checkpoint is None):
         rehearse(name, opened, threads)
-    return engine.open(name, checkpoint, opened, threads)
+    return engine.open(name, cast(Any, checkpoint), opened, threads)  # which engines that run files do not ask

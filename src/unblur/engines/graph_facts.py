@@ -25,6 +25,22 @@ TYPES: dict[int, str] = {
 """ONNX element type -> the compiler's word for it."""
 
 
+SMALLEST_MAP = 64
+"""A map has at least this part of the frame's height and width; what is smaller is pooled to a handful of numbers."""
+
+NARROW = 2.5
+"""A strip is narrow in one side only: there it is this many times further below the frame's than in the other."""
+
+
+def is_map(height: int, width: int, frame_height: int, frame_width: int) -> bool:
+    """Whether a tensor of (height, width) is a map of the frame, at whatever scale, and not a strip or a few numbers.
+
+    A U-Net's 1/8 map is one: it is narrow in both sides. A strip of 360x7 in a 720p frame is 2 and 183 times smaller.
+    """
+    down, across = frame_height / height, frame_width / width
+    return max(down, across) <= min(SMALLEST_MAP, NARROW * min(down, across))
+
+
 @dataclass(frozen=True)
 class Convolution:
     """A convolution node: `asked` is the type it shall compute in, `macs` counts one frame."""

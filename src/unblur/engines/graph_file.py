@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, ValueInfoProto
 
-from unblur.core.artefacts import file_digest
+from unblur.core.artefacts import file_digest, text_with
 from unblur.core.config import SIDE_MAX
 from unblur.core.errors import InputError, nearest
 from unblur.core.reading import parse_json
@@ -20,6 +20,9 @@ from unblur.images.contract import METADATA_KEY, PixelContract
 CHECKPOINT_KEY = "unblur.checkpoint_sha256"
 CALIBRATION_KEY = "unblur.calibration"
 """Holds, as JSON, what the ranges of an 8-bit graph were measured on and how."""
+
+is_exported = text_with(METADATA_KEY)
+"""Whether a file is a graph that unblur wrote, of any precision, without parsing it."""
 
 TENSOR_TYPES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16",

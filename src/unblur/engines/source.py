@@ -28,3 +28,9 @@ class Weights(Protocol):
 
     @property
     def network(self) -> nn.Module: ...
+
+    def form(self, size: tuple[int, int], contract: PixelContract) -> nn.Module:
+        """The network's exact form at (height, width) for pixels of `contract`: float32, on the CPU, a copy.
+
+        Gives the restored pixels first.
+        """

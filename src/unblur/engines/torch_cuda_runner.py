@@ -1,6 +1,8 @@
-"""PyTorch on an NVIDIA GPU: the ladder from eager float32 to compiled half precision in a CUDA graph.
+"""PyTorch on an NVIDIA GPU: the ladder from eager float32 to the exact export form, compiled, in a CUDA graph.
 
-What a person without TensorRT can have, so that a comparison on a GPU has every rival in it.
+What a person without TensorRT can have, so that a comparison on a GPU has every rival in it. On top of the ladder is
+not the network as it was published but its exact form, with bytes in and out: on an H100 strip pooling is two thirds of
+a half-precision frame, and the form does without (docs/gpu.md).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.base import BaseRunner
@@ -36,18 +38,23 @@ _flags_lock = threading.RLock()
 
 @dataclass(frozen=True)
 class CudaVariant:
-    """A rung of the ladder. f32 is float32 without TF32; tf32 rounds the factors of products to 10 bits of mantissa."""
+    """A rung of the ladder. f32 is float32 without TF32; tf32 rounds the factors of products to 10 bits of mantissa.
+
+    `form`: the exact export form, made for each size, instead of the network.
+    """
 
     precision: Literal["f32", "tf32", "fp16", "bf16"] = "f32"
     channels_last: bool = False
     compiled: bool = False
     graph: bool = False
+    form: bool = False
 
 
 class TorchCudaRunner(BaseRunner):
     """A checkpoint in PyTorch on device 0, with pinned buffers and a stream of its own; any padded size.
 
-    fp16 and bf16: as the CPU runner's bf16, the input and the network's global residual stay float32.
+    fp16 and bf16: as the CPU runner's bf16, the input and the network's global residual stay float32. A form takes and
+    gives RGB bytes, a quarter of what floats would have to be copied.
     """
 
     def __init__(
@@ -58,15 +65,17 @@ class TorchCudaRunner(BaseRunner):
         """
         self._device = torch.device(device)
         described = _demand(name, variant) if self._device.type == "cuda" else "cpu"
+        contract = checkpoint.contract.as_uint8() if variant.form else checkpoint.contract
+        compiled = "torch.compile" if variant.compiled else "eager"
         super().__init__(
-            Signature(checkpoint.contract),
+            Signature(contract),
             {
                 "backend": "torch",
                 "version": torch.__version__,
                 "device": described,
                 "threads": "1",
                 "precision": variant.precision,
-                "mode": ("torch.compile" if variant.compiled else "eager") + (", CUDA graph" if variant.graph else ""),
+                "mode": compiled + (", exact form" if variant.form else "") + (", CUDA graph" if variant.graph else ""),
                 "layout": "channels_last" if variant.channels_last else "contiguous",
                 "checkpoint": checkpoint.digest,
             },
@@ -74,11 +83,18 @@ class TorchCudaRunner(BaseRunner):
         self._variant = variant
         cuda: Any = torch.cuda  # its Stream has no types
         self._stream = cuda.Stream(self._device) if self._device.type == "cuda" else None
-        dtype = _DTYPES.get(variant.precision)
-        self._network: Callable[[Tensor], Tensor] | None = prepare(
-            checkpoint.network, dtype, variant.channels_last, variant.compiled, self._device
-        )
+        self._checkpoint: Weights | None = checkpoint
+        self._network = None if variant.form else self._prepare(checkpoint.network)
         self._buffers: dict[tuple[int, ...], _Buffers] = {}
+
+    def _prepare(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        variant = self._variant
+        dtype = _DTYPES.get(variant.precision)
+        prepared = prepare(network, dtype, variant.channels_last, variant.compiled, self._device)
+        if self._stream is not None:
+            # Weights were copied and cast on PyTorch's current stream; frames run on this runner's own.
+            torch.cuda.synchronize(self._device)
+        return prepared
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         with torch.inference_mode(), torch.cuda.stream(self._stream), _flags(self._variant.precision == "tf32"):
@@ -89,28 +105,34 @@ class TorchCudaRunner(BaseRunner):
                 buffers.graph.replay()
                 result = buffers.result
             else:
-                result = self._forward(buffers.input)
+                result = self._forward(buffers)
             buffers.received.copy_(result, non_blocking=True)
             if self._stream is not None:
                 self._stream.synchronize()
         restored: NDArray[Any] = buffers.received.numpy().copy()
         return restored
 
-    def _forward(self, x: Tensor) -> Tensor:
-        network, contract = self._network, self.signature.contract
-        assert network is not None
+    def _forward(self, buffers: _Buffers) -> Tensor:
         dtype = _DTYPES.get(self._variant.precision)
         # Casts of weights are not cached: within a captured graph the cache would be read after it is gone.
         half = torch.autocast(self._device.type, dtype, cache_enabled=False) if dtype else nullcontext()
         with half, compilation(self._variant.compiled):
-            return network(x).float().clamp(contract.low, contract.high)
+            restored = buffers.network(buffers.input)
+        if self._variant.form:
+            return restored
+        contract = self.signature.contract
+        return restored.float().clamp(contract.low, contract.high)
 
     def _find_buffers(self, shape: tuple[int, ...]) -> _Buffers:
         buffers = self._buffers.pop(shape, None)
         if buffers is None:
             if len(self._buffers) >= SIZES_MAX:
                 self._buffers.pop(next(iter(self._buffers)))  # the latest is the last
-            buffers = _Buffers(shape, self._device, self._variant.channels_last)
+            network = self._network
+            if network is None:
+                assert self._checkpoint is not None
+                network = self._prepare(_Restored(self._checkpoint.form((shape[1], shape[2]), self.signature.contract)))
+            buffers = _Buffers(shape, self._device, self._variant, network)
             if self._variant.graph and self._stream is not None:
                 self._capture(buffers)
         self._buffers[shape] = buffers
@@ -118,27 +140,46 @@ class TorchCudaRunner(BaseRunner):
 
     def _capture(self, buffers: _Buffers) -> None:
         for _ in range(WARM_UP):
-            self._forward(buffers.input)
+            self._forward(buffers)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
-            buffers.result = self._forward(buffers.input)
+            buffers.result = self._forward(buffers)
         buffers.graph = graph
 
     def _release(self) -> None:
         if self._stream is not None:
             self._stream.synchronize()
-        self._buffers, self._network = {}, None
+        self._buffers, self._network, self._checkpoint = {}, None, None
+
+
+class _Restored(nn.Module):
+    """The first of what a form gives: the restored pixels."""
+
+    def __init__(self, form: nn.Module) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, x: Tensor) -> Tensor:
+        restored: Tensor = self.form(x)[0]
+        return restored
 
 
 class _Buffers:
-    """Memory of one size: pinned there and back, the input on the device, and what a captured graph writes to."""
+    """What one size needs: its network, memory pinned there and back, the input on the device, and the captured graph
+    with what it writes to."""
 
-    def __init__(self, shape: tuple[int, ...], device: torch.device, channels_last: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], device: torch.device, variant: CudaVariant, network: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.network = network
         pinned = device.type == "cuda"
-        self.sent, self.received = (torch.empty(shape, pin_memory=pinned) for _ in range(2))
+        dtype = torch.uint8 if variant.form else torch.float32
+        self.sent, self.received = (torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(2))
+        # Bytes in NHWC are channels last already.
+        channels_last = variant.channels_last and not variant.form
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.input = torch.zeros(shape, device=device).contiguous(memory_format=layout)
+        self.input = torch.zeros(shape, dtype=dtype, device=device).contiguous(memory_format=layout)
         self.result = self.input
         self.graph: Any = None
 

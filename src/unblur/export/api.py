@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import onnx
 
-from unblur.core.artefacts import atomic_path, file_digest
+from unblur.core.artefacts import atomic_path, file_digest, json_text
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
-from unblur.export.banet_form import BANetForm
 from unblur.export.checks import Proof, check_graph
-from unblur.export.trace import PixelForm, trace
+from unblur.export.trace import trace
 from unblur.images.contract import METADATA_KEY, PixelContract
-from unblur.networks.banet import BANet
 from unblur.networks.checkpoints import Checkpoint
 
 OPSETS = (19, 20, 21)
@@ -58,10 +55,7 @@ def export_graph(
     if opset not in OPSETS:
         raise InputError(f"Opset {opset} is not supported; use one of {', '.join(map(str, OPSETS))}.")
     contract = checkpoint.contract.as_uint8() if pixels == "uint8" else checkpoint.contract
-    network = checkpoint.network
-    assert isinstance(network, BANet)
-    flip = contract.channel_order != checkpoint.contract.channel_order
-    form = PixelForm(BANetForm(network, size, flip), checkpoint.contract, contract).float()
+    form = checkpoint.form(size, contract)
     progress.note(f"tracing {checkpoint.name} at {'every even size' if size is None else f'{size[0]}x{size[1]}'}")
     model = trace(form, size, contract.multiple, opset)
     metadata = {
@@ -70,7 +64,7 @@ def export_graph(
         "unblur.checkpoint_sha256": checkpoint.digest,
         "unblur.size": "dynamic" if size is None else f"{size[0]}x{size[1]}",
         "unblur.opset": str(opset),
-        "unblur.tools": json.dumps(package_versions(), sort_keys=True),
+        "unblur.tools": json_text(package_versions(), indent=None),
     }
     onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = "unblur", package_versions().get("unblur", "")

@@ -74,6 +74,16 @@ class Best:
     report_path: Path
 
 
+def ranking_of(output: Path) -> Path:
+    """Where the ranking of the candidates for an engine file lies."""
+    return output.with_name(output.name + ".best.json")
+
+
+def candidate(output: Path, precision: str) -> Path:
+    """Where the candidate of a precision lies."""
+    return output.with_name(output.name + ".candidates") / f"{precision}.engine"
+
+
 def build_best(
     graph: Path,
     output: Path,
@@ -96,15 +106,15 @@ def build_best(
         raise InputError(f"{graph} is {given} already; --precision best starts from the float32 graph.")
     jobs: list[tuple[Precision, Path]] = [("fp32", graph), ("fp16", graph), ("bf16", graph)]
     jobs += [(_quantised_as(path, source), path) for path in quantised or {}]
-    folder = output.with_name(output.name + ".candidates")
-    with exclusive(output.with_name(output.name + ".best.json"), progress.note):
+    report = ranking_of(output)
+    with exclusive(report, progress.note):
         built: list[tuple[Precision, BuiltEngine]] = []
         left_out = list(missing)
         for precision, path in jobs:
             try:
                 asked = replace(options, precision=precision)
                 about = (quantised or {}).get(path)
-                made = build_engine(path, folder / f"{precision}.engine", asked, progress, about=about)
+                made = build_engine(path, candidate(output, precision), asked, progress, about=about)
             except MissingRuntimeError:
                 raise
             except UnblurError as error:
@@ -119,7 +129,6 @@ def build_best(
         why = explain(ranking, latencies)
         first = ranking[0].built
         winner = write_engine(output, first.graph_path.read_bytes(), first.path.read_bytes(), dict(first.manifest))
-        report = output.with_name(output.name + ".best.json")
         write_json(report, _to_json(ranking, left_out, why, output, latencies))
     return Best(winner, ranking, tuple(left_out), why, report)
 

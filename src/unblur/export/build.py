@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import onnx
 
-from unblur.core.artefacts import atomic_path, file_digest
+from unblur.core.artefacts import atomic_paths, file_digest, json_bytes
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.exclusive import exclusive
@@ -165,18 +165,15 @@ def _compile(
 
 
 def write_engine(output: Path, graph: bytes, engine: bytes, manifest: dict[str, Any]) -> BuiltEngine:
-    """Write the three files, or none. Raises InputError as `atomic_path`; what stood there before is then untouched."""
+    """Write the three files, or none. Raises InputError as `atomic_paths`; what stood there is then untouched."""
     graph_path, manifest_path = companions(output)
-    # All three are whole on the disk before the first gets its name; the manifest, which vouches for the other two by
-    # their digests, gets its own last.
-    with atomic_path(manifest_path) as told, atomic_path(output) as made, atomic_path(graph_path) as compiled:
+    with atomic_paths(graph_path, output, manifest_path) as (compiled, made, told):
         compiled.write_bytes(graph)
         made.write_bytes(engine)
         manifest |= {"graph_sha256": file_digest(compiled), "engine_sha256": file_digest(made)}
         if manifest["product"] == "tensorrt-rtx":
             manifest["runtime_cache"] = runtime_cache_path(output).name
-        told.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-        manifest_path.unlink(missing_ok=True)
+        told.write_bytes(json_bytes(manifest))
     return BuiltEngine(output, graph_path, manifest_path, manifest)
 
 

@@ -22,11 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from unblur.core.console import Progress
 from unblur.core.errors import BudgetError
 from unblur.engines.written_graph import WrittenGraph, as_backend
-from unblur.export.banet_form import BANetForm
 from unblur.export.trace import FIRST_BLOCK, OUTPUT
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.synthetic import synthetic_pair
-from unblur.networks.banet import BANet
+from unblur.networks.banet.form import BANetForm
+from unblur.networks.banet.network import BANet
 from unblur.networks.checkpoints import Checkpoint
 
 MARGIN = 8.0

@@ -25,6 +25,7 @@ from unblur.engines.written_graph import open_session
 from unblur.export.casting import NARROW_TYPES, CastGraph, Narrow, cast_graph
 from unblur.export.emulation import MOVES, widen
 from unblur.images.contract import METADATA_KEY, Frame, PixelContract
+from unblur.metrics.decibels import check_limit, decibels_text, decibels_to_json, gain_decibels
 
 FLOORS_DB: Mapping[Narrow, float] = {"fp16": 60.0, "bf16": 45.0}
 """Fidelity that a cast must keep on its worst frame unless the caller asks for another."""
@@ -63,15 +64,15 @@ class MeasuredCast:
     tensors: tuple[TensorError, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """For a manifest; infinite ratios are null."""
-        tensors = [
-            asdict(tensor) | {"snr_db": round(tensor.snr_db, 2) if math.isfinite(tensor.snr_db) else None}
-            for tensor in self.tensors
-        ]
+        """For a manifest, in strict JSON: "Infinity" is exact, "-Infinity" an overflow."""
+
+        def rounded(value: float) -> float | str | None:
+            return decibels_to_json(round(value, 2))
+
         return {
-            "fidelity_db": round(self.fidelity_db, 2) if math.isfinite(self.fidelity_db) else None,
-            "islands": [asdict(island) for island in self.islands],
-            "tensors": tensors,
+            "fidelity_db": rounded(self.fidelity_db),
+            "islands": [asdict(island) | {"gain_db": rounded(island.gain_db)} for island in self.islands],
+            "tensors": [asdict(tensor) | {"snr_db": rounded(tensor.snr_db)} for tensor in self.tensors],
         }
 
 
@@ -91,6 +92,7 @@ def cast_measured(
     """
     if not frames:
         raise InputError("A cast is measured on frames and none were given.")
+    check_limit("The fidelity to keep", floor_db)
     floor_db = FLOORS_DB[precision] if floor_db is None else floor_db
     contract = _contract(model)
     tensors = [contract.encode(frame) for frame in frames]
@@ -111,14 +113,14 @@ def cast_measured(
         for kind in progress.track(left, "FP32 islands", len(left)):
             wider = keep | dict.fromkeys(kinds[kind], f"{kind} in FP32 to keep {floor_db:g} dB")
             result = measured(wider, reached.islands)
-            gain_db = round(result.fidelity_db - reached.fidelity_db, 2)
+            gain_db = round(gain_decibels(reached.fidelity_db, result.fidelity_db), 2)
             tried.append((replace(result, islands=(*reached.islands, Island(kind, len(kinds[kind]), gain_db))), wider))
         best, wider = max(tried, key=lambda pair: pair[0].fidelity_db, default=(reached, keep))
-        if best.fidelity_db < reached.fidelity_db + LEAST_GAIN_DB:
+        if gain_decibels(reached.fidelity_db, best.fidelity_db) < LEAST_GAIN_DB:
             raise BudgetError(
-                f"In {precision.upper()} the graph keeps {reached.fidelity_db:.1f} dB of fidelity on its worst frame, "
-                f"with {', '.join(i.operator for i in reached.islands) or 'nothing'} in FP32, and {floor_db:g} dB were "
-                "asked for; take a wider precision, or ask for less."
+                f"In {precision.upper()} the graph keeps {decibels_text(reached.fidelity_db, 1)} dB of fidelity on its "
+                f"worst frame, with {', '.join(i.operator for i in reached.islands) or 'nothing'} in FP32, and "
+                f"{floor_db:g} dB were asked for; take a wider precision, or ask for less."
             )
         reached, keep = best, wider
     return reached

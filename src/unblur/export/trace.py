@@ -11,37 +11,12 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
 
 from unblur.core.errors import UnblurError
-from unblur.images.contract import PixelContract
+from unblur.networks.pixel_form import PixelForm
 
 INPUT, OUTPUT, FIRST_BLOCK = "input", "restored", "first_block"
 """Names in every graph. FIRST_BLOCK is an inner value: checks of large sizes stop there."""
-
-
-class PixelForm(nn.Module):
-    """A form between the pixels of `contract`: bytes and layout in, clamp and rounding out."""
-
-    def __init__(self, form: nn.Module, network_contract: PixelContract, contract: PixelContract) -> None:
-        super().__init__()
-        self.form = form
-        self.bytes = contract.dtype == "uint8"
-        self.low, self.high = network_contract.low, network_contract.high
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        span = self.high - self.low
-        if self.bytes:
-            # The -0.5 stays an operation: folded into a bias it would be wrong at the zero-padded border.
-            x = x.to(torch.float32).permute(0, 3, 1, 2) / 255.0
-            x = (x if span == 1.0 else x * span) + self.low
-        y, first_block = self.form(x)
-        y = torch.clamp(y, self.low, self.high)
-        if self.bytes:
-            unit = y - self.low
-            unit = unit if span == 1.0 else unit / span
-            y = torch.floor(unit * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
-        return y, first_block
 
 
 def trace(form: PixelForm, size: tuple[int, int] | None, multiple: int, opset: int) -> onnx.ModelProto:

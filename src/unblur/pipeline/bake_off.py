@@ -12,12 +12,13 @@ from unblur.calibration.fingerprint import fingerprint, same_picture
 from unblur.calibration.forms import Form
 from unblur.calibration.manifest import Manifest
 from unblur.calibration.score import HeldOut, Judge, Score
-from unblur.core.artefacts import value_digest
+from unblur.core.artefacts import json_text, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import default_threads
 from unblur.images.contract import Frame
 from unblur.images.synthetic import VERSION, synthetic_pair
+from unblur.metrics.decibels import best_first
 from unblur.pipeline.calibrate import RUNTIMES, STAGE, CalibrationSet, algorithms_for
 from unblur.pipeline.graphs import Size, stored_graph
 from unblur.pipeline.store import Artefact, Recipe, Store
@@ -65,7 +66,7 @@ def bake_off(
     frames_digest: str,
     progress: Progress = SILENT,
 ) -> list[Scored]:
-    """The graph that `make` gives for each algorithm, scored against the float32 graph; the best mean comes first.
+    """The graph that `make` gives for each algorithm, scored against the float32 graph, in the order of `best_first`.
 
     Graphs are scored as they are written, in the form's own numbers: what a backend's kernels add is theirs, not the
     ranges'. Scores are kept under `frames_digest`, so that `held_out` is asked only where something is new.
@@ -85,11 +86,11 @@ def bake_off(
             name: judge.score(graph.path, exact=True).to_json()
             for name, graph in progress.track(graphs.items(), "scoring algorithms", len(graphs))
         }
-        path.write_text(json.dumps(scores, indent=1))
+        path.write_text(json_text(scores))
 
     scores = json.loads(store.make(recipe, f"{of.checkpoint.name}-bake-off.json", write).path.read_text())
     scored = [Scored(name, graph, Score.from_json(scores[name])) for name, graph in graphs.items()]
-    return sorted(scored, key=lambda one: -one.score.fidelity_db_mean)
+    return [scored[place] for place in best_first([one.score.fidelities_db for one in scored])]
 
 
 def best_algorithm(

@@ -13,6 +13,7 @@ from unblur.core.config import Section, Seed, Side, Threads, check, check_pixels
 from unblur.core.errors import InputError, nearest
 from unblur.engines.tensorrt_builder import LEVELS
 from unblur.engines.tensorrt_targets import parse_targets
+from unblur.images.pairs import named_layout
 from unblur.pipeline.calibrate import BEST, DEFAULT_ALGORITHM
 from unblur.pipeline.engine_graph import Calibration
 from unblur.pipeline.places import BUNDLED_MANIFEST
@@ -28,7 +29,9 @@ class NetworkSection(Section):
 
 
 class FramesSection(Section):
-    """Frames to compare on: a folder and its sharp partners, or `generated` drawn pairs of the graph's size."""
+    """Frames to compare on: a folder and its sharp partners, a data set ("gopro:FOLDER"), or `generated` drawn pairs
+    of the graph's size.
+    """
 
     blurred: Path | None = None
     sharp: Path | None = None
@@ -150,11 +153,15 @@ def load_pipeline_config(path: Path, assignments: tuple[str, ...] = ()) -> Pipel
         given = {key: getattr(section, key) for key in keys}
         return {key: root / value for key, value in given.items() if value is not None}
 
+    frames = absolute(config.frames, "blurred", "sharp")
+    if config.frames.blurred is not None:
+        layout, folder = named_layout(config.frames.blurred)
+        frames["blurred"] = Path(f"{layout}:{root / folder}") if layout else root / folder
     return config.model_copy(
         update={
             "network": config.network.model_copy(update=absolute(config.network, "checkpoint")),
             "calibration": config.calibration.model_copy(update=absolute(config.calibration, "manifest")),
-            "frames": config.frames.model_copy(update=absolute(config.frames, "blurred", "sharp")),
+            "frames": config.frames.model_copy(update=frames),
             "paths": config.paths.model_copy(update=absolute(config.paths, "artifacts")),
         }
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from unblur.core.artefacts import refuse_inputs
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
-from unblur.images.files import SUFFIXES, find_pictures
+from unblur.images.listing import SUFFIXES, find_pictures
 from unblur.images.sizes import picture_size
 
 
@@ -95,12 +96,4 @@ def _refuse_overlap(plan: Plan, source: Path) -> None:
         for task in plan.tasks:
             if task.output.parent.resolve().is_relative_to(root):
                 raise InputError(f"{task.output} leads back into the input folder {source}; choose another output.")
-    inputs = {_identity(task.source) for task in plan.tasks}
-    for task in plan.tasks:
-        if task.output.exists() and _identity(task.output) in inputs:
-            raise InputError(f"{task.output} is the same file as an input: unblur never writes over its input.")
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
+    refuse_inputs([task.output for task in plan.tasks], [task.source for task in plan.tasks])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -21,6 +20,7 @@ from unblur.calibration.keeping import kept_by_default
 from unblur.calibration.quantise import quantise
 from unblur.calibration.ranges import Ranges
 from unblur.calibration.rounding import round_adaptively, with_weights
+from unblur.core.artefacts import json_text
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, nearest
 from unblur.engines.catalogue import default_threads
@@ -96,7 +96,9 @@ def stored_quantised(
         if shifts is not None:
             made = shift_biases(made, _arrays(shifts))
         properties = {entry.key: entry.value for entry in made.model.metadata_props}
-        helper.set_model_props(made.model, properties | {CALIBRATION_KEY: json.dumps(about | {"kept": made.kept})})
+        helper.set_model_props(
+            made.model, properties | {CALIBRATION_KEY: json_text(about | {"kept": made.kept}, indent=None)}
+        )
         onnx.save(made.model, path)
 
     where = "dynamic" if size is None else f"{size[0]}x{size[1]}"

@@ -55,7 +55,7 @@ def run_pipeline(config: PipelineConfig, progress: Progress = SILENT) -> Pipelin
         return artefact
 
     checkpoint = load_checkpoint(config.network.checkpoint, config.network.channel_order)
-    store = Store(config.paths.artifacts)
+    store = Store(config.paths.artifacts, progress.note)
     frames, frames_digest = stages.find_config_frames(config, store)
 
     options = config.graph

@@ -18,7 +18,7 @@ from unblur.calibration.ranges import Ranges
 from unblur.calibration.score import HeldOut
 from unblur.calibration.search import Assignment, Budget, search
 from unblur.calibration.search_page import SearchReport, write_search
-from unblur.core.artefacts import atomic_path, value_digest, write_bytes
+from unblur.core.artefacts import atomic_path, json_text, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import machine
@@ -129,8 +129,7 @@ def search_precision(
     pairs = f"Scored on {len(frames)} held-out frames of {size[0]}x{size[1]}."
     recipe["budget"] = asdict(question.budget)
     report = SearchReport(result, question.unit, _sentence(question.budget), recipe, (pairs, *notes))
-    write_bytes(folder / RANGES, calibrated.ranges.to_json().encode())
-    write_search(report, folder)
+    write_search(report, folder, {folder / RANGES: calibrated.ranges.to_json().encode()})
     return report
 
 
@@ -165,7 +164,7 @@ def write_point(
     made = Assignments(model, form, ranges, recipe["engine"] == COMPILED).graph(assignment)
     if 8 in assignment.values():
         properties = {entry.key: entry.value for entry in made.metadata_props}
-        onnx.helper.set_model_props(made, properties | {CALIBRATION_KEY: json.dumps(recipe["calibration"])})
+        onnx.helper.set_model_props(made, properties | {CALIBRATION_KEY: json_text(recipe["calibration"], indent=None)})
     with atomic_path(output) as temporary:
         onnx.save(made, temporary)
     return output

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +13,13 @@ from unblur.core.console import SILENT, Progress
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.pairs import find_pairs, read_pair
 from unblur.images.synthetic import VERSION, synthetic_pair
+from unblur.metrics.decibels import (
+    decibels_from_json,
+    decibels_to_json,
+    gain_decibels,
+    loss_decibels,
+    mean_decibels,
+)
 from unblur.metrics.quality import psnr_db
 from unblur.networks import load_checkpoint
 from unblur.training.config import Evaluation
@@ -60,19 +66,28 @@ def evaluate(checkpoint: Path, what: Evaluation, real: Path | None, progress: Pr
 def _row(network: nn.Module, contract: PixelContract, blurred: Frame, sharp: Frame) -> dict[str, Any]:
     before = psnr_db(blurred, sharp, peak=255.0)
     after = psnr_db(restore(network, contract, blurred), sharp, peak=255.0)
-    return {"blurred_psnr_db": round(before, 4), "restored_psnr_db": round(after, 4)}
+    return {"blurred_psnr_db": _rounded(before), "restored_psnr_db": _rounded(after)}
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    before = [row["blurred_psnr_db"] for row in rows]
-    after = [row["restored_psnr_db"] for row in rows]
-    gains = [b - a for a, b in zip(before, after, strict=True)]
+    """Means are over finite values, the gain over pairs where both are; `identical` counts what is not in it.
+
+    A pair that came as its truth and did not stay it has an infinite loss, and so has the mean (`Loss`).
+    """
+    before, after = ([decibels_from_json(row[key]) for row in rows] for key in ("blurred_psnr_db", "restored_psnr_db"))
+    gains = [gain_decibels(a, b) for a, b in zip(before, after, strict=True)]
+    loss = loss_decibels(before, after)
     return {
         "pairs": rows,
         "count": len(rows),
-        "blurred_psnr_db": round(float(np.mean(before)), 4),
-        "restored_psnr_db": round(float(np.mean(after)), 4),
-        "gain_db": round(float(np.mean(gains)), 4),
-        "worst_gain_db": round(float(min(gains)), 4),
+        "identical": len(rows) - loss.compared,
+        "blurred_psnr_db": _rounded(mean_decibels(before).db),
+        "restored_psnr_db": _rounded(mean_decibels(after).db),
+        "gain_db": _rounded(0.0 - loss.db),
+        "worst_gain_db": _rounded(min(gains)),
         "better": sum(gain > 0 for gain in gains),
     }
+
+
+def _rounded(value: float) -> float | str | None:
+    return decibels_to_json(round(value, 4))

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from unblur.networks.banet import NEGATIVE_SLOPE, BlurAwareModule
+from unblur.networks.banet.network import NEGATIVE_SLOPE, BlurAwareModule
 
 GAIN = math.sqrt(2 / (1 + NEGATIVE_SLOPE**2))
 

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unblur.export.strips import (
+from unblur.networks.banet.network import NEGATIVE_SLOPE, STRIP_BINS, BANet, BlurAwareAttention, BlurAwareModule
+from unblur.networks.banet.strips import (
     pool_matrix,
     segments,
     traced_nearest_index,
     traced_pool_matrix,
 )
-from unblur.networks.banet import NEGATIVE_SLOPE, STRIP_BINS, BANet, BlurAwareAttention, BlurAwareModule
 
 Axis = tuple[Tensor, list[Tensor], Tensor | None]
 """Pool matrix (16, L); for each strip width the index to segments (or to the axis); the segments of the axis."""

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from unblur.export.strips import pool_matrix, segments, traced_nearest_index, traced_pool_matrix
-from unblur.networks.banet import STRIP_BINS
+from unblur.networks.banet.network import STRIP_BINS
+from unblur.networks.banet.strips import pool_matrix, segments, traced_nearest_index, traced_pool_matrix
 
 LENGTHS = [*range(1, 140), 205, 246, 287, 360, 640]
 STARTS = dict(zip(STRIP_BINS, (0, 1, 4, 9), strict=True))

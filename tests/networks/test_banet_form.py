@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_banet import TINY, asymmetric
 
-from unblur.export.banet_form import BANetForm
-from unblur.networks.banet import BANet, BANetSpec
+from unblur.networks.banet.form import BANetForm
+from unblur.networks.banet.network import BANet, BANetSpec
 
 TOLERANCE = 1e-12  # observed at most 3e-15 on outputs of size 10
 

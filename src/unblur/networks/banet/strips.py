@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unblur.networks.banet import STRIP_BINS, nearest_index
+from unblur.networks.banet.network import STRIP_BINS, nearest_index
 
 
 def pool_matrix(length: int) -> NDArray[np.float64]:

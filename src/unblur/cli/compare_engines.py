@@ -33,6 +33,7 @@ def _parser() -> Arguments:
         default="onnxruntime,openvino",
         help="names of engines separated by commas; BACKEND:FILE.onnx runs a graph of your own",
     )
+    parser.add_argument("--output-name", metavar="NAME", help="the restored frame among several outputs of FILE.onnx")
     add_checkpoint(parser)
     parser.add_argument(
         "--reference", type=Path, metavar="FILE.onnx", help="hold engines against this float32 graph instead of PyTorch"
@@ -90,11 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
     if args.reference:
-        against: Reference | Checkpoint = graph_reference(args.reference, args.threads)
-        engines = [make_file_candidate(name, args.reference, args.threads) for name in names]
+        against: Reference | Checkpoint = graph_reference(args.reference, args.threads, args.output_name)
+        engines = [make_file_candidate(name, args.reference, args.threads, args.output_name) for name in names]
     else:
         against = checkpoint = open_checkpoint(args, progress)
-        engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
+        engines = [
+            make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name)
+            for name in names
+        ]
         refuse_calibration_frames(store, names, calibration, frames, progress)
     settings = Settings(
         threads=args.threads,

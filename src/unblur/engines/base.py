@@ -42,13 +42,14 @@ class BaseRunner(ABC):
     def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """One batch of one in, the result out in memory of its own; finished when the call returns.
 
-        Raises InputError as `Signature.check` and where memory does not hold the work, RuntimeError after `close`.
+        Raises InputError as `Signature.check`, where memory does not hold the work, and for a result that is no such
+        frame; RuntimeError after `close`.
         """
         if not self._open:
             raise RuntimeError(f"This {self._description['backend']} runner is closed; open the engine again.")
         self._signature.check(tensor)
         try:
-            return self._run(tensor)
+            result = self._run(tensor)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -57,6 +58,12 @@ class BaseRunner(ABC):
                 f"Memory does not hold a frame of {shape[0]}x{shape[1]} in {self._description['backend']}; free some, "
                 "use an engine that takes less (PyTorch takes least), or split the picture into parts."
             ) from error
+        if (result.shape, result.dtype) != (tensor.shape, tensor.dtype):
+            raise InputError(
+                f"The engine gives {result.shape} {result.dtype} for a frame of {tensor.shape} {tensor.dtype}; is it a "
+                "deblurring network?"
+            )
+        return result
 
     def close(self) -> None:
         """Release the engine; may be called twice."""

@@ -9,6 +9,8 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from unblur.core.errors import InputError
+from unblur.engines.graph_file import type_name
+from unblur.engines.onnx_file import infer
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 PRECISION_KEY = "unblur.precision"
@@ -76,7 +78,7 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
     does not find its shapes, and all `macs` are 0. Raises InputError for a convolution without a name (the compiler's
     list could not be matched to it), without a known shape, or in a type no engine computes in.
     """
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    graph = infer(model).graph
     types = {t.name: t.data_type for t in graph.initializer}
     shapes = {t.name: tuple(t.dims) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -107,14 +109,14 @@ def _asked(node: NodeProto, types: dict[str, int], producer: dict[str, NodeProto
     def stored(name: str) -> int:
         source = producer.get(name)
         if source is not None and source.op_type == "DequantizeLinear":
-            return types[source.input[0]]
-        return types[name]
+            name = source.input[0]
+        return types.get(name, TensorProto.UNDEFINED)
 
     pixels, weights = (stored(name) for name in node.input[:2])
     # Quantised weights alone save memory, not arithmetic: then the type of the map is what is asked.
-    kind = pixels if pixels == weights else types[node.input[0]]
+    kind = pixels if pixels == weights else types.get(node.input[0], TensorProto.UNDEFINED)
     if kind not in TYPES:
-        raise InputError(f"{node.name} computes in {TensorProto.DataType.Name(kind)}, which no engine here does.")
+        raise InputError(f"{node.name} computes in {type_name(kind)}, which no engine here does.")
     return TYPES[kind]
 
 

@@ -60,13 +60,13 @@ class OpenVinoRunner(BaseRunner):
 
         try:
             compiled = compile_graph()
-        except (MemoryError, RuntimeError) as error:
+            compiled.output(graph.output)
+        except (MemoryError, RuntimeError, ValueError) as error:
             if out_of_memory(error):
                 raise InputError(
                     f"Memory does not hold {graph.path} in OpenVINO; free some, or use an engine that takes less."
                 ) from error
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise InputError(f"OpenVINO cannot open {graph.path} ({lines[-1]}); export it again.") from error
+            raise InputError(f"OpenVINO cannot open {graph.path} ({_last_line(error)}); export it again.") from error
         kinds = convolution_precisions(compiled)
         integers = sum(kinds[kind] for kind in INTEGERS)
         if set(kinds) - {precision, *(INTEGERS if graph.quantised else ())} or integers < graph.quantised:
@@ -93,6 +93,7 @@ class OpenVinoRunner(BaseRunner):
             },
         )
         self._compile = compile_graph
+        self._graph = graph
         self._request: Any = compiled.create_infer_request()
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
@@ -104,10 +105,15 @@ class OpenVinoRunner(BaseRunner):
         try:
             self._request.start_async([np.ascontiguousarray(tensor)], share_inputs=False)
             self._request.wait()
-        except RuntimeError:
+        except RuntimeError as error:
             self._request = None
-            raise
-        restored: NDArray[Any] = np.array(self._request.get_output_tensor().data)  # theirs is overwritten next time
+            if out_of_memory(error):  # `run` says how large the frame was
+                raise
+            raise InputError(
+                f"OpenVINO cannot run {self._graph.path} ({_last_line(error)}); export it again."
+            ) from error
+        # Theirs is overwritten next time.
+        restored: NDArray[Any] = np.array(self._request.get_tensor(self._graph.output).data)
         return restored
 
     def _release(self) -> None:
@@ -134,6 +140,11 @@ def run_openvino(
         return {name: np.array(results[name]) for name in names}
 
     return run
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO tells where before it tells what."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def convolution_precisions(compiled: Any) -> Counter[str]:

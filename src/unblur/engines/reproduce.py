@@ -14,10 +14,9 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
 from unblur.core.artefacts import protect, text_with, write_bytes
 from unblur.core.errors import InputError
+from unblur.engines.graph_file import open_graph
 from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
 from unblur.engines.tensorrt_profiles import Profile, profiles_from_json
 from unblur.engines.tensorrt_targets import PORTABLE
@@ -167,8 +166,7 @@ def _subject(engine: Path, output: Path) -> Subject:
     manifest = read_manifest(engine)
     check_files(engine, manifest)
     graph = companions(engine)[0]
-    model = onnx.load(graph, load_external_data=False)
-    (tensor,) = model.graph.input
+    (tensor,) = open_graph(graph)[1].graph.input
     dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.type.tensor_type.shape.dim)
     profiles = profiles_from_json(manifest["profiles"]) if "profiles" in manifest else ()
     if None not in dims and not profiles:

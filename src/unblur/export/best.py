@@ -14,7 +14,6 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from unblur.core.artefacts import write_json
@@ -24,7 +23,7 @@ from unblur.core.exclusive import exclusive
 from unblur.engines.catalogue import tensorrt_name
 from unblur.engines.engine_file import EngineFile, read_engine
 from unblur.engines.gpus import gpus_of
-from unblur.engines.graph_file import GraphFile, read_graph
+from unblur.engines.graph_file import GraphFile, open_graph
 from unblur.engines.roofline import NOTE, can_run, roofline
 from unblur.engines.tensorrt_product import open_product, probe_driver
 from unblur.engines.tensorrt_profiles import profiles_from_json
@@ -101,8 +100,8 @@ def build_best(
     A precision that the target or the compiler does not take is left out, with the reason. Raises InputError where
     none is left, for a graph that is not float32 and for quantised graphs of something else, and as `build_engine`.
     """
-    source = read_graph(graph)
-    given = precision_of(graph_facts(onnx.load(graph), source))
+    source, model = open_graph(graph, options.output_name)
+    given = precision_of(graph_facts(model, source))
     if given != "fp32":
         raise InputError(f"{graph} is {given} already; --precision best starts from the float32 graph.")
     jobs: list[tuple[Precision, Path]] = [("fp32", graph), ("fp16", graph), ("bf16", graph)]
@@ -223,12 +222,12 @@ def explain(ranking: Sequence[Ranked], latencies: Latencies | None = None) -> st
 
 
 def _quantised_as(path: Path, source: GraphFile) -> Precision:
-    other = read_graph(path)
+    other, model = open_graph(path)
     if (other.checkpoint, other.signature) != (source.checkpoint, source.signature):
         raise InputError(
             f"{path} is of another checkpoint, size or pixel contract than {source.path}; quantise that very graph."
         )
-    precision = precision_of(graph_facts(onnx.load(path), other))
+    precision = precision_of(graph_facts(model, other))
     if precision not in ("int8", "fp8"):
         raise InputError(f"{path} is not quantised: it is {precision}; leave it out of --quantised.")
     return precision

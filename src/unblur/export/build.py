@@ -17,19 +17,16 @@ from unblur.core.errors import BudgetError, InputError
 from unblur.core.exclusive import exclusive
 from unblur.core.provenance import package_versions
 from unblur.engines.audit import audit, computes_in, demand_asked, realised_precision
+from unblur.engines.catalogue import default_threads
 from unblur.engines.graph_facts import GraphFacts, read_facts
-from unblur.engines.graph_file import GraphFile, read_graph
+from unblur.engines.graph_file import GraphFile, open_graph
 from unblur.engines.graph_lints import describe_lints, lint
+from unblur.engines.rehearsal import rehearse
 from unblur.engines.tensorrt_builder import CompiledEngine, compile_engine
 from unblur.engines.tensorrt_cache import runtime_cache_path
 from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
 from unblur.engines.tensorrt_product import Flavor, Product, open_product
-from unblur.engines.tensorrt_profiles import (
-    Profile,
-    check_profiles,
-    profiles_from_json,
-    profiles_to_json,
-)
+from unblur.engines.tensorrt_profiles import Profile, check_profiles, profiles_from_json, profiles_to_json
 from unblur.engines.tensorrt_targets import PORTABLE, resolve_targets
 from unblur.engines.xray import XRay
 from unblur.export.cast_frames import CastFrames, choose_frames
@@ -42,7 +39,8 @@ class BuildOptions:
     """How an engine is built. precision None: as the graph is. profiles: for a dynamic graph only.
 
     frames: a folder of pictures to measure a cast to FP16 or BF16 on, None for a drawn one; fidelity_db: what the cast
-    must keep there, None for FLOORS_DB of `unblur.export.islands`.
+    must keep there, None for FLOORS_DB of `unblur.export.islands`; output_name: of a graph's several outputs the
+    restored frame.
     """
 
     precision: Precision | None = None
@@ -53,6 +51,7 @@ class BuildOptions:
     builds: int = 1
     frames: Path | None = None
     fidelity_db: float | None = None
+    output_name: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {
@@ -96,15 +95,16 @@ def build_engine(
     """
     product = open_product(options.flavor)  # say what is missing before minutes of work
     options = replace(options, flavor=product.name)  # the recipe names it, whatever is installed later
-    source = read_graph(graph)
+    source, model = open_graph(graph, options.output_name)
     _check_sizes(source, options.profiles)
     with exclusive(output, progress.note) as waited:
         if waited and (made := _made_meanwhile(output, product, source, options)):
             progress.note(f"{output} was made by the other process")
             return made
-        model = onnx.load(graph)
         facts = graph_facts(model, source)
         frames = _cast_frames(source, facts, options)
+        if frames and source.checkpoint is None:
+            rehearse("onnxruntime", source, default_threads())
         prepared = prepare_graph(model, facts, options.precision, frames, options.fidelity_db, graph, progress)
         origin = {
             "source_graph_sha256": source.digest,
@@ -130,10 +130,10 @@ def rebuild_engine(engine: Path, output: Path | None = None, progress: Progress 
             "exported graph or the checkpoint."
         )
     product = open_product(options.flavor)
-    source = read_graph(graph_path)
+    source, model = open_graph(graph_path)
     output = output or engine
     with exclusive(output, progress.note):
-        prepared = PreparedGraph(onnx.load(graph_path), manifest["precision"])
+        prepared = PreparedGraph(model, manifest["precision"])
         origin: dict[str, Any] = {name: manifest[name] for name in ORIGIN if name in manifest}
         return _compile(prepared, source, output, product, options, origin, progress)
 
@@ -184,6 +184,8 @@ def _check_sizes(source: GraphFile, profiles: tuple[Profile, ...]) -> None:
             raise InputError(
                 f"{source.path} has one size, {height}x{width}; --shapes is for a graph exported with --dynamic."
             )
+    elif height is not None or width is not None:
+        raise InputError(f"{source.path} leaves one side open and fixes the other; export it with both open.")
     elif not profiles:
         raise InputError(
             f"{source.path} takes every size, and an engine is compiled for some: name them with --shapes, such as "

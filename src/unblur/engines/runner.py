@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from unblur.core.errors import InputError
 from unblur.images.contract import Frame, PixelContract
 
-LONGEST_SIDE = 2**16
-"""Longest side of a frame that an engine of every size takes: as far as its indices are proved. JPEG ends there too."""
+LONGEST_SIDE = 2**15
+"""Longest side of a frame that an engine takes: as far as the indices of a graph of every size are proved."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from unblur.export.strips import late_lengths, pool_matrix, segments, traced_axi
 from unblur.networks.banet import NEGATIVE_SLOPE, STRIP_BINS, BANet, BlurAwareAttention, BlurAwareModule
 
 Axis = tuple[Tensor, list[Tensor], Tensor | None]
-"""Pool matrix (16, L); for each strip width the index to segments (or to the axis); the segments of the axis."""
+"""Pool matrix (16, L); for each strip width over 1 the index to segments (or to the axis); the segments of the axis."""
 
 
 class FixedAxis(nn.Module):
@@ -36,7 +36,7 @@ class FixedAxis(nn.Module):
 
     def forward(self, length: int) -> Axis:
         del length
-        coarse = [self.get_buffer(f"coarse_{k}") for k in range(len(STRIP_BINS))]
+        coarse = [self.get_buffer(f"coarse_{k}") for k in range(1, len(STRIP_BINS))]
         return self.get_buffer("pool"), coarse, self.get_buffer("fine")
 
 
@@ -92,7 +92,7 @@ def _strips(pooled: Tensor, weights: nn.ParameterList, axis: Axis, dim: int) -> 
         # A strip one pixel wide has a kernel one pixel wide: no padding across it.
         convolved = F.conv2d(strip, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2))
         if STRIP_BINS[k] > 1:
-            convolved = convolved.index_select(dim, axis[1][k])
+            convolved = convolved.index_select(dim, axis[1][k - 1])
         total = convolved if total is None else total + convolved
     assert total is not None
     return total if axis[2] is None else total.index_select(dim, axis[2])

@@ -42,35 +42,41 @@ def segments(length: int) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
 
 
 def late_lengths() -> Tensor:
-    """(16, E) int32, filled up with 0: for row (n, i) the lengths at which `nearest_index` is late to enter bin i + 1.
+    """(12, E) int32, filled up with 0: for row (n, k), 1 <= k < n, lengths at which `nearest_index` is late in bin k.
 
-    It is entered where n j reaches (i + 1) L. Elsewhere n j / L is too far from a whole number for float32 to round
-    across it; there, since n divides L, it comes out a place late where n / L was rounded down: 8 % of such lengths.
+    A bin is entered where n j reaches k L. Elsewhere n j / L is too far from a whole number for float32 to round across
+    it; there, since n divides L, it comes out a place late where n / L was rounded down: at 8 % of such lengths.
     """
     late = []
     for bins in STRIP_BINS:
         lengths = np.arange(bins, LONGEST + 1, bins)
         scale = np.float32(bins) / lengths.astype(np.float32)
-        for i in range(bins - 1):
-            place = (i + 1) * lengths // bins
-            late.append(lengths[place.astype(np.float32) * scale < i + 1])
-        late.append(lengths[:0])  # behind the last bin there is none
+        for k in range(1, bins):
+            place = k * lengths // bins
+            late.append(lengths[place.astype(np.float32) * scale < k])
     widest = max(map(len, late))
     return torch.from_numpy(np.stack([np.pad(row, (0, widest - len(row))) for row in late]).astype(np.int32))
 
 
 def traced_axis(length: int, late: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """`pool_matrix`, and `nearest_index` of every strip width, as tensor operations, so that a dynamic graph computes
-    them for the size it is given. `late`: of `late_lengths`.
+    """`pool_matrix`, and `nearest_index` of the strip widths over 1, as tensor operations, so that a dynamic graph
+    computes them for the size it is given. `late`: of `late_lengths`.
 
     Whole numbers are compared, nothing is divided or rounded: a compiler that turns a / b into a * (1 / b), or computes
     in 16 bits, moves no bin. floor(i L / n) <= j is written i L < (j + 1) n, and j < ceil((i + 1) L / n) as
-    j n < (i + 1) L. The upsampled bin of j is the number of i with j n >= (i + 1) L, or > where float32 is late.
+    j n < (i + 1) L. The upsampled bin of j is the number of k with j n >= k L, or > where float32 is late.
     """
-    i = torch.tensor([[i] for bins in STRIP_BINS for i in range(bins)])
-    n = torch.tensor([[bins] for bins in STRIP_BINS for _ in range(bins)])
-    scaled, ends = torch.arange(length) * n, (i + 1) * length
-    inside = ((scaled + n > i * length) & (scaled < ends)).to(torch.int64)
-    pool = inside / inside.sum(dim=1, keepdim=True)
-    entered = scaled >= ends + (late == length).to(torch.int64).amax(dim=1, keepdim=True)
-    return pool, [rows.sum(dim=0) for rows in torch.split(entered.to(torch.int64), list(STRIP_BINS))]
+    i, n = _rows(0)
+    position = torch.arange(length)
+    inside = (((position + 1) * n > i * length) & (position * n < (i + 1) * length)).to(torch.int64)
+    k, n = _rows(1)
+    entered = position * n >= k * length + (late == length).to(torch.int64).amax(dim=1, keepdim=True)
+    widths = [bins - 1 for bins in STRIP_BINS if bins > 1]
+    indices = [rows.sum(dim=0) for rows in torch.split(entered.to(torch.int64), widths)]
+    return inside / inside.sum(dim=1, keepdim=True), indices
+
+
+def _rows(first: int) -> tuple[Tensor, Tensor]:
+    """Columns k and n of every row (n, k), first <= k < n."""
+    pairs = torch.tensor([[k, bins] for bins in STRIP_BINS for k in range(first, bins)])
+    return pairs[:, :1], pairs[:, 1:]

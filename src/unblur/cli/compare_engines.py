@@ -15,8 +15,9 @@ from unblur.core.console import ConsoleProgress
 def _parser() -> Arguments:
     parser = Arguments(
         "unblur compare",
-        "Compare engines with eager float32 PyTorch: fidelity to it, quality against sharp pictures, latency; "
-        "writes report.json, report.md and report.html. Exit code 3: a budget is broken; 2: a frame failed.",
+        "Compare engines, as `unblur deblur` runs them, with eager float32 PyTorch: fidelity to it, quality against "
+        "sharp pictures, latency; writes report.json, report.md and report.html. Exit code 3: a budget is broken; 2: a "
+        "frame failed.",
     )
     parser.add_argument("--frames", type=Path, required=True, help="folder of blurred pictures, or one picture")
     parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
@@ -78,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = Store(artefact_folder())
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
-    engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
+    engines = [
+        make_candidate(name, store, checkpoint, args.threads, progress, calibration, dynamic=True) for name in names
+    ]
     refuse_calibration_frames(store, names, calibration, frames, progress)
     settings = Settings(
         threads=args.threads,

@@ -82,6 +82,10 @@ def how_measured(report: Report) -> list[str]:
                 f"No steady state before the measurement (machine busy or clock changing): {', '.join(cold)}. "
                 "Read their milliseconds with care."
             )
+    graphs = [(engine.name, *engine.description.get("graph", "").split(", ")) for engine in report.engines]
+    told = [f"{name} {rest[0]}" for name, *rest in graphs if len(rest) == 2]  # reports of old have a digest alone
+    if told:
+        lines.append(f"Graphs: {'; '.join(told)}.")
     threads = sorted({engine.description["threads"] for engine in report.engines if engine.description})
     lines.append(
         f"Machine: {report.machine['cpu']}, {report.machine['usable_cores']} usable core(s); engines on "

@@ -56,7 +56,9 @@ def door(main: Main) -> Main:
                     return _tell(INTERRUPTED, 130)
                 if isinstance(error, UnblurError):
                     return _tell(str(error), error.exit_code)
-                if isinstance(error, OSError) and error.errno in FULL:
+                if isinstance(error, OSError) and (
+                    error.errno in FULL or "No usable temporary directory" in str(error)
+                ):
                     return _tell(_not_written(error), InputError.exit_code)
                 raise
 
@@ -102,7 +104,8 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def _not_written(error: OSError) -> str:
-    assert error.errno is not None
+    if error.errno not in FULL:  # tempfile tries each by writing a few bytes
+        return f"{error.strerror}: make room, or name one with TMPDIR."
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next

@@ -44,6 +44,25 @@ def test_an_interrupted_drawing_leaves_no_scene_behind(tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("damage", ["zeroed", "one bit", "cut short", "empty", "without its sum"])
+def test_a_damaged_scene_is_drawn_again(tmp_path: Path, damage: str) -> None:
+    pool = Pool(tmp_path, seed=3, scenes=2, side=32)
+    pool.fill(workers=0)
+    expected, path = np.array(pool.open(1)), pool.path(1)
+    whole = path.read_bytes()
+    path.write_bytes({
+        "zeroed": whole[:128] + bytes(len(whole) - 128),
+        "one bit": whole[:999] + bytes([whole[999] ^ 1]) + whole[1000:],
+        "cut short": whole[:-100],
+        "empty": b"",
+        "without its sum": whole[:-32],
+    }[damage])  # fmt: skip
+    assert pool.missing() == [1]
+    pool.fill(workers=0)
+    np.testing.assert_array_equal(pool.open(1), expected)
+    assert path.read_bytes() == whole
+
+
 def test_pools_of_other_seeds_sizes_and_splits_share_a_folder_without_a_mix_up(tmp_path: Path) -> None:
     pools = [Pool(tmp_path, 0, 1, 32), Pool(tmp_path, 1, 1, 32), Pool(tmp_path, 0, 1, 64),
              Pool(tmp_path, 0, 1, 32, "heldout")]  # fmt: skip

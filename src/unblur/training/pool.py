@@ -1,10 +1,12 @@
 """A pool of synthetic scenes on disk, made once by worker processes, so that drawing pictures does not pace training.
 
-Scene k of a pool is `synthetic_pair(seed + k)`: which worker makes it, and when, changes nothing.
+Scene k of a pool is `synthetic_pair(seed + k)`: which worker makes it, and when, changes nothing. Each file ends in the
+SHA-256 of what stands before it, so that a scene that was damaged since is drawn again and not trained on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,11 @@ from numpy.typing import NDArray
 
 from unblur.core.artefacts import atomic_path
 from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
 from unblur.images.scenes import Split
 from unblur.images.synthetic import VERSION, synthetic_pair
+
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,17 @@ class Pool:
         return self.folder / f"{self.split}-v{VERSION}-{self.side}px{scale}-{self.seed + k:06d}.npy"
 
     def missing(self) -> list[int]:
-        return [k for k in range(self.scenes) if not self.path(k).exists()]
+        """Scenes that are not there, or not as they were drawn. Raises InputError for one that cannot be read."""
+        return [k for k in range(self.scenes) if not self._whole(k)]
 
     def make(self, k: int) -> None:
         """Draw scene k and store it, whole or not at all."""
         pair = np.stack(synthetic_pair(self.seed + k, self.side, self.side, self.split, self.largest_scale))
         with atomic_path(self.path(k)) as temporary:
             np.save(temporary, pair)
+            with temporary.open("rb+") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+                file.write(digest)  # behind what was read: an array that is mapped ends before it
 
     def fill(self, workers: int, progress: Progress = SILENT) -> None:
         """Make what is missing. An interrupted fill goes on where it stopped."""
@@ -57,6 +66,15 @@ class Pool:
             made = processes.imap_unordered(self.make, missing, chunksize=4)
             for _ in progress.track(made, "drawing scenes", len(missing)):
                 pass
+
+    def _whole(self, k: int) -> bool:
+        try:
+            data = self.path(k).read_bytes()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise InputError(f"{self.path(k)} cannot be read: {error.strerror}; check its permissions.") from error
+        return hashlib.sha256(data[:-DIGEST_BYTES]).digest() == data[-DIGEST_BYTES:]
 
     def open(self, k: int) -> NDArray[np.uint8]:
         """Scene k as a memory map, so that only the crop that is cut out of it is read."""

@@ -100,7 +100,9 @@ def identical_lines(report: Report) -> list[str]:
     qualities = {"blurred input": report.blurred_quality} | {e.name: e.mean_quality for e in report.engines}
     counts = ", ".join(f"{name} {mean.identical}" for name, mean in qualities.items() if mean and mean.identical)
     lines = [f"Frames identical to the truth have no finite PSNR and are not in its mean: {counts}."] if counts else []
-    remarks = [f"{e.name}: {e.loss.remark}" for e in report.engines if e.loss and e.loss.remark and not e.is_reference]
+    remarks = [
+        f"{e.name}: {remark}" for e in report.engines if not e.is_reference and (remark := report.loss_remark(e))
+    ]
     return lines + ([f"PSNR lost is taken frame by frame. {'. '.join(remarks)}."] if remarks else [])
 
 

@@ -74,12 +74,12 @@ $(STAMP): pyproject.toml Makefile
 	    $(BIN)/python -m pip uninstall --quiet --yes torch onnxruntime onnxruntime-gpu && rm $$other || exit 1; \
 	  fi; \
 	done
-	@echo "installing the packages of pyproject.toml [$(EXTRA),tensorrt,train,dev]: minutes the first time"
+	@echo "installing the packages of pyproject.toml [$(EXTRA),tensorrt,train,realblur,dev]: minutes the first time"
 ifeq ($(EXTRA)-$(shell uname -s),cpu-Linux)
 	@$(PIP) --no-deps --retries 1 --timeout 15 --extra-index-url $(TORCH_INDEX) 'torch==$(TORCH_VERSION)+cpu' || { \
 	  echo "The CPU build of PyTorch $(TORCH_VERSION) was not found; give another index: make setup TORCH_INDEX=URL" >&2; \
 	  exit 1; }
 endif
-	@$(PIP) --editable '.[$(EXTRA),tensorrt,train,dev]'
+	@$(PIP) --editable '.[$(EXTRA),tensorrt,train,realblur,dev]'
 	@$(BIN)/python -c '$(CHECK)'
 	@touch $@

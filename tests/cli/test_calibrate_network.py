@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import onnx
 import pytest
 
 from unblur.calibration.forms import FORMS as KNOWN_FORMS
+from unblur.calibration.manifest import load_manifest
 from unblur.calibration.score import Score
 from unblur.cli import app, collect_frames
 from unblur.cli.calibrate_network import FORMS, _parser, _row, main
@@ -107,6 +109,22 @@ def test_a_budget_that_cannot_be_met_is_exit_code_3_says_what_can_and_writes_not
     assert not list(place.glob("made.*"))
     assert calibrate(tiny_path, "--drawn", "1", "--fidelity-db", "20", "--psnr-loss-db", "-9") == 3
     assert "dB of PSNR are lost" in capsys.readouterr().err
+
+
+def test_a_name_that_no_manifest_can_hold_is_refused_before_the_work(
+    place: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place / "latin"
+    folder.mkdir()
+    source = pictures / "calibration" / "0.png"
+    (folder / "DEL\x7f.png").write_bytes(source.read_bytes())
+    (folder / "1.png").write_bytes((pictures / "calibration" / "1.png").read_bytes())
+    assert collect_frames.main([str(folder), "--count", "2", "--crop", "48x64", "--output", "del.toml"]) == 0
+    assert len(load_manifest(place / "del.toml")) == 2
+    (folder / os.fsdecode(b"gr\xfc\xdfe.png")).write_bytes(source.read_bytes())
+    assert collect_frames.main([str(folder), "--count", "2", "--crop", "48x64", "--output", "latin.toml"]) == 2
+    assert "latin/gr\\xfc\\xdfe.png: it holds bytes that are no UTF-8. Rename it" in capsys.readouterr().err
+    assert not (place / "latin.toml").exists()
 
 
 def test_frames_of_the_manifest_are_refused_under_any_name_or_told(

@@ -46,9 +46,9 @@ def test_the_shared_budget_is_overridden_key_by_key_and_spares_the_reference() -
         "a": Budget(speedup_min=2),
         "torch": Budget(latency_ms_max=9),
     }
-    assert budget_of("a", budgets, is_reference=False) == Budget(fidelity_db_min=60, speedup_min=2)
-    assert budget_of("b", budgets, is_reference=False) == budgets["*"]
-    assert budget_of("torch", budgets, is_reference=True) == Budget(latency_ms_max=9)
+    assert budget_of("a", budgets, alone=False) == Budget(fidelity_db_min=60, speedup_min=2)
+    assert budget_of("b", budgets, alone=False) == budgets["*"]
+    assert budget_of("torch", budgets, alone=True) == Budget(latency_ms_max=9)
 
 
 def test_unknown_engine_names_the_nearest() -> None:

@@ -15,7 +15,7 @@ from unblur.compare.budgets import Budget
 from unblur.compare.comparison import Candidate, compare_engines
 from unblur.compare.frames import find_frames
 from unblur.compare.report import Report
-from unblur.compare.sentences import how_measured
+from unblur.compare.sentences import how_measured, verdict_sentence
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import restore_frame
@@ -254,6 +254,21 @@ def test_an_engine_this_machine_cannot_run(checkpoint, pictures, settings, fault
     assert [len(engine.checks) for engine in report.engines] == [0, 0, 1]
     assert [engine.not_measured for engine in report.engines] == [None, "this CPU has no bf16.", None]
     report.enforce()
+    assert verdict_sentence(report) == (
+        "All 1 budgets kept. The budget of all engines was not held against bf16: not measured."
+    )
+    alone = compare_engines(checkpoint, engines[:1], frames, skipping)
+    assert verdict_sentence(alone).startswith("No budget was held against anything. The budget of all engines")
+    alone.enforce()
+    own = replace(skipping, budgets={"*": Budget(fidelity_db_min=60), "bf16": Budget(latency_ms_max=9, speedup_min=1)})
+    report = compare_engines(checkpoint, engines, frames, own)
+    assert [check.budget for check in report.engines[1].checks] == ["latency_ms_max", "speedup_min"]
+    assert verdict_sentence(report).startswith("2 of 3 budgets broken. The budget of all")
+    with pytest.raises(
+        BudgetError, match=r"bf16: latency_ms_max is 9, measured nothing \(this CPU has no bf16"
+    ) as caught:
+        report.enforce()
+    assert caught.value.exit_code == 3
 
 
 def test_the_report_survives_json(checkpoint, pictures, settings, faulty) -> None:

@@ -1,16 +1,22 @@
 """Frames and their sharp partners."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_frames import save_frame
 
+from unblur.cli.report_table import print_report
 from unblur.compare.comparison import compare_engines
 from unblur.compare.frames import FrameFile, find_frames
+from unblur.compare.page import render_page
 from unblur.compare.sentences import how_measured
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
+from unblur.images.files import read_picture
+from unblur.metrics.alignment import aligned_quality
 
 
 def test_partners_have_the_same_relative_path_and_stem(pictures: tuple[Path, Path]) -> None:
@@ -85,6 +91,13 @@ def test_sharp_pictures_without_a_frame_are_named(
     assert "1 sharp picture(s)" in capsys.readouterr().err
 
 
+def test_two_frames_under_one_printable_name(tmp_path: Path) -> None:
+    for name in (b"\xfc.png", b"\\xfc.png"):
+        save_frame(tmp_path / os.fsdecode(name))
+    with pytest.raises(InputError, match=r"Two frames are called \\xfc\.png"):
+        find_frames(tmp_path)
+
+
 def test_a_data_set_brings_its_truth(tmp_path: Path) -> None:
     for kind in ("blur", "sharp"):
         save_frame(tmp_path / "test" / "s" / kind / "1.png")
@@ -96,12 +109,37 @@ def test_a_data_set_brings_its_truth(tmp_path: Path) -> None:
         find_frames(f"gorpo:{tmp_path}")
 
 
-def test_a_report_on_realblur_says_that_nothing_was_aligned(checkpoint, settings, tmp_path: Path) -> None:
+def test_a_report_on_realblur_says_that_nothing_was_aligned(
+    checkpoint, settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unblur.compare.frames.can_align", lambda: False)
     for name in ("gt", "blur"):
         save_frame(tmp_path / "s" / f"{name}.png")
     (tmp_path / "RealBlur_J_test_list.txt").write_text("s/gt.png s/blur.png\n")
     bare = replace(settings, protocol=None)
     report = compare_engines(checkpoint, [], find_frames(f"realblur:{tmp_path}"), bare)
     assert "not those of the papers" in " ".join(how_measured(report))
+    assert report.engines[0].mean_quality.ssim_matlab is not None
     plain = compare_engines(checkpoint, [], find_frames(tmp_path / "s"), bare)
     assert "RealBlur" not in " ".join(how_measured(plain))
+
+
+def test_realblur_is_aligned_where_opencv_is_and_a_frame_that_cannot_be_is_listed(
+    checkpoint, settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("cv2", reason="needs the package opencv-python-headless")
+    for name in ("gt", "blur"):
+        save_frame(tmp_path / "s" / f"{name}.png", 48, 64, noise=0 if name == "gt" else 12)
+        Image.new("RGB", (64, 48)).save(tmp_path / "s" / f"black_{name}.png")
+    (tmp_path / "RealBlur_R_test_list.txt").write_text("s/gt.png s/blur.png\ns/black_gt.png s/black_blur.png\n")
+    report = compare_engines(checkpoint, [], find_frames(f"realblur:{tmp_path}"), replace(settings, protocol=None))
+    assert "as its tables have it" in " ".join(how_measured(report))
+    quality = report.blurred_quality
+    assert quality.ssim_matlab is None
+    frame, truth = (read_picture(tmp_path / "s" / f"{name}.png").frame for name in ("blur", "gt"))
+    assert (quality.psnr_db, quality.ssim_per_channel) == aligned_quality(frame, truth)
+    assert [failure.frame for failure in report.failures] == ["s/black_blur.png"]
+    assert "cannot be aligned" in report.failures[0].reason
+    print_report(report)
+    assert "SSIM (per channel)" in capsys.readouterr().out.replace("\n", " ")
+    render_page(report)

@@ -1,6 +1,7 @@
 """The three files of a report: complete, whole, and the page needs nothing beside it."""
 
 import json
+import os
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unblur.cli.report_table import print_report
 from unblur.compare.budgets import Budget
 from unblur.compare.comparison import Candidate, compare_engines
 from unblur.compare.frames import find_frames
@@ -78,7 +80,7 @@ def test_the_page_shows_every_engine_sample_and_failure(report: Report) -> None:
     words = " ".join(Page(text).words)
     for name in ("torch", "off", "absent", "<script>alert(1)</script>", "(blurred input)"):
         assert name in words
-    assert "1 of 3 budgets broken" in words
+    assert "2 of 4 budgets broken" in words
     assert "off: fidelity_db_min 60: measured 30." in words
     assert "no such processor" in words
     assert "bad.png" in words
@@ -107,11 +109,37 @@ def test_markdown_has_the_same_rows(report: Report) -> None:
         "torch",
         "off",
         "absent",
-        "<script>alert(1)</script>",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
     ]
     assert len({row.count("|") for row in table}) == 1
     assert any("absent: no such processor" in line for line in lines)
     assert "## Broken budgets" in lines
+
+
+def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, settings, faulty, tmp_path: Path) -> None:
+    """A name in Latin-1, and one with a terminal's escape, HTML and a table's border in it; one picture is damaged."""
+    hostile = "\x1b[31m<img src=x onerror=alert(1)>|b.png"
+    latin = os.fsdecode(b"gr\xfc\xdfe.png")
+    for folder in pictures:
+        (folder / "a.png").rename(folder / latin)
+        (folder / hostile).write_bytes(b"?")
+    engine = faulty(f"on {latin}", lambda t: t * 0)
+    report = compare_engines(checkpoint, [engine], find_frames(*pictures), settings)
+    written = write_report(report, tmp_path / "report")
+    values = json.loads(written.json.read_text())
+    assert {frame["frame"] for frame in values["engines"][0]["frames"]} == {"gr\\xfc\\xdfe.png", "night/b.png"}
+    (failure,) = values["failures"]
+    assert failure["frame"] == "\\x1b[31m<img src=x onerror=alert(1)>|b.png"
+    for file in (written.json, written.markdown, written.html):
+        assert "\x1b" not in file.read_text("utf-8")
+        assert str(pictures[0].parent) not in file.read_text("utf-8")
+    for file in (written.markdown, written.html):
+        assert "<img src=x" not in file.read_text("utf-8")
+        assert "&lt;img src=x onerror=alert(1)&gt;" in file.read_text("utf-8")
+    print_report(report)
+    with pytest.raises(InputError, match="1 comparison") as caught:
+        report.enforce()
+    assert "\x1b" not in str(caught.value)
 
 
 def test_three_files_are_written(report: Report, tmp_path: Path) -> None:

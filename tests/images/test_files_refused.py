@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 from unblur.core.errors import InputError
 from unblur.images import avif
 from unblur.images.files import decode_picture, read_picture
-from unblur.images.listing import READ_ONLY
+from unblur.images.listing import FORMATS, READ_ONLY
 
 
 def pixels(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -222,10 +222,10 @@ def test_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path, side: i
     refused(path, "too many pixels", "split it")
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", *READ_ONLY])
 def test_damaged_bytes_never_escape_as_another_error(suffix: str) -> None:
     buffer, dice, outcomes = io.BytesIO(), random.Random(9), set()
-    kind = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"}[suffix]
+    kind = (FORMATS | READ_ONLY)[suffix]
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.fromarray(pixels(12, 12)).save(buffer, kind, exif=exif)

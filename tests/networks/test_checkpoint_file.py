@@ -133,6 +133,14 @@ def test_a_pickle_of_endless_things_is_left_after_a_while(
     refused(path, "more than 200 things")
 
 
+def test_tuples_in_each_other_as_a_key_do_not_end_the_process(tmp_path: Path) -> None:
+    pickled = b"\x80\x02})" + b"\x85" * 900_000 + b"K\x01s."
+    torch.save({"a": torch.zeros(1)}, tmp_path / "weights.pth")
+    records = repacked((tmp_path / "weights.pth").read_bytes(), change=lambda _: pickled)
+    (tmp_path / "weights.pth").write_bytes(records)
+    refused(tmp_path / "weights.pth", "50,000 tuples")
+
+
 def test_a_file_beyond_any_network_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.pth"
     with path.open("wb") as file:
@@ -140,12 +148,18 @@ def test_a_file_beyond_any_network_is_not_read(tmp_path: Path) -> None:
     refused(path, "has 4398 GB")
 
 
-def repacked(data: bytes, compression: int = zipfile.ZIP_STORED, more: dict[str, bytes] | None = None) -> bytes:
-    """The records of a zip archive in another one."""
+def repacked(
+    data: bytes,
+    compression: int = zipfile.ZIP_STORED,
+    more: dict[str, bytes] | None = None,
+    change: Callable[[bytes], bytes] = lambda pickled: pickled,
+) -> bytes:
+    """The records of a zip archive in another one, with right checksums. `change`: of the pickle."""
     new = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(new, "w", compression) as archive:
         for record in old.infolist():
-            archive.writestr(record.filename, old.read(record))
+            content = old.read(record)
+            archive.writestr(record.filename, change(content) if record.filename.endswith(".pkl") else content)
         for name, content in (more or {}).items():
             archive.writestr(name, content)
     return new.getvalue()
@@ -164,15 +178,12 @@ def test_compressed_and_doubled_records_are_refused(tmp_path: Path, state: State
     refused(path, "there twice")
 
 
-class Program(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + 1
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_a_torchscript_archive_is_named(tmp_path: Path) -> None:
+def test_a_torchscript_archive_is_named(tmp_path: Path, state: State) -> None:
+    """With the records that torch.jit.save adds."""
     path = tmp_path / "traced.pt"
-    torch.jit.trace(Program(), torch.zeros(1)).save(str(path))
+    torch.save(state, path)
+    program = {"traced/constants.pkl": b"\x80\x02).", "traced/code/__torch__.py": b"class Program(Module):"}
+    path.write_bytes(repacked(path.read_bytes(), more=program))
     refused(path, "TorchScript archive", "state_dict()")
 
 
@@ -235,6 +246,29 @@ def test_damage_is_refused_or_does_nothing(tmp_path: Path, network: BANet, suffi
             continue
         assert all(torch.equal(found[key], expected[key]) for key in expected), f"damage {k} was taken"
     assert refusals > 120
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+def test_a_forged_pickle_never_escapes_as_another_error(tmp_path: Path, state: State) -> None:
+    """With right checksums: what is wrong is inside."""
+    path, dice, outcomes = tmp_path / "weights.pth", random.Random(7), set()
+    torch.save({"state_dict": state, "lr": 1e-3}, path)
+    whole = path.read_bytes()
+    opcodes = [b"(", b".", b"0", b"2", b"\x85", b"]", b"}", b"R", b"Q", b"b", b"s", b"u", b"N", b"J\xff\xff\xff\x7f"]
+
+    def forge(pickled: bytes) -> bytes:
+        place = dice.randrange(len(pickled))
+        instead = dice.choice([dice.choice(opcodes), dice.randbytes(1)])
+        return pickled[:place] + instead + pickled[place + dice.choice([0, 1, 2]) :]
+
+    for _ in range(250):
+        path.write_bytes(repacked(whole, change=forge))
+        try:
+            load_checkpoint(path)
+            outcomes.add("loaded")
+        except InputError:
+            outcomes.add("refused")
+    assert outcomes == {"loaded", "refused"}
 
 
 def test_damage_to_the_old_format_never_escapes_as_another_error(tmp_path: Path, state: State) -> None:

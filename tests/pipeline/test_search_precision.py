@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -245,6 +246,9 @@ def test_a_point_is_only_written_from_what_it_was_found_with(
     other = load_checkpoint(Path(__file__).parents[2] / "checkpoints" / "banet-nano.safetensors")
     with pytest.raises(InputError, match="is another"):
         write_point(folder, 1, store, other, output)
+    rgb = replace(tiny, contract=replace(tiny.contract, channel_order="rgb"))
+    with pytest.raises(InputError, match="trained on bgr; say --channel-order"):
+        write_point(folder, 1, store, rgb, output)
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     values = json.loads((copy / RANGES).read_text())

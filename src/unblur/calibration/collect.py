@@ -12,8 +12,9 @@ from pathlib import Path
 from unblur.calibration.choose import Measured, choose, measure
 from unblur.calibration.fingerprint import fingerprint, same_picture
 from unblur.calibration.manifest import DRAWN_SPLIT, FEWEST, Crop, Entry, load_manifest, write_manifest
-from unblur.core.console import SILENT, Progress
+from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
+from unblur.core.markdown import encodable
 from unblur.images.contract import Frame
 from unblur.images.files import find_pictures, read_picture
 from unblur.images.pairs import LAYOUTS, find_pairs
@@ -71,6 +72,9 @@ def collect(
         raise InputError(f"--count {count}: the range of one frame is not the range of the next; take 16 or more.")
     height, width = crop
     candidates = [found for source in sources for found in _find(source, count)]
+    for candidate in candidates:
+        if candidate.path is not None:
+            _demand_text(_relative(candidate.path, output))
     known = [entry for place in not_in for entry in _fingerprints(place)]
     entries, measured, overlaps = [], [], []
     for candidate in progress.track(candidates, "measuring", len(candidates)):
@@ -138,6 +142,14 @@ def _pin(candidate: Candidate, height: int, width: int, output: Path) -> Entry:
         seed=candidate.seed,
         generator=None if candidate.seed is None else VERSION,
     )
+
+
+def _demand_text(name: str) -> None:
+    """A manifest is text: said before the measuring, not after it."""
+    if encodable(name) != name:
+        raise InputError(
+            f"A manifest cannot name {printable(name)}: it holds bytes that are no UTF-8. Rename it, or leave it out."
+        )
 
 
 def _relative(path: Path, output: Path) -> str:

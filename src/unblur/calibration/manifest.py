@@ -194,4 +194,5 @@ def write_manifest(path: Path, entries: Sequence[Entry], overlaps: Sequence[str]
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    return json.dumps(value, ensure_ascii=False)  # numbers, lists and text are written alike in JSON and TOML
+    # Numbers, lists and text are written alike in JSON and TOML, but for DEL, which only JSON takes as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

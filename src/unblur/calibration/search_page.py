@@ -10,6 +10,7 @@ from typing import Any
 
 from unblur.calibration.search import Point, SearchResult, Sensitivity
 from unblur.core.artefacts import json_bytes, write_together
+from unblur.core.markdown import encodable, escaped, table_row
 from unblur.metrics.decibels import decibels_text
 
 WIDTH, BARS, FRONT = 1200, 240, 320
@@ -105,13 +106,19 @@ def summary(report: SearchReport) -> str:
 
 def render_markdown(report: SearchReport) -> str:
     """Summary, points and sensitivities as tables."""
-    lines = ["# Precision search", "", summary(report), "", f"Cost: {report.unit}.", *report.notes, ""]
-    lines += [_line(HEADINGS), _line(["---:"] * 6 + ["---"]), *map(_line, rows_of(report))]
-    lines += ["", "## Each group alone in 8 bits", "", _line(("group", "fidelity dB", "PSNR lost dB", "chosen bits"))]
-    lines.append(_line(("---", "---:", "---:", "---:")))
+    told = (summary(report), "", f"Cost: {report.unit}.", *report.notes)
+    lines = ["# Precision search", "", *map(escaped, told), ""]
+    lines += [table_row(HEADINGS), table_row(["---:"] * 6 + ["---"]), *map(table_row, rows_of(report))]
+    lines += [
+        "",
+        "## Each group alone in 8 bits",
+        "",
+        table_row(("group", "fidelity dB", "PSNR lost dB", "chosen bits")),
+    ]
+    lines.append(table_row(("---", "---:", "---:", "---:")))
     for s in report.result.sensitivities:
         loss = "" if s.psnr_loss_db is None else decibels_text(s.psnr_loss_db, 4, signed=True)
-        lines.append(_line((s.group, f"{s.fidelity_db:.2f}", loss, str(report.result.chosen.assignment[s.group]))))
+        lines.append(table_row((s.group, f"{s.fidelity_db:.2f}", loss, str(report.result.chosen.assignment[s.group]))))
     return "\n".join(lines) + "\n"
 
 
@@ -122,7 +129,7 @@ def render_page(report: SearchReport) -> str:
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
         rows += f"<tr{' class=chosen' if 'chosen' in row[-1] else ''}>{cells}</tr>"
     recipe = "".join(f"<tr><td>{escape(k)}</td><td>{escape(str(v))}</td></tr>" for k, v in report.recipe.items())
-    return (
+    return encodable(
         "<!doctype html><html lang=en><meta charset=utf-8><title>unblur: precision search</title>"
         f"<style>{STYLE}</style><h1>Precision search</h1><p>{escape(summary(report))}</p>"
         f"<p class=note>{escape(' '.join(report.notes))}</p>"
@@ -196,7 +203,3 @@ def _front(report: SearchReport) -> str:
 
 def _cost(point: Point) -> str:
     return f"{point.cost:.4g}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

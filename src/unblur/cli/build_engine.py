@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress, Progress, printable
 from unblur.core.errors import InputError
@@ -58,7 +59,7 @@ def _parser() -> Arguments:
         "unblur build", "Compile a graph with TensorRT for RTX (no GPU needed) or TensorRT (on its GPU)."
     )
     parser.add_argument("--onnx", type=Path, help="graph written by unblur export")
-    parser.add_argument("--checkpoint", type=Path, help="instead of --onnx: export it first")
+    add_checkpoint(parser, "instead of --onnx: export it first")
     parser.add_argument("--height", type=positive, help="with --checkpoint: height of the frames")
     parser.add_argument("--width", type=positive, help="with --checkpoint: width of the frames")
     parser.add_argument("--dynamic", action="store_true", help="with --checkpoint: one graph for every size")
@@ -111,7 +112,7 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
     if arguments.rebuild:
         recipe = ("onnx", "checkpoint", "height", "width", "dynamic", "target", "shapes", "shapes_from", "quantised",
                   "optimization_level", "frames", "fidelity_db", "manifest", "algorithm", "repair",
-                  "psnr_loss_db", "output_name")  # fmt: skip
+                  "psnr_loss_db", "channel_order", "output_name")  # fmt: skip
         given = [f"--{name.replace('_', '-')}" for name in recipe if getattr(arguments, name)]
         if given or precision or arguments.flavor != "auto" or arguments.builds != 1:
             raise InputError(
@@ -127,6 +128,8 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
         )
     if arguments.onnx and (arguments.height or arguments.width or arguments.dynamic):
         raise InputError("--height, --width and --dynamic go with --checkpoint; a graph has its size.")
+    if arguments.onnx and arguments.channel_order:
+        raise InputError("--channel-order goes with --checkpoint; a graph has its own.")
     if arguments.output_name and arguments.checkpoint:
         raise InputError("--output-name goes with --onnx; a graph of --checkpoint has one output.")
     if arguments.shapes and arguments.shapes_from:
@@ -139,10 +142,9 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
 
 def _export(arguments: argparse.Namespace, graph: Path, progress: Progress) -> Path:
     from unblur.export.api import export_graph
-    from unblur.networks import load_checkpoint
 
     export_graph(
-        load_checkpoint(arguments.checkpoint), graph, height=arguments.height, width=arguments.width,
+        open_checkpoint(arguments, progress), graph, height=arguments.height, width=arguments.width,
         dynamic=arguments.dynamic, pixels=arguments.pixels, progress=progress,
     )  # fmt: skip
     return graph
@@ -167,14 +169,13 @@ def _build(
 def _calibrate_and_build(
     arguments: argparse.Namespace, precision: str, targets: tuple[str, ...], progress: Progress
 ) -> None:
-    from unblur.networks import load_checkpoint
     from unblur.pipeline.engine_graph import BUNDLED, Calibration
     from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.quantised import check_repairs
     from unblur.pipeline.quantised_engine import PSNR_LOSS_DB, Source, build_best_of_all, build_quantised
     from unblur.pipeline.store import Store
 
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    checkpoint = open_checkpoint(arguments, progress)
     repairs = BUNDLED.repairs if arguments.repair is None else check_repairs(arguments.repair)
     calibration = Calibration(arguments.manifest, arguments.algorithm or BUNDLED.algorithm, repairs)
     loss_db = PSNR_LOSS_DB if arguments.psnr_loss_db is None else arguments.psnr_loss_db

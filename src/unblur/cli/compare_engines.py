@@ -9,6 +9,7 @@ from pathlib import Path
 from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
+from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -33,11 +34,10 @@ def _parser() -> Arguments:
         help="names of engines separated by commas; BACKEND:FILE.onnx runs a graph of your own",
     )
     parser.add_argument("--output-name", metavar="NAME", help="the restored frame among several outputs of FILE.onnx")
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
+    add_checkpoint(parser)
     parser.add_argument(
         "--reference", type=Path, metavar="FILE.onnx", help="hold engines against this float32 graph instead of PyTorch"
     )
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
     parser.add_argument(
         "--manifest", type=Path, help="calibration frames of engines in 8 bits; the bundled ones if left out"
@@ -78,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.compare.frames import find_frames
     from unblur.compare.write import write_report
     from unblur.metrics.stopwatch import Protocol
-    from unblur.networks.checkpoints import Checkpoint, load_checkpoint
+    from unblur.networks.checkpoints import Checkpoint
     from unblur.pipeline.candidates import graph_reference, make_candidate, make_file_candidate
     from unblur.pipeline.engine_graph import Calibration, refuse_calibration_frames
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint
+    from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.store import Store
 
     progress = ConsoleProgress()
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         against: Reference | Checkpoint = graph_reference(args.reference, args.threads, args.output_name)
         engines = [make_file_candidate(name, args.reference, args.threads, args.output_name) for name in names]
     else:
-        against = checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
+        against = checkpoint = open_checkpoint(args, progress)
         engines = [
             make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name)
             for name in names

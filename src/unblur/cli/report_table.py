@@ -8,24 +8,27 @@ from rich.table import Table
 from unblur.compare.report import Report
 from unblur.compare.sentences import verdict_sentence
 from unblur.compare.table import HEADINGS, columns_of, rows_of
+from unblur.core.console import printable
 
-LEFT_OUT = ("ssim_channel", "spread", "precision")
-"""Columns that only the files show: the rest fits 100 characters."""
+LEFT_OUT = ("spread", "precision")
+"""Columns that only the files show, and one of the two of SSIM: the rest fits 100 characters."""
 
 WIDTH_IN_A_FILE = 140
 
 
 def print_report(report: Report) -> None:
     """Print the table to stdout, whole even where stdout is a file or a pipe, and the verdict under it."""
-    columns = [column for column in columns_of(report) if column not in LEFT_OUT]
+    volume = report.blurred_quality is not None and report.blurred_quality.ssim_matlab is not None
+    left_out = {*LEFT_OUT, "ssim_channel" if volume else "ssim"}
+    columns = [column for column in columns_of(report) if column not in left_out]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
         is_text = column in ("name", "verdict")
         table.add_column(HEADINGS[column], justify="left" if is_text else "right", no_wrap=is_text)
     for row in rows_of(report):
-        table.add_row(*(getattr(row, column) for column in columns))
+        table.add_row(*(printable(getattr(row, column)) for column in columns))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=WIDTH_IN_A_FILE)
     console.print(table)
-    console.print(verdict_sentence(report))
+    console.print(printable(verdict_sentence(report)))

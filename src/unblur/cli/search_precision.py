@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from unblur.cli.door import Arguments, door, finite, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
+from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import protect
 from unblur.core.console import ConsoleProgress, Progress
 from unblur.core.errors import InputError
@@ -30,8 +31,7 @@ def _parser() -> Arguments:
         "writes report.json, report.md and report.html. Killed, the same command goes on; with another budget it is "
         "quick. Exit code 3: the budget cannot be met.",
     )
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
+    add_checkpoint(parser)
     parser.add_argument("--engine", choices=("openvino", "onnxruntime", "tensorrt-rtx"), default="openvino",
                         help="what shall run it; tensorrt-rtx needs no GPU here")  # fmt: skip
     parser.add_argument("--objective", choices=("latency", "bytes", "macs"), default="latency",
@@ -76,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
     from unblur.calibration.search import Budget
-    from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.calibrate import stored_manifest
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
+    from unblur.pipeline.places import artefact_folder, bundled_manifest
     from unblur.pipeline.search_bench import Question
     from unblur.pipeline.search_precision import calibrated, search_precision
     from unblur.pipeline.store import Store
@@ -89,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.engine, arguments.objective, Budget(loss_db, arguments.fidelity_db),
         find_form(arguments.form or arguments.engine), arguments.gpu, levels,
     )  # fmt: skip
-    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
+    checkpoint = open_checkpoint(arguments, progress)
     frames, at = _held_out(arguments, checkpoint.contract.padded_size)
     store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
@@ -146,14 +145,13 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     if given:
         raise InputError(f"--reproduce takes everything else from the report, not {' '.join(given)}.")
     from unblur.engines.graph_file import is_exported
-    from unblur.networks.checkpoints import load_checkpoint
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint
+    from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.search_precision import write_point
     from unblur.pipeline.store import Store
 
     protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
-    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
     progress: Progress = ConsoleProgress()
+    checkpoint = open_checkpoint(arguments, progress)
     store = Store(artefact_folder(), progress.note)
     print(write_point(arguments.reproduce, arguments.point, store, checkpoint, arguments.output, progress))
     return 0

@@ -38,10 +38,13 @@ Budgets = Mapping[str, Budget]
 """Engine name, or EVERY_CANDIDATE, to budget."""
 
 
-def budget_of(name: str, budgets: Budgets, *, is_reference: bool) -> Budget:
-    """The limits that hold for an engine: its own, and for a candidate what "*" says about the rest."""
+def budget_of(name: str, budgets: Budgets, *, alone: bool) -> Budget:
+    """The limits that hold for an engine: its own and, unless `alone`, what "*" says about the rest.
+
+    The reference stands alone, and so does an engine that could not be measured.
+    """
     own = budgets.get(name, Budget())
-    if is_reference:
+    if alone:
         return own
     shared = budgets.get(EVERY_CANDIDATE, Budget())
     return Budget(**{**shared.model_dump(exclude_none=True), **own.model_dump(exclude_none=True)})

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from unblur.compare.budgets import Budgets, budget_of, check_budgets
+from unblur.compare.budgets import Budgets, check_budgets
 from unblur.compare.fidelity import mean_quality
 from unblur.compare.frame_pass import Notes, compare_frame
 from unblur.compare.frames import FrameFile
@@ -20,8 +20,8 @@ from unblur.compare.report import (
     LatencySession,
     Report,
 )
-from unblur.compare.verdict import check
-from unblur.core.console import SILENT, Progress
+from unblur.compare.verdict import judge
+from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
@@ -34,10 +34,14 @@ from unblur.networks.checkpoints import Checkpoint
 Size = tuple[int, int]
 
 
+ALIGNED = (
+    "RealBlur, as its tables have it: each result is first brought to the truth's intensity and aligned with it by a "
+    "homography (ECC); what leaves the picture is masked. SSIM is per channel."
+)
 UNALIGNED = (
-    "RealBlur: blurred and sharp pictures are compared as they lie. Its authors first align each result with the truth "
-    "by a homography and mask what leaves the picture, so these decibels and SSIM are not those of the papers but "
-    "lower. Differences between engines hold."
+    "RealBlur: blurred and sharp pictures are compared as they lie. Its tables hold results that were first aligned "
+    'with the truth, which takes OpenCV here (pip install "unblur[realblur]"): these decibels and SSIM are not those '
+    "of the papers but lower. Differences between engines hold."
 )
 """Nobody shall take numbers of RealBlur for the papers' that are not."""
 
@@ -76,7 +80,7 @@ def torch_reference(checkpoint: Checkpoint, threads: int | None) -> Reference:
         engine=Candidate(REFERENCE, lambda _: open_engine(REFERENCE, checkpoint, None, threads)),
         text="eager float32 PyTorch",
         network=checkpoint.name,
-        source=checkpoint.path.name,
+        source=printable(checkpoint.path.name),
         digest=checkpoint.digest,
         contract=checkpoint.contract,
     )
@@ -154,10 +158,9 @@ def compare_engines(
             results.append(EngineResult(name=name, is_reference=False, not_measured=missing[name]))
             continue
         result = _summarise(name, name == base, notes.frames.get(name, []), notes.frames[base], latencies.get(name))
-        result = result.model_copy(update={"timed": timed, "description": about[name][0], "contract": about[name][1]})
-        budget = budget_of(name, settings.budgets, is_reference=name == base)
-        results.append(result.model_copy(update={"checks": check(result, budget)}))
-    return Report(
+        told = {"timed": timed, "description": about[name][0], "contract": about[name][1]}
+        results.append(result.model_copy(update=told))
+    report = Report(
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         network=reference.network,
         checkpoint=reference.source,
@@ -170,9 +173,10 @@ def compare_engines(
         blurred_quality=mean_quality(notes.blurred),
         latency=session,
         failures=tuple(notes.failures),
-        notes=(UNALIGNED,) if any(frame.layout == "realblur" for frame in frames) else (),
+        notes=tuple({ALIGNED if frame.aligned else UNALIGNED for frame in frames if frame.layout == "realblur"}),
         strips=tuple(strip for _, strips in notes.shown for strip in strips),
     )
+    return judge(report, settings.budgets)
 
 
 def _read_sizes(frames: Sequence[FrameFile], notes: Notes, progress: Progress) -> dict[str, Size]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unblur.compare.report import Fidelity, MeanQuality, Quality
 from unblur.images.contract import Frame, PixelContract
+from unblur.metrics.alignment import aligned_quality
 from unblur.metrics.decibels import mean_decibels
 from unblur.metrics.quality import max_abs_error, psnr_db, ssim_matlab, ssim_per_channel
 
@@ -45,8 +46,15 @@ def fidelity(reference: Restored, candidate: Restored) -> Fidelity:
     )
 
 
-def quality(frame: Frame, truth: Frame) -> Quality:
-    """A frame against the sharp picture, both (H, W, 3) RGB uint8."""
+def quality(frame: Frame, truth: Frame, *, aligned: bool = False) -> Quality:
+    """A frame against the sharp picture, both (H, W, 3) RGB uint8.
+
+    aligned: as the tables of RealBlur have it, which do not hold MATLAB's SSIM. Raises InputError and
+    MissingRuntimeError as `aligned_quality`.
+    """
+    if aligned:
+        decibels, ssim = aligned_quality(frame, truth)
+        return Quality(psnr_db=decibels, ssim_matlab=None, ssim_per_channel=ssim)
     return Quality(
         psnr_db=psnr_db(frame, truth, peak=255),
         ssim_matlab=ssim_matlab(frame, truth),
@@ -61,10 +69,11 @@ def mean_quality(qualities: Sequence[Quality]) -> MeanQuality | None:
     """
     if not qualities:
         return None
+    volumes = [q.ssim_matlab for q in qualities if q.ssim_matlab is not None]
     psnr = mean_decibels(q.psnr_db for q in qualities)
     return MeanQuality(
         psnr_db=psnr.db,
         identical=psnr.infinite,
-        ssim_matlab=fmean(q.ssim_matlab for q in qualities),
+        ssim_matlab=fmean(volumes) if len(volumes) == len(qualities) else None,
         ssim_per_channel=fmean(q.ssim_per_channel for q in qualities),
     )

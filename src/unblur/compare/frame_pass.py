@@ -33,6 +33,11 @@ def compare_frame(frame: FrameFile, runners: Mapping[str, Runner], notes: Notes,
     """Run one frame through every runner, the reference first, and keep the numbers and perhaps the strips."""
     blurred, truth = frame.read()
     height, width = blurred.shape[:2]
+    try:
+        before = None if truth is None else quality(blurred, truth, aligned=frame.aligned)
+    except InputError as error:  # it cannot be aligned
+        notes.failures.append(Failure(frame=frame.name, engine=None, reason=str(error)))
+        return
     restored: dict[str, Restored] = {}
     results: dict[str, FrameResult] = {}
     for name, runner in runners.items():
@@ -41,6 +46,7 @@ def compare_frame(frame: FrameFile, runners: Mapping[str, Runner], notes: Notes,
             tensor = runner.run(contract.encode(blurred))
             result = Restored(tensor, contract, contract.decode(tensor, height, width))
             near = fidelity(restored.get(notes.reference, result), result)
+            good = None if truth is None else quality(result.frame, truth, aligned=frame.aligned)
         except InputError as error:
             notes.failures.append(
                 Failure(frame=frame.name, engine=None if name == notes.reference else name, reason=str(error))
@@ -54,12 +60,12 @@ def compare_frame(frame: FrameFile, runners: Mapping[str, Runner], notes: Notes,
             height=height,
             width=width,
             fidelity=near,
-            quality=quality(result.frame, truth) if truth is not None else None,
+            quality=good,
         )
     for name, numbers in results.items():
         notes.frames.setdefault(name, []).append(numbers)
-    if truth is not None:
-        notes.blurred.append(quality(blurred, truth))
+    if before is not None:
+        notes.blurred.append(before)
     frames = {name: result.frame for name, result in restored.items()}
     _keep_strips(frame, blurred, truth, frames, results, notes, pictures)
 

@@ -8,11 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from unblur.core.artefacts import file_digest
-from unblur.core.console import SILENT, Progress
+from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import ChangedError, InputError, nearest
 from unblur.images.contract import Frame
 from unblur.images.files import decode_picture, find_pictures, read_picture
 from unblur.images.pairs import LAYOUTS, Pair, check_pairs, find_pairs, named_layout, note_extra
+from unblur.metrics.alignment import can_align
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class FrameFile:
         except OSError as error:
             raise InputError(f"{error.filename} cannot be opened: {error.strerror}; check its permissions.") from error
 
+    @property
+    def aligned(self) -> bool:
+        """Whether results are aligned with the truth before they are compared: two cameras took RealBlur's pairs."""
+        return self.layout == "realblur" and can_align()
+
     def read(self) -> tuple[Frame, Frame | None]:
         """(H, W, 3) RGB uint8, and the truth's or None. Raises InputError, naming the file, for either picture
         unreadable or two different sizes; ChangedError where a pinned file is another than it was.
@@ -56,7 +62,7 @@ class FrameFile:
         """The reason of a failure with the relative name in place of whole paths."""
         for path in (self.path, self.truth):
             reason = reason.replace(str(path), self.name) if path else reason
-        return reason
+        return printable(reason, keep="\n")
 
 
 def _read(path: Path, digest: str | None) -> Frame:
@@ -87,10 +93,20 @@ def find_frames(frames: Path | str, truth: Path | None = None, progress: Progres
             raise InputError(f"{layout}:{frames} brings its sharp pictures; leave --truth {truth} out.")
         pairs = find_pairs(frames, layout, "test", progress)
         names = [pair.blurred.relative_to(frames).as_posix() for pair in pairs]
-        return [FrameFile(name, p.blurred, p.sharp, layout) for name, p in zip(names, pairs, strict=True)]
+        return _named([FrameFile(n, p.blurred, p.sharp, layout) for n, p in zip(names, pairs, strict=True)])
     result = _find(frames, truth, progress)
     check_pairs([Pair(frame.path, frame.truth) for frame in result if frame.truth])
-    return result
+    return _named(result)
+
+
+def _named(frames: Sequence[FrameFile]) -> list[FrameFile]:
+    """The frames under names that any terminal, page and JSON can hold."""
+    named = [replace(frame, name=printable(frame.name)) for frame in frames]
+    by_name: dict[str, FrameFile] = {}
+    for frame in named:
+        if by_name.setdefault(frame.name, frame) is not frame:
+            raise InputError(f"Two frames are called {frame.name} in every report; rename one of them.")
+    return named
 
 
 def _find(frames: Path, truth: Path | None, progress: Progress) -> list[FrameFile]:

@@ -17,6 +17,7 @@ from unblur.compare.table import (
     milliseconds,
     rows_of,
 )
+from unblur.core.markdown import encodable
 
 PLOT_HEIGHT = 56
 SECOND_LINES = {"latency": "spread", "speedup": "interval", "ssim": "ssim_channel"}
@@ -57,7 +58,7 @@ def render_page(report: Report) -> str:
     )
     columns = [column for column in columns_of(report) if column not in SECOND_LINES.values()]
     longest = _longest(report)
-    return environment.get_template("report.html.jinja").render(
+    page = environment.get_template("report.html.jinja").render(
         report=report,
         columns=columns,
         groups=_groups(columns),
@@ -76,6 +77,7 @@ def render_page(report: Report) -> str:
         ticks=[(100 * t / longest, f"{t:.6g}") for t in ticks(longest)],
         check_text=check_text,
     )
+    return encodable(page)
 
 
 def ticks(longest: float) -> list[float]:

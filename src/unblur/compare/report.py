@@ -38,10 +38,10 @@ class Fidelity(Part):
 
 
 class Quality(Part):
-    """Anything against truth on one 8-bit RGB frame."""
+    """Anything against truth on one 8-bit RGB frame. `ssim_matlab` is None where the frame was aligned first."""
 
     psnr_db: Decibels
-    ssim_matlab: float
+    ssim_matlab: float | None
     ssim_per_channel: float
 
 
@@ -158,7 +158,7 @@ class Strip(Part):
 
 class Report(Part):
     """A whole comparison. `checkpoint`: the file that the reference is of, a graph where one was named.
-    `notes`: what else a reader must know. `strips` are shown on the page only."""
+    `notes`: what else a reader must know. `budgets`: as they were stated. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -174,6 +174,7 @@ class Report(Part):
     latency: LatencySession | None
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
+    budgets: dict[str, dict[str, float]] = {}
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
 
     @property
@@ -203,7 +204,7 @@ class Report(Part):
         )
         if broken:
             lines = "".join(
-                f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(check.measured)}"
+                f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(engine, check.measured)}"
                 f"{_frames_of_the_loss(engine, check)}"
                 for engine, check in broken
             )
@@ -218,5 +219,7 @@ def _frames_of_the_loss(engine: EngineResult, check: Check) -> str:
     return f" ({remark})" if remark else ""
 
 
-def _number(value: float | None) -> str:
-    return "nothing (see the failed frames)" if value is None else f"{value:.4g}"
+def _number(engine: EngineResult, value: float | None) -> str:
+    if value is None:
+        return f"nothing ({engine.not_measured or 'see the failed frames'})"
+    return f"{value:.4g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from unblur.compare.budgets import EVERY_CANDIDATE
 from unblur.compare.report import LatencySession, Report
 from unblur.compare.table import check_text
 
@@ -17,14 +18,20 @@ def when(report: Report) -> str:
 
 
 def verdict_sentence(report: Report) -> str:
-    """One sentence: budgets kept, broken, or none stated."""
+    """Budgets kept, broken, or none stated, and which engines the budget of all was not held against."""
     checks = report.checks
     broken = sum(not check.kept for _, check in checks)
-    if not checks:
-        return "No budget was stated: this report measures and does not judge."
+    skipped = [engine.name for engine in report.engines if engine.not_measured]
+    passed_over = ""
+    if skipped and EVERY_CANDIDATE in report.budgets:
+        passed_over = f" The budget of all engines was not held against {', '.join(skipped)}: not measured."
     if broken:
-        return f"{broken} of {len(checks)} budgets broken."
-    return f"All {len(checks)} budgets kept."
+        return f"{broken} of {len(checks)} budgets broken.{passed_over}"
+    if checks:
+        return f"All {len(checks)} budgets kept.{passed_over}"
+    if report.budgets:
+        return f"No budget was held against anything.{passed_over}"
+    return "No budget was stated: this report measures and does not judge."
 
 
 def broken_lines(report: Report) -> list[str]:

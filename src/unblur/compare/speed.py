@@ -18,6 +18,7 @@ from unblur.compare.table import milliseconds
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.markdown import escaped, table_row
 from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner, restore_frame
@@ -178,13 +179,9 @@ def notes_of(report: SpeedReport) -> list[str]:
 
 def write_speed(report: SpeedReport, folder: Path) -> Path:
     """Write report.json and report.md into `folder`; returns the latter. Raises InputError as `atomic_paths`."""
-    lines = [f"# Speed of {report.network}", "", _line(HEADINGS), _line(["---", "---", *["---:"] * 6])]
-    lines += [_line(row) for row in rows_of(report)]
-    lines += ["", *(f"- {note}" for note in notes_of(report))]
+    lines = [f"# Speed of {escaped(report.network)}", "", table_row(HEADINGS), table_row(["---", "---", *["---:"] * 6])]
+    lines += [table_row(row) for row in rows_of(report)]
+    lines += ["", *(f"- {escaped(note)}" for note in notes_of(report))]
     path = folder / "report.md"
     write_together({path: ("\n".join(lines) + "\n").encode(), folder / "report.json": json_bytes(report.to_json())})
     return path
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

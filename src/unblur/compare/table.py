@@ -61,7 +61,7 @@ def rows_of(report: Report) -> list[Row]:
         cells |= {
             "name": "(blurred input)",
             "psnr": decibels_text(blurred.psnr_db),
-            "ssim": f"{blurred.ssim_matlab:.4f}",
+            "ssim": _ssim(blurred.ssim_matlab),
             "ssim_channel": f"{blurred.ssim_per_channel:.4f}",
             "verdict": "",
         }
@@ -90,7 +90,7 @@ def _row(engine: EngineResult) -> Row:
         cells |= {
             "psnr": decibels_text(engine.mean_quality.psnr_db),
             "loss": EMPTY if engine.is_reference or engine.psnr_loss_db is None else _loss(engine.psnr_loss_db),
-            "ssim": f"{engine.mean_quality.ssim_matlab:.4f}",
+            "ssim": _ssim(engine.mean_quality.ssim_matlab),
             "ssim_channel": f"{engine.mean_quality.ssim_per_channel:.4f}",
         }
     if engine.latency:
@@ -105,11 +105,15 @@ def _row(engine: EngineResult) -> Row:
 
 
 def _verdict(engine: EngineResult) -> str:
-    if engine.not_measured:
+    if engine.not_measured and not engine.checks:
         return "not measured"
     if not engine.checks:
         return "reference" if engine.is_reference else "no budget"
     return "kept" if all(check.kept for check in engine.checks) else "broken"
+
+
+def _ssim(value: float | None) -> str:
+    return EMPTY if value is None else f"{value:.4f}"
 
 
 def _loss(value: float) -> str:

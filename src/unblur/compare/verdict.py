@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from unblur.compare.budgets import Budget
-from unblur.compare.report import Check, EngineResult
+from unblur.compare.budgets import Budget, Budgets, budget_of
+from unblur.compare.report import Check, EngineResult, Report
 
 LATENCY_BUDGETS = frozenset({"latency_ms_max", "speedup_min"})
+
+
+def judge(report: Report, budgets: Budgets) -> Report:
+    """The report under these budgets.
+
+    An engine that this machine cannot run breaks a budget of its own name; that of all candidates does not reach it,
+    and the verdict says so.
+    """
+    engines = []
+    for engine in report.engines:
+        alone = engine.is_reference or engine.not_measured is not None
+        checks = check(engine, budget_of(engine.name, budgets, alone=alone))
+        engines.append(engine.model_copy(update={"checks": checks}))
+    stated = {name: budget.model_dump(exclude_none=True) for name, budget in budgets.items()}
+    return report.model_copy(update={"engines": tuple(engines), "budgets": stated})
 
 
 def check(engine: EngineResult, budget: Budget) -> tuple[Check, ...]:
     """One check per limit of the budget. A limit that nothing was measured for is broken, never passed over.
 
-    Exceptions, both visible as such in the report: an engine that this machine cannot run has no checks, and one that
-    was left out of the latency measurement on purpose has none of latency.
+    Exception, visible as such in the report: an engine that was left out of the latency measurement on purpose has no
+    check of latency.
     """
-    if engine.not_measured:
-        return ()
     latency = engine.latency
     measured: dict[str, float | None] = {
         "fidelity_db_min": engine.worst_fidelity_db,

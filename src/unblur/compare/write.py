@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from unblur.compare.report import Report
 from unblur.compare.sentences import broken_lines, failure_lines, how_measured, missing_lines, verdict_sentence
 from unblur.compare.table import HEADINGS, columns_of, rows_of
 from unblur.core.artefacts import json_bytes, write_together
+from unblur.core.markdown import escaped, table_row
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def write_report(report: Report, folder: Path) -> WrittenReport:
 def render_markdown(report: Report) -> str:
     """The table, the verdict and how it was measured, as GitHub shows it."""
     columns = columns_of(report)
-    lines = [f"# Engines of {report.network}", "", verdict_sentence(report), ""]
-    lines.append(_line([HEADINGS[column] for column in columns]))
-    lines.append(_line(["---" if column in ("name", "verdict", "precision") else "---:" for column in columns]))
-    lines += [_line([asdict(row)[column] for column in columns]) for row in rows_of(report)]
-    lines += ["", *(f"- {line}" for line in how_measured(report))]
+    lines = [f"# Engines of {escaped(report.network)}", "", escaped(verdict_sentence(report)), ""]
+    lines.append(table_row(HEADINGS[column] for column in columns))
+    lines.append(table_row("---" if column in ("name", "verdict", "precision") else "---:" for column in columns))
+    lines += [table_row(asdict(row)[column] for column in columns) for row in rows_of(report)]
+    lines += ["", *(f"- {escaped(line)}" for line in how_measured(report))]
     lists = {
         "Broken budgets": broken_lines(report),
         "Failed": failure_lines(report),
@@ -50,9 +50,5 @@ def render_markdown(report: Report) -> str:
     }
     for title, items in lists.items():
         if items:
-            lines += ["", f"## {title}", "", *(f"- {item}" for item in items)]
+            lines += ["", f"## {title}", "", *(f"- {escaped(item)}" for item in items)]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -42,8 +42,11 @@ def atomic_paths(*paths: Path) -> Iterator[tuple[Path, ...]]:
             sweep(path.parent)
             if path.is_dir():
                 raise InputError(f"Cannot write {path}: it is a directory; name a file.")
-        # The suffix stays last: writers such as Pillow choose the format by it.
-        temporaries = tuple(path.with_name(temporary_name() + path.suffix) for path in paths)
+        # The suffix stays last: writers such as Pillow choose the format by it. Nothing else is of the final name,
+        # which may have every byte that a file system allows.
+        temporaries = tuple(
+            path.with_name(temporary_name() + (path.suffix if len(path.suffix) < 16 else "")) for path in paths
+        )
         try:
             yield temporaries
             for temporary in temporaries:

@@ -42,10 +42,15 @@ def exclusive(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
     try:
         yield waited
     finally:
-        # First: once it is unlocked, the file may be another's. Windows removes none that the next has open already.
-        with contextlib.suppress(PermissionError):
-            file.unlink(missing_ok=True)
-        lock.release()
+        _release(file, lock)
+
+
+def forget(path: Path) -> None:
+    """Remove the lock that a killed process left of a `path` that needs none any more."""
+    file = lock_file(path)
+    with contextlib.suppress(InputError, OSError):
+        if file.exists() and (lock := _take(file)):
+            _release(file, lock)
 
 
 def lock_file(path: Path) -> Path:
@@ -79,6 +84,13 @@ def _take(file: Path) -> FileLock | None:
         lock.release()
         return _take(file)
     return lock
+
+
+def _release(file: Path, lock: FileLock) -> None:
+    # First: once it is unlocked, the file may be another's. Windows removes none that the next has open already.
+    with contextlib.suppress(PermissionError):
+        file.unlink(missing_ok=True)
+    lock.release()
 
 
 def _is_lock(file: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 PACKAGES = ("unblur", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
-            "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12")  # fmt: skip
+            "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "opencv-python-headless")  # fmt: skip
 
 
 @cache

@@ -186,6 +186,11 @@ def open_engine(
             f"{file} was made from another checkpoint ({opened.checkpoint[:12]}...) than {checkpoint.path} "
             f"({checkpoint.digest[:12]}...); make it again, or give the checkpoint it came from."
         )
+    if checkpoint is not None and opened.channel_order not in (None, checkpoint.contract.channel_order):
+        raise InputError(
+            f"{file} is for weights that were trained on {opened.channel_order}, but {checkpoint.path} is taken as "
+            f"trained on {checkpoint.contract.channel_order}; give the right --channel-order, or make the file again."
+        )
     if isinstance(opened, GraphFile) and (checkpoint is None or opened.checkpoint is None):
         rehearse(name, opened, threads)
     return engine.open(name, cast(Any, checkpoint), opened, threads)  # which engines that run files do not ask

@@ -18,6 +18,9 @@ from unblur.engines.runner import Signature
 from unblur.images.contract import METADATA_KEY, PixelContract
 
 CHECKPOINT_KEY = "unblur.checkpoint_sha256"
+ORDER_KEY = "unblur.channel_order"
+"""Holds the order that the network takes, also where the graph takes bytes in RGB and turns them round inside."""
+
 CALIBRATION_KEY = "unblur.calibration"
 """Holds, as JSON, what the ranges of an 8-bit graph were measured on and how."""
 
@@ -35,7 +38,8 @@ class GraphFile:
     """A graph that one frame at a time can be run through.
 
     `digest` is the file's SHA-256; `output` names the tensor that is the restored frame; `precision` names the types of
-    its weights, such as "f32" or "f32+int8"; `checkpoint` is the SHA-256 of the checkpoint it was exported from, None
+    its weights, such as "f32" or "f32+int8"; `checkpoint` is the SHA-256 of the checkpoint it was exported from and
+    `channel_order` that of its network, None
     where the file does not say; `quantised` counts the convolutions that read both map and weights through a
     DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does not.
     """
@@ -48,6 +52,7 @@ class GraphFile:
     output: str
     quantised: int = 0
     calibration: str = ""
+    channel_order: str | None = None
 
 
 def read_graph(path: Path, output: str | None = None) -> GraphFile:
@@ -88,9 +93,10 @@ def open_graph(path: Path, output: str | None = None) -> tuple[GraphFile, onnx.M
         del model.graph.node[:]
         model.graph.node.extend(kept_nodes)
     checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
+    order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
     return GraphFile(
         path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint, result.name,
-        _quantised(model), _calibration(model, path),
+        _quantised(model), _calibration(model, path), order,
     ), model  # fmt: skip
 
 

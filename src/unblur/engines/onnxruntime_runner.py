@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines.base import BaseRunner
+from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.graph_file import GraphFile
 from unblur.engines.onnx_file import reason
 from unblur.engines.tensorrt_product import probe_driver
@@ -102,6 +102,8 @@ class OnnxRuntimeRunner(BaseRunner):
         try:
             result: NDArray[Any] = self._session.run([self._graph.output], feed)[0]
         except refusals() as error:
+            if out_of_memory(error):  # `run` says how large the frame was
+                raise RuntimeError(str(error)) from error
             raise InputError(f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); export again.") from error
         return result
 

@@ -284,6 +284,7 @@ def _manifest(
         "gpu": gpu,
         "network": properties.get("network"),
         "checkpoint_sha256": properties.get("checkpoint_sha256"),
+        "channel_order": properties.get("channel_order"),
         "calibration": json.loads(properties["calibration"]) if "calibration" in properties else None,
         "pixel_contract": json.loads(properties["pixel_contract"]),
         "height": height,

@@ -21,6 +21,9 @@ Frame = NDArray[np.uint8]
 
 METADATA_KEY = "unblur.pixel_contract"
 
+LONGEST_SIDE = 2**15
+"""Longest side of a frame that an engine takes: as far as the indices of a graph of every size are proved."""
+
 MULTIPLE_MAX = 1024
 """The coarsest padding that is taken for meant: of a network that halves its maps ten times."""
 

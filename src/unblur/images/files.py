@@ -52,9 +52,9 @@ _TURNS = {
 }
 _PHONE_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}
 """Of ISO base media files, which mail programs and cloud drives rename to .jpg."""
-# Decoders of damaged files fail in many ways; OverflowError comes from sizes that a header claims.
-_DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
-           struct.error, zlib.error)  # fmt: skip
+# Decoders of damaged files fail in many ways (RuntimeError: AVIF); OverflowError comes from sizes that a header claims.
+DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
+          RuntimeError, struct.error, zlib.error)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def decode_picture(data: bytes, path: Path) -> Picture:
         phone = data[4:8] == b"ftyp" and _PHONE_BRANDS.get(data[8:12])
         what = f"{phone}, which unblur does not read" if phone else f"not a {KINDS} picture"
         raise InputError(f"{path} is {what}; remove or convert it.") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is damaged or cut short ({reason}); copy it again.") from error
 

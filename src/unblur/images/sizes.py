@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 from unblur.images.exif import orientation
+from unblur.images.files import DAMAGE
 from unblur.images.listing import FORMATS, KINDS, READ_ONLY, find_pictures
 
 
@@ -28,7 +29,7 @@ def picture_size(path: Path) -> tuple[int, int]:
                 exif = None if image.format == "TIFF" else image.info.get("exif")
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not a {KINDS} picture; remove or convert it.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise InputError(f"The header of {path} cannot be read ({error}); copy it again.") from error
     turned = exif is not None and orientation(exif) >= 5
     return (width, height) if turned else (height, width)

@@ -33,6 +33,11 @@ MOST_OPCODES = 1_000_000
 LEGACY_PICKLES = 5
 """A file of torch.save from before 1.6: magic number, protocol, system, contents, keys of the storages."""
 
+MOST_TUPLES = 50_000
+"""Of them; a tensor takes five. Inside each other and taken for a key they are hashed by recursion in C, which ends the
+process where its stack ends.
+"""
+
 GREEDY = frozenset({"builtins bytearray", "__builtin__ bytearray"})
 """What torch lets a pickle call that allocates as much as it is told to."""
 
@@ -165,18 +170,20 @@ def _check_archive(path: Path, data: bytes) -> None:
 
 def _check_pickles(path: Path, stream: io.BytesIO, most: int) -> None:
     """Walk the opcodes of up to `most` pickles without obeying them. Raises ValueError where they are none."""
-    left = MOST_OPCODES
+    left, tuples = MOST_OPCODES, 0
     for _ in range(most):
         if not stream.read(1):
             break
         stream.seek(-1, io.SEEK_CUR)
         for opcode, argument, _ in itertools.islice(pickletools.genops(stream), left + 1):
             left -= 1
+            tuples += opcode.name.startswith("TUPLE")
             if opcode.name == "GLOBAL" and argument in GREEDY:
                 raise InputError(f"{path} asks for a {argument.split()[1]}; save the bare state dict of tensors.")
-        if left < 0:
+        if left < 0 or tuples > MOST_TUPLES:
             raise InputError(
-                f"{path} holds more than {MOST_OPCODES} things beside its tensors; save the bare state dict."
+                f"{path} holds more than {MOST_OPCODES:,} things, or {MOST_TUPLES:,} tuples, beside its tensors; save "
+                "the bare state dict."
             )
 
 

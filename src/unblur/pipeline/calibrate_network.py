@@ -136,6 +136,7 @@ def _to_json(found: Calibrated, about: dict[str, Any]) -> dict[str, Any]:
         "unblur": FORMAT,
         "network": of.checkpoint.name,
         "checkpoint_sha256": of.checkpoint.digest,
+        "channel_order": of.checkpoint.contract.channel_order,
         "height": found.size[0],
         "width": found.size[1],
         "pixels": of.pixels,

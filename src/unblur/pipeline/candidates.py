@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unblur.compare.comparison import Candidate, Reference
-from unblur.core.console import SILENT, Progress
+from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import find_engine, open_engine
 from unblur.engines.engine_file import EngineFile, read_engine
@@ -55,9 +55,8 @@ def make_candidate(
             "another network would look like a bad engine. Write it again with `unblur export --checkpoint "
             f"{checkpoint.path.name}`, or name the float32 graph that it shall be held against: --reference FILE.onnx."
         )
-    return Candidate(
-        f"{backend}:{Path(file).name}", lambda _: open_engine(backend, checkpoint, Path(file), threads, output)
-    )
+    label = printable(f"{backend}:{Path(file).name}")
+    return Candidate(label, lambda _: open_engine(backend, checkpoint, Path(file), threads, output))
 
 
 def graph_reference(path: Path, threads: int | None = None, output: str | None = None) -> Reference:
@@ -67,11 +66,12 @@ def graph_reference(path: Path, threads: int | None = None, output: str | None =
     graph = read_graph(path, output)
     if graph.precision != "f32" or graph.quantised:
         raise InputError(f"--reference {path} is {graph.precision}; name the float32 graph that it was made from.")
+    label = printable(f"onnxruntime:{path.name}")
     return Reference(
-        engine=Candidate(f"onnxruntime:{path.name}", lambda _: open_engine("onnxruntime", None, path, threads, output)),
+        engine=Candidate(label, lambda _: open_engine("onnxruntime", None, path, threads, output)),
         text="the float32 graph that was named",
-        network=path.stem,
-        source=path.name,
+        network=printable(path.stem),
+        source=printable(path.name),
         digest=graph.digest,
         contract=graph.signature.contract,
     )
@@ -94,7 +94,7 @@ def make_file_candidate(name: str, reference: Path, threads: int | None, output:
         raise InputError(
             f"{name}: {path} is of another checkpoint than the reference {reference}; name its own float32 graph."
         )
-    return Candidate(f"{backend}:{path.name}", lambda _: open_engine(backend, None, path, threads, output))
+    return Candidate(printable(f"{backend}:{path.name}"), lambda _: open_engine(backend, None, path, threads, output))
 
 
 def _file_of(name: str, output: str | None) -> GraphFile | EngineFile:

@@ -106,6 +106,7 @@ def search_precision(
         "levels": list(question.levels),
         "network": checkpoint.name,
         "checkpoint_sha256": checkpoint.digest,
+        "channel_order": checkpoint.contract.channel_order,
         "size": list(size),
         "opset": OPSET,
         "graph_sha256": _digest(model),
@@ -147,6 +148,9 @@ def write_point(
             f"{folder} searched {recipe['network']} ({recipe['checkpoint_sha256'][:12]}...), {checkpoint.path} is "
             f"another ({checkpoint.digest[:12]}...); give that one with --checkpoint."
         )
+    order = checkpoint.contract.channel_order
+    if recipe.get("channel_order", order) != order:
+        raise InputError(f"{folder} searched for weights trained on {recipe['channel_order']}; say --channel-order.")
     try:
         ranges = Ranges.from_json((folder / RANGES).read_text())
     except OSError as error:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unblur.compare.budgets import budget_of, check_budgets
+from unblur.compare.budgets import check_budgets
 from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
-from unblur.compare.verdict import check
+from unblur.compare.verdict import judge
 from unblur.compare.write import write_report
 from unblur.core.artefacts import json_text, value_digest, write_json
 from unblur.core.console import Progress
@@ -167,14 +167,8 @@ def verdict(store: Store, measured: Artefact, config: PipelineConfig) -> tuple[R
         truth=report.has_truth,
         latency=report.latency is not None,
     )
-    engines = tuple(
-        result.model_copy(
-            update={"checks": check(result, budget_of(result.name, config.budgets, is_reference=result.is_reference))}
-        )
-        for result in report.engines
-    )
     strips = tuple(Strip.model_validate(strip) for strip in values["strips"])
-    report = report.model_copy(update={"engines": engines, "strips": strips})
+    report = judge(report.model_copy(update={"strips": strips}), config.budgets)
     budgets = {name: budget.model_dump() for name, budget in config.budgets.items()}
     resolved = config.model_dump(mode="json")
     recipe = Recipe("reports", {"budgets": budgets, "pipeline": resolved}, {"measurement": measured.digest})

@@ -18,7 +18,7 @@ import unblur
 from unblur.core.artefacts import atomic_folder, atomic_path, file_digest, value_digest, write_json
 from unblur.core.console import SILENT
 from unblur.core.errors import InputError
-from unblur.core.exclusive import exclusive
+from unblur.core.exclusive import exclusive, forget
 from unblur.core.provenance import machine, package_versions
 from unblur.core.reading import read_json
 
@@ -83,6 +83,7 @@ class Store:
         path = self.root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
         sidecar = path.with_name(path.name + ".recipe.json")
         if found := _find(path, sidecar, recipe):
+            forget(path)
             return found
         with exclusive(path, self._say):
             if found := _find(path, sidecar, recipe):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -89,3 +90,24 @@ def _other(value: Any, rng: random.Random) -> Any:
         case int():
             return rng.choice((*NUMBERS, value + 1, value - 1))
     return rng.choice(FLOATS)
+
+
+def json_mutants(value: Any, count: int, seed: int = 0) -> Iterator[Any]:
+    """Copies of a JSON value of which one or two places hold something else, or are missing."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        harmed = copy.deepcopy(value)
+        for _ in range(rng.randint(1, 2)):
+            holder, key = rng.choice(list(_places(harmed)))
+            if rng.randrange(6) == 0:
+                del holder[key]
+            else:
+                holder[key] = rng.choice((*NUMBERS, *FLOATS, *TEXTS, None, True, [], {}, [None], {"": []}, [[]] * 3))
+        yield harmed
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _places(value[key])

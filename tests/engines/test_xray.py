@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unblur.core.errors import UnblurError
+from unblur.core.errors import InputError, UnblurError
 from unblur.engines.audit import computes_in, realised_precision
 from unblur.engines.graph_facts import is_map
 from unblur.engines.xray import XRay, parse_builder_log
@@ -48,7 +48,7 @@ def test_a_line_that_is_not_understood_is_never_passed_over() -> None:
     ):
         with pytest.raises(UnblurError, match=r"not understood|unknown"):
             xray(broken)
-    with pytest.raises(UnblurError, match="DETAILED"):
+    with pytest.raises(InputError, match="DETAILED"):
         parse_builder_log(["nothing here"])
 
 

@@ -19,6 +19,9 @@ SIDE_MAX = 16384
 PIXELS_MAX = 89_478_485
 """Pixels of a frame: as many as Pillow reads of a picture."""
 
+FAULTS = 8
+"""So many are named in one message."""
+
 SEED_MAX = 2**63 - 1
 COUNT_MAX = 1_000_000
 THREADS_MAX = 1024
@@ -65,7 +68,9 @@ def check(model: type[S], values: dict[str, Any], origin: str) -> S:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{origin}: " + "; ".join(_sentence(model, item) for item in error.errors())) from error
+        faults = [_sentence(model, item) for item in error.errors()]
+        more = f"; and {len(faults) - FAULTS} more" if len(faults) > FAULTS else ""
+        raise InputError(f"{origin}: " + "; ".join(faults[:FAULTS]) + more) from error
 
 
 def set_value(values: dict[str, Any], assignment: str) -> None:

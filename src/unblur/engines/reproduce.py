@@ -171,6 +171,8 @@ def _subject(engine: Path, output: Path) -> Subject:
     profiles = profiles_from_json(manifest["profiles"]) if "profiles" in manifest else ()
     if None not in dims and not profiles:
         profiles = (Profile.only((manifest["height"], manifest["width"])),)
+    if not profiles:
+        raise InputError(f"{companions(engine)[1]} names no size of an engine that takes several; build it again.")
     level: int | None = manifest.get("recipe", {}).get("optimization_level")
     start = output.resolve()
     return Subject(

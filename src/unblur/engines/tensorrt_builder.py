@@ -83,8 +83,8 @@ def compile_engine(
     by TensorRT for RTX, the size `seen_at`, since kernels of open shapes tell no bytes.
 
     Raises InputError when the parser refuses the graph (each refusal with node, operator and reason) and for options
-    that do not fit it, MissingRuntimeError where the product or a GPU is missing, UnblurError when the compiler gives
-    no engine, KeyboardInterrupt after Ctrl-C.
+    that do not fit it, or when the compiler gives no engine of it, MissingRuntimeError where the product or a GPU is
+    missing, KeyboardInterrupt after Ctrl-C.
     """
     if builds < 1:
         raise InputError(f"{builds} builds; build at least once.")
@@ -199,7 +199,7 @@ class _Job:
             errors = list(log.errors)
             if name == "tensorrt-rtx":
                 settle(trt)
-            raise UnblurError(f"{name} gave no engine:\n{build_failure(errors)}")
+            raise InputError(f"{name} gave no engine:\n{build_failure(errors)}")
         if self._cache:
             keep_timing_cache(config, self._cache, self._progress)
         data = bytes(host)

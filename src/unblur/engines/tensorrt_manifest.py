@@ -2,17 +2,113 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from unblur.core.artefacts import Recognise, file_digest, json_with
+from unblur.core.config import SIDE_MAX, Section, check
 from unblur.core.errors import InputError
+from unblur.core.reading import parse_json, read_regular
 from unblur.engines.graph_file import is_exported
-from unblur.engines.tensorrt_product import Device, Product
+from unblur.engines.tensorrt_product import Device, Product, ProductName
 from unblur.engines.tensorrt_targets import PORTABLE
 
 FIELDS = ("product", "version", "precision", "engine_sha256", "graph_sha256", "height", "width", "targets")
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Side = Annotated[int, Field(ge=1, le=SIDE_MAX)]
+Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
+Target = Annotated[str, Field(pattern=f"^({PORTABLE}|sm[0-9]{{2,3}})$")]
+
+
+class Record(Section):
+    """A table of the manifest. What an older or newer unblur has written besides is let be."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+
+class ProfileRecord(Record):
+    """Smallest, best and largest (height, width)."""
+
+    min: Size
+    opt: Size
+    max: Size
+
+
+class RecipeRecord(Record):
+    """What the build was asked for."""
+
+    precision: str | None = None
+    targets: list[Target] = Field(default_factory=list)
+    profiles: list[ProfileRecord] = Field(default_factory=list)
+    optimization_level: int | None = None
+    builds: Annotated[int, Field(ge=1, le=100)] = 1
+
+
+class GpuRecord(Record):
+    """The GPU that the kernels were chosen on."""
+
+    name: str
+    target: Target
+
+
+class KernelRecord(Record):
+    """A kernel, as unblur.engines.xray writes it."""
+
+    name: str = ""
+    kind: str = ""
+    inputs: list[str] = Field(default_factory=list)
+    constants: list[str] = Field(default_factory=list)
+    outputs: list[str] = Field(default_factory=list)
+    nodes: list[str] = Field(default_factory=list)
+
+
+class TargetRecord(Record):
+    """What the engine is for one target."""
+
+    kernels: Count = 0
+    bytes_moved: Count = 0
+    activation_bytes: Count = 0
+    convolutions_run_in: dict[str, Count] = Field(default_factory=dict)
+    each_kernel: list[KernelRecord] = Field(default_factory=list)
+
+
+class AttemptRecord(Record):
+    """One of the builds."""
+
+    sha256: Sha256
+    seconds: float
+
+
+class EngineManifest(Record):
+    """The whole manifest, by type: which fields must be there is for those to say who read them (`read_manifest`)."""
+
+    product: ProductName = "tensorrt"
+    version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+")] = "0.0"
+    precision: str = ""
+    recipe: RecipeRecord = RecipeRecord()
+    gpu: GpuRecord | None = None
+    network: str | None = None
+    checkpoint_sha256: Sha256 | None = None
+    source_graph_sha256: Sha256 | None = None
+    graph_sha256: Sha256 = ""
+    engine_sha256: Sha256 = ""
+    calibration: dict[str, Any] | None = None
+    pixel_contract: dict[str, Any] = Field(default_factory=dict)
+    height: Side | None = None
+    width: Side | None = None
+    profiles: Annotated[list[ProfileRecord], Field(min_length=1, default_factory=list)]
+    versions: dict[str, str] = Field(default_factory=dict)
+    engine_bytes: Count = 0
+    build_seconds: float = 0.0
+    builds: list[AttemptRecord] = Field(default_factory=list)
+    chosen_build: Count = 0
+    warnings: list[str] = Field(default_factory=list)
+    seen_at: Size | None = None
+    targets: dict[Target, TargetRecord] = Field(default_factory=dict)
 
 
 def companions(engine: Path) -> tuple[Path, Path]:
@@ -33,19 +129,19 @@ def outputs_of(engine: Path) -> dict[Path, Recognise]:
 
 
 def read_manifest(engine: Path, *fields: str) -> dict[str, Any]:
-    """The manifest beside an engine. Raises InputError where it is missing, cut short or lacks one of `fields`
-    (FIELDS where none is named).
+    """The manifest beside an engine, as `EngineManifest` has it. Raises InputError where it is missing, cut short, has
+    a field of another type, or lacks one of `fields` (FIELDS where none is named).
     """
     path = companions(engine)[1]
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = parse_json(read_regular(path))
     except FileNotFoundError as error:
         raise InputError(
             f"The engine's manifest {path} does not exist: the engine was not finished, or is not unblur's; build it."
         ) from error
     except OSError as error:
         raise InputError(f"The engine's manifest {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(
             f"{path} is no manifest of an engine, or only a part of one; build the engine again."
         ) from error
@@ -53,6 +149,9 @@ def read_manifest(engine: Path, *fields: str) -> dict[str, Any]:
     lacking = [field for field in wanted if not isinstance(manifest, dict) or field not in manifest]
     if lacking:
         raise InputError(f"{path} is no manifest of an engine: it has no {', '.join(lacking)}; build the engine again.")
+    check(EngineManifest, manifest, f"{path} is no manifest of an engine (build the engine again)")
+    if (manifest.get("height") is None) != (manifest.get("width") is None):
+        raise InputError(f"{path} is no manifest of an engine: it has one side of its size; build the engine again.")
     return dict(manifest)
 
 

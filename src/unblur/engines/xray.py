@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from unblur.core.errors import UnblurError
+from unblur.core.errors import InputError, UnblurError
 
 BYTES = {"Float": 4, "Half": 2, "BFloat16": 2, "Int8": 1, "UInt8": 1, "FP8": 1, "Bool": 1, "Int32": 4, "Int64": 8}
 SYNCHRONISATION = ("wait", "signal")
@@ -27,7 +27,7 @@ _FIELDS = re.compile(
     r"StreamId: (?P<stream>\d+)(?:, EventId: \d+)?(?:, Metadata: (?P<metadata>.*))?$"
 )
 _TENSOR = re.compile(r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^\]]*)\].*?Datatype: (?P<type>\w+)")
-_WHOLE = re.compile(r"-?\d+$")
+_WHOLE = re.compile(r"-?\d{1,18}$")
 _ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
@@ -136,13 +136,14 @@ class XRay:
 def parse_builder_log(messages: list[str]) -> XRay:
     """Read the kernels from the builder's messages (VERBOSE severity included).
 
-    Raises UnblurError when the message is missing or a line of it is not understood: a kernel that is passed
-    over would falsify every count.
+    Raises InputError when the message is missing, UnblurError when a line of it is not understood: a kernel that is
+    passed over would falsify every count.
     """
     listing = next((m for m in messages if m.startswith("Layers:")), None)
     if listing is None:
-        raise UnblurError(
-            "The builder logged no kernels; build with DETAILED profiling verbosity and a verbose logger."
+        raise InputError(
+            "The builder logged no kernels: the graph computes nothing, or the build had no verbose logger and no "
+            "DETAILED profiling verbosity."
         )
     kernels = []
     for line in listing.partition("\nI/O Tensors:")[0].splitlines()[1:]:

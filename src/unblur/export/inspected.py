@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from unblur.core.errors import InputError
 from unblur.engines.graph_facts import read_facts
 from unblur.engines.graph_file import open_graph
 from unblur.engines.inspector import parse_inspector
-from unblur.engines.tensorrt_manifest import companions
+from unblur.engines.tensorrt_manifest import companions, read_manifest
 from unblur.engines.tensorrt_targets import PORTABLE
 from unblur.export.examine import Subject
 
@@ -42,7 +41,7 @@ def examine_layers(path: Path) -> tuple[Subject, tuple[str, ...]]:
     if height is None or width is None:
         raise InputError(f"{graph_path} takes every size; an X-ray needs a graph of one.")
     facts = read_facts(model, height, width)
-    manifest = json.loads(manifest_path.read_text()) if manifest_path.is_file() else {}
+    manifest = read_manifest(engine, "targets") if manifest_path.is_file() else {}
     targets = list(manifest.get("targets", {}))
     network = next((entry.value for entry in model.metadata_props if entry.key == "unblur.network"), None)
     subject = Subject(

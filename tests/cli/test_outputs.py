@@ -65,7 +65,7 @@ TRIES = [
     Try(f"{EXPORT} linked.onnx", INPUT),
     Try(f"{EXPORT} soft", INPUT, lambda: Path("soft").symlink_to("w.safetensors")),
     Try(f"{EXPORT} notes", FOREIGN),
-    Try(f"{EXPORT} /dev/null", "not a file"),
+    Try(f"{EXPORT} pipe", "not a file", lambda: os.mkfifo("pipe")),
     Try(f"{EXPORT} frames", "is a directory"),
     Try("build --onnx g.onnx --output g", INPUT),
     Try("build --onnx g.onnx --output g.onnx", INPUT),
@@ -120,7 +120,6 @@ def test_nothing_of_the_users_is_written_over(place: Path, one: Try, capsys: pyt
     assert one.words in error
     assert "Traceback" not in error
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
-    assert Path("/dev/null").is_char_device()
 
 
 def manifest(engine: Path) -> None:

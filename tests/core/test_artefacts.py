@@ -139,3 +139,22 @@ def test_killed_before_any_step_a_generation_is_whole_or_not_there(tmp_path: Pat
     else:
         pytest.fail("never came to the end")
     assert step > 8
+
+
+def test_a_folder_that_cannot_be_exchanged_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between the two renames."""
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "a").write_bytes(b"old")
+    real, calls = Path.replace, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "folder") as folder:
+        (folder / "a").write_bytes(b"new")
+    assert (tmp_path / "folder" / "a").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

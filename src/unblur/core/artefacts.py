@@ -52,15 +52,15 @@ def atomic_paths(*paths: Path) -> Iterator[tuple[Path, ...]]:
             for temporary in temporaries:
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
-            if len(paths) > 1:
-                paths[-1].unlink(missing_ok=True)
-                _sync_folder(paths[-1].parent)
-            for temporary, path in zip(temporaries, paths, strict=True):
-                if path is paths[-1] and len(paths) > 1:
-                    _sync_folder(path.parent)
+            *others, (voucher, last) = zip(temporaries, paths, strict=True)
+            if others:
+                last.unlink(missing_ok=True)
+                _sync_folder(last.parent)
+            for temporary, path in others:
                 temporary.replace(path)
-            for folder in {path.parent for path in paths}:
-                _sync_folder(folder)
+                _sync_folder(path.parent)
+            voucher.replace(last)
+            _sync_folder(last.parent)
         finally:
             for temporary in temporaries:
                 temporary.unlink(missing_ok=True)
@@ -88,6 +88,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             _sync_folder(path.parent)
         finally:
+            if not path.exists() and aside.exists():  # interrupted between the two renames
+                aside.replace(path)
             for left in (temporary, aside):
                 shutil.rmtree(left, ignore_errors=True)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 OLD_S = 7 * 24 * 3600
-NAME = re.compile(r"\.[0-9a-f]{8}\.(?P<pid>\d+)-(?P<where>[0-9a-f]{8})\.part(\.\w+)?")
+NAME = re.compile(r"\.[0-9a-f]{8}\.(?P<pid>\d+)-(?P<where>[0-9a-f]{8})\.part(\..*)?", re.DOTALL)
 
 _swept: set[Path] = set()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -26,7 +27,7 @@ from unblur.calibration.ledger import Ledger
 from unblur.cli.door import door
 from unblur.core import leftovers
 from unblur.core.artefacts import read_sealed, write_sealed, write_together
-from unblur.pipeline.store import Recipe, Store
+from unblur.pipeline.store import Recipe, Store, toolchain
 
 DEADLY = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "open", "ftruncate", "write")
 DATA = bytes(range(256)) * 8
@@ -220,6 +221,7 @@ def real(places: Iterator[Path], moments: int) -> Iterator[tuple[str, int, int]]
     from unblur.pipeline import run as _imported_before_the_forks  # noqa: F401
 
     torch.set_num_threads(1)
+    toolchain(frozenset())  # read once: the sources may be worked on meanwhile
     first = next(places)
     torch.manual_seed(0)
     save_checkpoint(BANet(BANetSpec(depth=2, stem_width=8, width=16, fuse_width=8)), first / "tiny.safetensors")
@@ -242,9 +244,9 @@ def real(places: Iterator[Path], moments: int) -> Iterator[tuple[str, int, int]]
     survived = tried = 0
     step, place = 1, fresh()
     while (code := run(dying_at(step, pipeline(place)), place / "log")) != 0:
-        survived, tried, step = survived + (code == KILLED and sound(place)), tried + 1, step + 3
+        survived, tried, step = survived + (code == KILLED and sound(place)), tried + 1, step + 4
         place = fresh()
-    yield "unblur run, killed before every third call", survived, tried
+    yield "unblur run, killed before every fourth call", survived, tried
     sizes = [0, 100, 1000, 3000, 10_000, 30_000]
     codes = [run(lambda p=p, s=s: limited(s, pipeline(p)), p.parent / "log") for s in sizes if (p := fresh())]  # type: ignore[misc]
     yield "unblur run, files limited to 0 to 30,000 bytes", codes.count(2), len(sizes)
@@ -296,11 +298,9 @@ def main() -> None:
     seed = int(arguments[0]) if arguments else 0
     with tempfile.TemporaryDirectory() as folder:
         places = new_places(Path(folder))
-        counts = list(all_small(places, seed, rounds=40, each=10))
-        if "--real" in sys.argv:
-            counts += real(places, 35)
-    for what, survived, tried in counts:
-        print(f"{survived:>4} of {tried:<4} {what}")
+        small = all_small(places, seed, rounds=40, each=10)
+        for what, survived, tried in itertools.chain(small, real(places, 35) if "--real" in sys.argv else ()):
+            print(f"{survived:>4} of {tried:<4} {what}", flush=True)
 
 
 if __name__ == "__main__":

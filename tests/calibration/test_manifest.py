@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from unblur.calibration.fingerprint import SAME_BITS, distance, fingerprint, sam
 from unblur.calibration.manifest import load_manifest
 from unblur.cli.collect_frames import main
 from unblur.core.artefacts import write_sealed
+from unblur.core.console import SILENT
 from unblur.core.errors import InputError
 from unblur.images.contract import Frame
 from unblur.images.files import read_picture
@@ -134,6 +136,37 @@ def test_collecting_twice_gives_the_same_file(manifest: Path, pictures: Path) ->
     before = manifest.read_bytes()
     collect([str(pictures)], 4, CROP, manifest)
     assert manifest.read_bytes() == before
+
+
+def test_a_picture_that_changes_while_it_is_read_is_pinned_by_the_bytes_that_were_seen(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def swap(self: Path) -> bytes:
+        data = read(self)
+        if self.suffix == ".png":
+            Image.new("RGB", (96, 64)).save(self)
+        return data
+
+    before = {sha256(path.read_bytes()).hexdigest() for path in pictures.rglob("*.png")}
+    monkeypatch.setattr(Path, "read_bytes", swap)
+    entries, _ = collect([str(pictures)], 4, CROP, tmp_path / "set.toml")
+    assert {entry.sha256 for entry in entries} <= before
+
+
+def test_what_is_not_looked_at_is_named(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(SILENT, "note", said.append, raising=False)
+    (pictures / "scene0/phone.heic").touch()
+    (tmp_path / "held").mkdir()
+    Image.new("RGB", (96, 64)).save(tmp_path / "held/flat.png")
+    (tmp_path / "held/raw.dng").touch()
+    collect([str(pictures)], 4, CROP, tmp_path / "set.toml", not_in=[tmp_path / "held"], progress=SILENT)
+    assert [line.split(" is ")[0] for line in said] == [
+        f"not looked at: {pictures / 'scene0/phone.heic'}",
+        f"not looked at: {tmp_path / 'held/raw.dng'}",
+    ]
 
 
 def test_the_digest_is_of_the_pixels(manifest: Path, tmp_path: Path) -> None:

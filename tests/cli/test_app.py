@@ -243,6 +243,19 @@ def test_a_full_disk_anywhere_is_a_sentence(capsys: pytest.CaptureFixture[str]) 
         assert words in error
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits as POSIX has them")
+def test_no_room_for_temporary_files_is_a_sentence() -> None:
+    code = (
+        "import tempfile\nfrom unblur.cli.door import door\n@door\ndef main(argv=None):\n"
+        "    import resource\n    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "    tempfile.mkdtemp()\n    return 0\nraise SystemExit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "TMPDIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("text", ["0", "-3", "1.5", "two", ""])
 def test_positive_refuses(text: str) -> None:
     parser = Arguments("t", "t")

@@ -175,6 +175,25 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert not list(place.glob("made.*"))
 
 
+def test_pairs_that_are_none_and_frames_of_another_size_are_refused_before_the_work(
+    place: Path, tiny_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_work(*_: object, **__: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr("unblur.pipeline.calibrate_network.stored_quantised", no_work)
+    odd = synthetic_pair(0, 40, 40, "heldout")[0]
+    write_picture(place / "odd" / "0.png", Picture(odd), odd)
+    assert calibrate(tiny_path, "--frames", "odd") == 2
+    assert "Held-out frame 1 is 40x40, the graph 48x64" in capsys.readouterr().err
+    monkeypatch.setattr("unblur.pipeline.calibrate.stored_manifest", no_work)
+    write_picture(place / "sharp" / "0.png", Picture(odd[:36]), odd[:36])
+    assert calibrate(tiny_path, "--frames", "odd", "--truth", "sharp") == 2
+    assert "is 40x40 and its truth 36x40" in capsys.readouterr().err
+    assert calibrate(tiny_path, "--frames", "odd", "--truth", "odd") == 2
+    assert "own truth" in capsys.readouterr().err
+
+
 def test_a_frame_that_changed_or_is_alone_is_refused(
     place: Path, tiny_path: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

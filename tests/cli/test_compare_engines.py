@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 
 from unblur.cli.compare_engines import _arguments, _parser, main
+from unblur.cli.deblur_images import main as deblur
 from unblur.cli.sizes import size
 from unblur.compare.budgets import parse_budgets
 from unblur.engines.catalogue import find_engine
+from unblur.export.api import export_graph
 from unblur.networks.banet.network import BANet, BANetSpec
-from unblur.networks.checkpoints import save_checkpoint
+from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,22 @@ def test_three_engines_with_truth(place: Path, tmp_path: Path, capsys: pytest.Ca
     # Observed 157 dB: float32 sums in another order. 140 dB leaves a factor of 7 in amplitude.
     assert all(float(engine["worst_fidelity_db"]) > 140 for engine in report["engines"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
+
+
+def test_what_is_compared_is_what_deblur_runs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the report says so; a graph of one size is told from it."""
+    assert _run(place, tmp_path / "out", "--engines", "openvino", "--no-latency") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    compared = report["engines"][1]["description"]["graph"]
+    assert compared.startswith("dynamic, ")
+    assert "Graphs: openvino dynamic." in (tmp_path / "out" / "report.md").read_text()
+    capsys.readouterr()
+    command = ["frames", str(tmp_path / "sharp"), "--checkpoint", "tiny.safetensors", "--engine", "openvino"]
+    assert deblur(command) == 0
+    assert f"graph {compared}" in capsys.readouterr().err
+    export_graph(load_checkpoint(place / "tiny.safetensors"), tmp_path / "fixed.onnx", height=16, width=18)
+    assert _run(place, tmp_path / "own", "--engines", f"openvino:{tmp_path / 'fixed.onnx'}", "--no-latency") == 0
+    assert "Graphs: openvino:fixed.onnx fixed 16x18." in (tmp_path / "own" / "report.md").read_text()
 
 
 def test_a_broken_budget_is_exit_code_3_after_the_report(

@@ -89,8 +89,11 @@ def test_a_frame_that_is_its_own_truth_hides_no_loss_and_cannot_be_lost(checkpoi
     assert first.loss == Loss(math.inf, 1, spoilt=1)
     assert same.loss == Loss(0.0, 1, untouched=1)
     assert [[check.kept for check in engine.checks] for engine in report.engines] == [[], [False], [False], [True]]
-    with pytest.raises(BudgetError, match=r"measured inf \(mean over 1 of 2 frames; 1 identical to it in the"):
+    with pytest.raises(
+        BudgetError, match=r"measured inf \(mean over 1 of 2 frames; 1 identical to it in the"
+    ) as caught:
         report.enforce()
+    assert "an unbounded loss; spoilt: a.png)" in str(caught.value)
     told = " ".join(how_measured(report))
     assert "not in its mean: torch 1, second 1, same 1." in told
     assert "second: mean over 1 of 2 frames; 1 identical to the truth in both." in told

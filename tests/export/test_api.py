@@ -14,6 +14,7 @@ import torch
 from tiny_banet import asymmetric
 
 from unblur.core.errors import BudgetError, InputError
+from unblur.engines.catalogue import open_engine
 from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export.api import export_graph
 from unblur.images.contract import METADATA_KEY, PixelContract
@@ -97,14 +98,16 @@ def test_torchs_own_dynamic_export_of_adaptive_pooling_is_wrong_and_ours_is_not(
 def test_uint8_graph_gives_the_bytes_that_the_contract_gives(tiny: Checkpoint, tmp_path: Path) -> None:
     graph = export_graph(tiny, tmp_path / "bytes.onnx", height=32, width=48, pixels="uint8")
     frame = np.random.default_rng(5).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    got = run(graph.path, frame[None])
     contract = tiny.contract
     expected = contract.decode(network_output(tiny, contract.encode(frame)), 32, 48)
-    assert got.dtype == np.uint8
     assert graph.contract == contract.as_uint8()
-    different = np.abs(got[0].astype(int) - expected)
-    assert different.max() <= 1  # float32 sums in another order round one byte in thousands the other way
-    assert np.count_nonzero(different) <= frame.size // 1000
+    for backend in ("onnxruntime", "openvino"):
+        with open_engine(backend, tiny, graph.path, threads=1) as runner:
+            got = runner.run(frame[None])
+        assert got.dtype == np.uint8
+        different = np.abs(got[0].astype(int) - expected)
+        assert different.max() <= 1  # float32 sums in another order round one byte in thousands the other way
+        assert np.count_nonzero(different) <= frame.size // 1000
 
 
 def test_metadata_says_what_is_inside(fixed_graph: Path, tiny: Checkpoint) -> None:
@@ -202,7 +205,7 @@ def test_prove_refuses_what_one_backend_computes_otherwise(
     """OpenVINO turns a division by what it does not know into a product: right in ONNX Runtime, wrong there."""
 
     def in_floats(length: int, late: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        bins = torch.tensor([[n] for n in STRIP_BINS], dtype=torch.float32)
+        bins = torch.tensor([[n] for n in STRIP_BINS[1:]], dtype=torch.float32)
         position = torch.arange(length).to(torch.float32)
         index = torch.floor(position * (bins / (position[-1:] + 1)))
         return traced_axis(length, late)[0], list(torch.minimum(index, bins - 1).to(torch.int64).unbind())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import ml_dtypes
@@ -14,7 +16,7 @@ from unblur.core.errors import BudgetError, InputError
 from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export.casting import Narrow, cast_graph
 from unblur.export.emulation import widen
-from unblur.export.islands import cast_measured
+from unblur.export.islands import Island, MeasuredCast, TensorError, cast_measured
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.synthetic import synthetic_pair
 
@@ -56,6 +58,16 @@ def test_a_cast_is_measured_and_its_tensors_too(precision: Narrow, low: float, h
     assert len(ratios) > 50
     assert min(ratios) < (70 if precision == "fp16" else 50)
     assert measured.to_json()["fidelity_db"] == round(measured.fidelity_db, 2)
+
+
+def test_a_manifest_tells_an_overflow_from_an_exact_tensor(fixed_graph: Path) -> None:
+    cast = cast_graph(onnx.load(fixed_graph), "bf16")
+    island = Island("Sigmoid", 2, math.inf)
+    tensors = (TensorError("exact", math.inf, 1.0), TensorError("overflowed", -math.inf, 1e9))
+    told = json.loads(json.dumps(MeasuredCast(cast, 51.234, (island,), tensors).to_json(), allow_nan=False))
+    assert told["fidelity_db"] == 51.23
+    assert told["islands"] == [{"operator": "Sigmoid", "nodes": 2, "gain_db": "Infinity"}]
+    assert [tensor["snr_db"] for tensor in told["tensors"]] == ["Infinity", "-Infinity"]
 
 
 def test_the_emulation_holds_only_values_of_the_narrow_type(fixed_graph: Path) -> None:

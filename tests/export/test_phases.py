@@ -9,7 +9,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError
-from unblur.engines.onnxruntime_runner import open_onnxruntime
+from unblur.engines.openvino_runner import run_openvino
+from unblur.engines.written_graph import WrittenGraph, as_backend
 from unblur.export.phases import phase_weight, write_phases
 
 
@@ -30,14 +31,16 @@ def graph(kernel: int, stride: int, pad: int, bias: bool = True, **attributes: o
     )
 
 
-def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = open_onnxruntime("test").InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"x": x})[0]
+def run(model: onnx.ModelProto, x: np.ndarray, backend: str) -> np.ndarray:
+    if backend == "openvino":
+        return run_openvino(model, threads=1)(x)["y"]
+    return WrittenGraph(model, adjust=as_backend).output(x)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "pad"), [(4, 2, 1), (2, 2, 0), (6, 2, 2), (5, 3, 1), (3, 1, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_it_is_the_deconvolution(kernel: int, stride: int, pad: int, bias: bool) -> None:
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_it_is_the_deconvolution(kernel: int, stride: int, pad: int, bias: bool, backend: str) -> None:
     model = graph(kernel, stride, pad, bias)
     x = np.random.default_rng(0).normal(size=(1, 3, 6, 7)).astype(np.float32)
     written = write_phases(model)
@@ -46,7 +49,7 @@ def test_it_is_the_deconvolution(kernel: int, stride: int, pad: int, bias: bool)
     exact = torch.nn.functional.conv_transpose2d(
         torch.from_numpy(x).double(), weight, b if bias else None, stride, pad
     ).numpy()
-    np.testing.assert_allclose(run(written, x), exact, atol=1e-5)  # observed 2e-6; a tap out of place gives 1
+    np.testing.assert_allclose(run(written, x, backend), exact, atol=1e-5)  # observed 2e-6; a tap out of place gives 1
 
 
 def test_of_the_weights_of_banets_deconvolution_each_is_there_once() -> None:

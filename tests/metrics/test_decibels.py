@@ -15,6 +15,7 @@ from unblur.metrics.decibels import (
     decibels_from_json,
     decibels_text,
     decibels_to_json,
+    gain_decibels,
     loss_decibels,
     mean_decibels,
 )
@@ -94,6 +95,12 @@ def test_a_field_of_decibels_is_never_nan() -> None:
     assert json.dumps(row.model_dump(mode="json"), allow_nan=False) == json.dumps(json.loads(row.model_dump_json()))
     with pytest.raises(ValidationError, match="no number of decibels"):
         Row(db=math.nan)
+
+
+def test_a_gain_between_infinities_is_a_number() -> None:
+    assert gain_decibels(-INF, -INF) == gain_decibels(INF, INF) == 0.0
+    assert gain_decibels(-INF, 3.0) == INF
+    assert gain_decibels(30.0, 31.5) == 1.5
 
 
 def test_text() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import onnx
 import pytest
 
 from unblur.calibration.collect import collect
@@ -13,6 +14,7 @@ from unblur.calibration.manifest import load_manifest
 from unblur.cli.run_pipeline import main as run
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.catalogue import CATALOGUE, open_engine
+from unblur.export.axes import installed_backends, prove_axes
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.quality import psnr_db
@@ -59,6 +61,13 @@ def test_an_engine_in_8_bits_runs_in_8_bits_and_close_to_the_reference(
     assert 30 < fidelity_db < 80, "seen: 41 to 48 dB; float32 would be above 100"
     assert "int8" in about["precision"]
     assert about["calibration"].endswith("on 3 frames of three.toml")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_eight_bits_move_no_strip(name: str, store: Store, tiny: Checkpoint, manifest: Path) -> None:
+    graph = onnx.load(engine_graph(name, store, tiny, None, Calibration(manifest), 1).path)
+    for backend in installed_backends():
+        prove_axes(graph, backend, (25, 49, 98, 123, 205, 540))
 
 
 def test_what_is_not_8_bits_is_refused(store: Store, tiny: Checkpoint, manifest: Path, fixed_graph: Path) -> None:

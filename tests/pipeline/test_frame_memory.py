@@ -48,7 +48,7 @@ def test_what_cannot_fit_is_refused_with_an_engine_that_would(monkeypatch: pytes
     memory.refuse(2000, 3000)
     with pytest.raises(
         InputError,
-        match=r"3000x4000 takes about 11\.5 GB .* openvino, and 7\.0 GB are free; take --engine torch \(5\.9 GB\)",
+        match=r"3000x4000 takes about 11\.6 GB .* openvino, and 7\.0 GB are free; take --engine torch \(5\.9 GB\)",
     ):
         memory.refuse(3000, 4000)
     monkeypatch.setattr(frame_memory, "resident_bytes", lambda: 5_000_000_100)  # taken by the frames before, used again

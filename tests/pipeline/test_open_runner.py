@@ -12,10 +12,12 @@ import pytest
 import unblur.pipeline.open_runner as module
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import CATALOGUE
+from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import places
 from unblur.pipeline.engine_choice import BACKENDS, ON_GPU, choose_engine
 from unblur.pipeline.engine_graph import Calibration
-from unblur.pipeline.store import Artefact, Store
+from unblur.pipeline.graphs import stored_graph
+from unblur.pipeline.store import Artefact, Recipe, Store
 
 
 def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
@@ -58,6 +60,20 @@ def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
     assert built == [("tensorrt-rtx-fp16", store, weights, sizes)]
     with pytest.raises(InputError, match="did you mean 'openvino'"):
         module.open_runner("opnvino", weights, store, unasked)
+
+
+@pytest.mark.parametrize("prove", [True, False])
+def test_a_proof_counts_for_the_backends_it_ran_in(prove: bool, tmp_path: Path, tiny: Checkpoint) -> None:
+    made: list[Recipe] = []
+
+    class Asked(Store):
+        def make(self, recipe: Recipe, label: str, write: Any) -> Artefact:
+            made.append(recipe)
+            return Artefact(tmp_path / label, "d" * 64, fresh=True)
+
+    stored_graph(Asked(tmp_path), tiny, None, prove=prove)
+    assert "onnxruntime" in made[0].runtimes
+    assert ("openvino" in made[0].runtimes) == prove
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
 from unblur.core.markdown import encodable
 from unblur.images.contract import Frame
-from unblur.images.files import find_pictures, read_picture
+from unblur.images.files import decode_picture, read_bytes, read_picture
+from unblur.images.listing import KINDS, list_folder
 from unblur.images.pairs import LAYOUTS, find_pairs
 from unblur.images.synthetic import VERSION, synthetic_pair
 
@@ -42,11 +43,13 @@ class Candidate:
     def name(self) -> str:
         return str(self.path) if self.path else f"synthetic:{self.seed}"
 
-    def read(self, height: int, width: int) -> Frame:
+    def read(self, height: int, width: int) -> tuple[Frame, str | None]:
+        """The picture, and the SHA-256 of the bytes that it was decoded from."""
         if self.path is not None:
-            return read_picture(self.path).frame
+            data = read_bytes(self.path)
+            return decode_picture(data, self.path).frame, sha256(data).hexdigest()
         assert self.seed is not None
-        return synthetic_pair(self.seed, height, width, DRAWN_SPLIT)[0]
+        return synthetic_pair(self.seed, height, width, DRAWN_SPLIT)[0], None
 
 
 def collect(
@@ -71,11 +74,11 @@ def collect(
     if count < FEWEST:
         raise InputError(f"--count {count}: the range of one frame is not the range of the next; take 16 or more.")
     height, width = crop
-    candidates = [found for source in sources for found in _find(source, count)]
+    candidates = [found for source in sources for found in _find(source, count, progress)]
     for candidate in candidates:
         if candidate.path is not None:
             _demand_text(_relative(candidate.path, output))
-    known = [entry for place in not_in for entry in _fingerprints(place)]
+    known = [entry for place in not_in for entry in _fingerprints(place, progress)]
     entries, measured, overlaps = [], [], []
     for candidate in progress.track(candidates, "measuring", len(candidates)):
         entry = _pin(candidate, height, width, output)
@@ -96,7 +99,7 @@ def collect(
     return kept, told
 
 
-def _find(source: str, count: int) -> Iterator[Candidate]:
+def _find(source: str, count: int, progress: Progress) -> Iterator[Candidate]:
     kind, colon, rest = source.partition(":")
     if kind == "synthetic" and colon:
         if not re.fullmatch(r"\d+", rest):
@@ -113,21 +116,27 @@ def _find(source: str, count: int) -> Iterator[Candidate]:
         if not folder.is_dir():
             known = ", ".join(f"{layout}:FOLDER" for layout in LAYOUTS)
             raise InputError(f"Source {source!r} is no folder; give a folder of pictures, {known} or synthetic:SEED.")
-        found = find_pictures(folder)
+        found = _list(folder, progress)
         if not found:
-            raise InputError(f"No picture in {folder}; unblur reads PNG, JPEG, WebP and TIFF.")
+            raise InputError(f"No picture in {folder}: no {KINDS} that is not hidden.")
         yield from (Candidate(path.parent.relative_to(folder.parent).as_posix(), path) for path in found)
 
 
+def _list(folder: Path, progress: Progress) -> tuple[Path, ...]:
+    listing = list_folder(folder)
+    for sentence in listing.passed_over:
+        progress.note(f"not looked at: {sentence}")
+    return listing.pictures
+
+
 def _pin(candidate: Candidate, height: int, width: int, output: Path) -> Entry:
-    picture = candidate.read(height, width)
+    picture, digest = candidate.read(height, width)
     have_height, have_width = picture.shape[:2]
     if have_height < height or have_width < width:
         raise InputError(
             f"{candidate.name} is {have_height}x{have_width}, smaller than the crop {height}x{width}; "
             "leave it out, or lower --crop."
         )
-    digest = sha256(candidate.path.read_bytes()).hexdigest() if candidate.path else None
     place = int(digest[:16], 16) if digest else 0
     top, left = place % (have_height - height + 1), (place >> 32) % (have_width - width + 1)
     brightness, sharpness = measure(picture[top : top + height, left : left + width])
@@ -161,10 +170,10 @@ def _relative(path: Path, output: Path) -> str:
         ) from error
 
 
-def _fingerprints(place: Path) -> Iterator[tuple[str, int]]:
+def _fingerprints(place: Path, progress: Progress) -> Iterator[tuple[str, int]]:
     """Every picture of a folder or manifest of evaluation, with its fingerprint."""
     if place.is_dir():
-        found = find_pictures(place)
+        found = _list(place, progress)
         if not found:
             raise InputError(f"No picture in {place}, so nothing could be held against it; name the evaluation set.")
         # Named below the folder's own name: the manifest tells it, and shall name no machine's paths.

@@ -15,6 +15,7 @@ from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
     from unblur.calibration.score import HeldOut, Score
+    from unblur.compare.frames import FrameFile
     from unblur.pipeline.calibrate_network import Calibrated
 
 FORMS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8")
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(arguments)
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
+    from unblur.compare.frames import find_frames
     from unblur.engines.graph_file import is_exported
     from unblur.pipeline.calibrate import CalibrationSet, algorithms_for, check_algorithm, stored_manifest
     from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
@@ -73,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = algorithms_for(form) if arguments.bake_off else (check_algorithm(arguments.algorithm, form).name,)
     repairs = check_repairs(arguments.repair)
     progress = ConsoleProgress()
+    # What is wrong with pairs, their names and headers tell: before the minutes that the rest takes.
+    files = find_frames(arguments.frames, arguments.truth, progress) if arguments.frames else []
     checkpoint = open_checkpoint(arguments, progress)
     store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = (arguments.height, arguments.width) if arguments.height else manifest.size
     limits = Limits(arguments.fidelity_db, arguments.psnr_loss_db)
     found = calibrate_network(
-        store, of, size, form, names, repairs, _held_out(arguments, size), limits,
+        store, of, size, form, names, repairs, _held_out(files, size, arguments.drawn or DRAWN), limits,
         allow_overlap=arguments.allow_overlap, progress=progress,
     )  # fmt: skip
     report = write_calibrated(found, arguments.output)
@@ -109,14 +113,11 @@ def _has_truth(arguments: argparse.Namespace) -> bool:
     return bool(arguments.truth or named_layout(arguments.frames)[0])
 
 
-def _held_out(arguments: argparse.Namespace, size: tuple[int, int]) -> list[HeldOut]:
+def _held_out(files: Sequence[FrameFile], size: tuple[int, int], drawn: int) -> list[HeldOut]:
     from unblur.calibration.score import HeldOut
-    from unblur.compare.frames import find_frames
     from unblur.pipeline.bake_off import drawn_held_out
 
-    if arguments.frames:
-        return [HeldOut(*file.read()) for file in find_frames(arguments.frames, arguments.truth)]
-    return drawn_held_out(size, arguments.drawn or DRAWN)
+    return [HeldOut(*file.read()) for file in files] if files else drawn_held_out(size, drawn)
 
 
 def _print(found: Calibrated) -> None:

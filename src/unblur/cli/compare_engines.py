@@ -17,8 +17,9 @@ from unblur.core.errors import InputError
 def _parser() -> Arguments:
     parser = Arguments(
         "unblur compare",
-        "Compare engines with eager float32 PyTorch: fidelity to it, quality against sharp pictures, latency; "
-        "writes report.json, report.md and report.html. Exit code 3: a budget is broken; 2: a frame failed.",
+        "Compare engines, as `unblur deblur` runs them, with eager float32 PyTorch: fidelity to it, quality against "
+        "sharp pictures, latency; writes report.json, report.md and report.html. Exit code 3: a budget is broken; 2: a "
+        "frame failed.",
     )
     parser.add_argument(
         "--frames",
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         against = checkpoint = open_checkpoint(args, progress)
         engines = [
-            make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name)
+            make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name, dynamic=True)
             for name in names
         ]
         refuse_calibration_frames(store, names, calibration, frames, progress)

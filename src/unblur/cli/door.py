@@ -58,8 +58,8 @@ def door(main: Main) -> Main:
                     return _tell(INTERRUPTED, 130)
                 if isinstance(error, UnblurError):
                     return _tell(str(error), error.exit_code)
-                if isinstance(error, OSError) and error.errno in FULL:
-                    return _tell(_not_written(error), InputError.exit_code)
+                if isinstance(error, OSError) and (sentence := _not_written(error)):
+                    return _tell(sentence, InputError.exit_code)
                 raise
 
     return guarded
@@ -104,7 +104,11 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def _not_written(error: OSError) -> str:
-    assert error.errno is not None
+    """The sentence for a write that failed; "" for another error."""
+    if "No usable temporary directory" in str(error):  # tempfile tries each by writing a few bytes
+        return f"{error.strerror}: make room, or name one with TMPDIR."
+    if error.errno not in FULL:
+        return ""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next

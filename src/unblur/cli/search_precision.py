@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         find_form(arguments.form or arguments.engine), arguments.gpu, levels,
     )  # fmt: skip
     checkpoint = open_checkpoint(arguments, progress)
-    frames, at = _held_out(arguments, checkpoint.contract.padded_size)
+    frames, at = _held_out(arguments, checkpoint.contract.padded_size, progress)
     store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     ranges = calibrated(
@@ -112,7 +112,7 @@ def _levels(text: str | None) -> tuple[int, ...]:
 
 
 def _held_out(
-    arguments: argparse.Namespace, padded: Callable[[int, int], tuple[int, int]]
+    arguments: argparse.Namespace, padded: Callable[[int, int], tuple[int, int]], progress: Progress
 ) -> tuple[list[HeldOut], tuple[int, int]]:
     """Frames to score on, and the size of the graph that takes them."""
     from unblur.calibration.score import HeldOut
@@ -122,7 +122,7 @@ def _held_out(
     if not arguments.frames:
         at = arguments.size or SIZE
         return drawn_held_out(at, arguments.drawn or DRAWN, FIRST_SEED), at
-    files = find_frames(arguments.frames, arguments.truth)
+    files = find_frames(arguments.frames, arguments.truth, progress)
     frames = [HeldOut(*file.read()) for file in files]
     at = arguments.size or padded(*frames[0].frame.shape[:2])
     for file, held in zip(files, frames, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,9 @@ from unblur.images.contract import PixelContract
 from unblur.metrics.decibels import Decibels, Loss
 from unblur.metrics.quantiles import Ratio, Summary
 from unblur.metrics.stopwatch import Protocol, Sample
+
+SHOWN = 5
+"""So many frames are named in a sentence."""
 
 
 class Part(BaseModel):
@@ -186,10 +190,24 @@ class Report(Part):
         """Every budget of every engine."""
         return [(engine, check) for engine in self.engines for check in engine.checks]
 
+    def loss_remark(self, engine: EngineResult) -> str:
+        """Which frames the engine's loss is not of, and the names of those it spoilt; "" where it is of all."""
+        if engine.loss is None or not engine.loss.remark:
+            return ""
+        base = next(one for one in self.engines if one.is_reference)
+        had = {frame.frame for frame in base.frames if frame.quality and math.isinf(frame.quality.psnr_db)}
+        lost = [f.frame for f in engine.frames if f.frame in had and f.quality and math.isfinite(f.quality.psnr_db)]
+        names = f"; spoilt: {', '.join(lost[:SHOWN])}{' and more' if len(lost) > SHOWN else ''}" if lost else ""
+        return engine.loss.remark + names
+
     def to_json(self) -> dict[str, Any]:
         """Strict JSON values; infinite decibels are words."""
         values: dict[str, Any] = self.model_dump(mode="json")
         return values
+
+    def _frames_of_the_loss(self, engine: EngineResult, check: Check) -> str:
+        remark = self.loss_remark(engine) if check.budget == "psnr_loss_db_max" else ""
+        return f" ({remark})" if remark else ""
 
     def enforce(self) -> None:
         """Raise what this comparison should leave with, after the report has been written.
@@ -205,18 +223,13 @@ class Report(Part):
         if broken:
             lines = "".join(
                 f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(engine, check.measured)}"
-                f"{_frames_of_the_loss(engine, check)}"
+                f"{self._frames_of_the_loss(engine, check)}"
                 for engine, check in broken
             )
             also = f"\nFrames that could not be compared:{failed}" if failed else ""
             raise BudgetError(f"{len(broken)} budget(s) broken:{lines}{also}")
         if self.failures:
             raise InputError(f"{len(self.failures)} comparison(s) failed, the others are in the report:{failed}")
-
-
-def _frames_of_the_loss(engine: EngineResult, check: Check) -> str:
-    remark = engine.loss.remark if engine.loss and check.budget == "psnr_loss_db_max" else ""
-    return f" ({remark})" if remark else ""
 
 
 def _number(engine: EngineResult, value: float | None) -> str:

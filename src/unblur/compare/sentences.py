@@ -82,6 +82,10 @@ def how_measured(report: Report) -> list[str]:
                 f"No steady state before the measurement (machine busy or clock changing): {', '.join(cold)}. "
                 "Read their milliseconds with care."
             )
+    graphs = [(engine.name, *engine.description.get("graph", "").split(", ")) for engine in report.engines]
+    told = [f"{name} {rest[0]}" for name, *rest in graphs if len(rest) == 2]  # reports of old have a digest alone
+    if told:
+        lines.append(f"Graphs: {'; '.join(told)}.")
     threads = sorted({engine.description["threads"] for engine in report.engines if engine.description})
     lines.append(
         f"Machine: {report.machine['cpu']}, {report.machine['usable_cores']} usable core(s); engines on "
@@ -96,7 +100,9 @@ def identical_lines(report: Report) -> list[str]:
     qualities = {"blurred input": report.blurred_quality} | {e.name: e.mean_quality for e in report.engines}
     counts = ", ".join(f"{name} {mean.identical}" for name, mean in qualities.items() if mean and mean.identical)
     lines = [f"Frames identical to the truth have no finite PSNR and are not in its mean: {counts}."] if counts else []
-    remarks = [f"{e.name}: {e.loss.remark}" for e in report.engines if e.loss and e.loss.remark and not e.is_reference]
+    remarks = [
+        f"{e.name}: {remark}" for e in report.engines if not e.is_reference and (remark := report.loss_remark(e))
+    ]
     return lines + ([f"PSNR lost is taken frame by frame. {'. '.join(remarks)}."] if remarks else [])
 
 

@@ -107,9 +107,8 @@ def disk_errors(*paths: Path) -> Iterator[None]:
     except OSError as error:
         touched = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
         if error.errno in FULL:
-            what = f" (while writing {touched})" if touched and touched.parent != path.parent else ""
             raise InputError(
-                f"Cannot write {path}: {FULL[error.errno]}{what}. Make room and run the same command again."
+                f"Cannot write {path}: {FULL[error.errno]}. Make room and run the same command again."
             ) from error
         if touched is not None and error.errno is not None:
             if any(one.parent in (touched, *touched.parents) or touched in one.parents for one in paths):

@@ -73,7 +73,8 @@ def _take(file: Path) -> FileLock | None:
             lost = True
         if not lost:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            with contextlib.suppress(OSError):  # a full disk: what is locked will say so better
+                os.write(descriptor, f"{os.getpid()}\n".encode())
 
     lock = FileLock(file, mode=0o644, thread_local=False, on_acquired=sign)
     try:

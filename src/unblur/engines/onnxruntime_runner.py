@@ -89,7 +89,7 @@ class OnnxRuntimeRunner(BaseRunner):
                 "device": f"{device} ({provider.name})",
                 "threads": str(threads),
                 "precision": provider.precision if converted and provider.precision else graph.precision,
-                "graph": graph.digest,
+                "graph": f"{graph.signature.sizes}, {graph.digest}",
                 **({"calibration": graph.calibration} if graph.calibration else {}),
             },
         )

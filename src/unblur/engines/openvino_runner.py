@@ -88,7 +88,7 @@ class OpenVinoRunner(BaseRunner):
                 "threads": str(used),
                 "precision": f"{hint}+int8" if graph.quantised else hint,
                 "convolutions": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none",
-                "graph": graph.digest,
+                "graph": f"{graph.signature.sizes}, {graph.digest}",
                 **({"calibration": graph.calibration} if graph.calibration else {}),
             },
         )

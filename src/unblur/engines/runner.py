@@ -20,6 +20,11 @@ class Signature:
     height: int | None = None
     width: int | None = None
 
+    @property
+    def sizes(self) -> str:
+        """What it takes, for reports: "fixed 720x1280", or "dynamic"."""
+        return "dynamic" if self.height is None or self.width is None else f"fixed {self.height}x{self.width}"
+
     def check(self, tensor: NDArray[Any]) -> None:
         """Raise InputError unless `tensor` is a batch of one of the right type, layout and size."""
         contract = self.contract

@@ -75,12 +75,18 @@ class Picture:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read one picture. Raises InputError as `decode_picture`, and when the file cannot be opened."""
+    """Read one picture. Raises InputError as `read_bytes` and `decode_picture`."""
+    return decode_picture(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A picture's file, for `decode_picture`. Raises InputError when it cannot be opened."""
     try:
-        data = read_regular(path)
+        return read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}; check the name and its permissions.") from error
-    return decode_picture(data, path)
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory; free some.") from error
 
 
 def decode_picture(data: bytes, path: Path) -> Picture:

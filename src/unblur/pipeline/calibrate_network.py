@@ -15,7 +15,7 @@ from unblur.calibration.quantised_lint import demand_fitting_scales, misfit_scal
 from unblur.calibration.score import HeldOut, Score
 from unblur.core.artefacts import atomic_paths, json_bytes
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import BudgetError
+from unblur.core.errors import BudgetError, InputError
 from unblur.engines.graph_facts import read_facts
 from unblur.engines.graph_file import calibration_of, read_graph
 from unblur.pipeline.bake_off import Scored, bake_off, digest_of_frames, find_overlaps, refuse_overlaps
@@ -73,11 +73,19 @@ def calibrate_network(
 ) -> Calibrated:
     """Quantise with the ranges of each algorithm and score it on the held-out frames.
 
-    Raises InputError as the steps do, and for a held-out frame that is also in the manifest unless `allow_overlap`;
+    Raises InputError as the steps do, for a held-out frame of another size before any of them, and for one that is also
+    in the manifest unless `allow_overlap`;
     BudgetError where no algorithm keeps the limits, telling what the best one reaches, and, where there are limits,
     for a scale that does not fit its map.
     """
     repairs = check_repairs(repairs)
+    for number, held in enumerate(held_out, start=1):
+        if of.checkpoint.contract.padded_size(*held.frame.shape[:2]) != size:
+            height, width = held.frame.shape[:2]
+            raise InputError(
+                f"Held-out frame {number} is {height}x{width}, the graph {size[0]}x{size[1]}; crop it, or say --height "
+                "and --width."
+            )
     overlaps = find_overlaps(of.manifest, held_out)
     if not allow_overlap:
         refuse_overlaps(of.manifest, overlaps)

@@ -20,10 +20,11 @@ from unblur.pipeline.stored_engines import stored_engine
 
 def make_candidate(
     name: str, store: Store, checkpoint: Checkpoint, threads: int | None, progress: Progress = SILENT,
-    calibration: Calibration = BUNDLED, output: str | None = None,
+    calibration: Calibration = BUNDLED, output: str | None = None, *, dynamic: bool = False,
 ) -> Candidate:  # fmt: skip
-    """ "openvino" runs the graph exported for the size at hand, "openvino:FILE.onnx" that very file at every size;
-    "openvino-int8" likewise, and its graph is calibrated as `calibration` says.
+    """ "openvino" runs the graph exported for the size at hand, or (`dynamic`) the one of every size, which
+    `open_runner` takes: another graph, with arithmetic of its own. "openvino:FILE.onnx" runs that very file.
+    "openvino-int8" as "openvino", and its graph is calibrated as `calibration` says.
 
     `output`: of a file's several outputs the restored frame.
 
@@ -38,7 +39,8 @@ def make_candidate(
         def open_stored(size: Size | None) -> Runner:
             made: Path | None = None
             if engine.runs == "graph":
-                made = engine_graph(name, store, checkpoint, size, calibration, threads, progress).path
+                at = None if dynamic else size
+                made = engine_graph(name, store, checkpoint, at, calibration, threads, progress).path
             elif engine.runs == "engine":
                 if size is None:
                     raise InputError(

@@ -19,7 +19,7 @@ from unblur.core.exclusive import exclusive
 from unblur.core.memory import available_bytes, gigabytes
 from unblur.engines.runner import Runner, restore_frame
 from unblur.images.alpha import fill_hidden, put_back_hidden
-from unblur.images.files import Picture, decode_picture, encode_picture, write_encoded
+from unblur.images.files import Picture, decode_picture, encode_picture, read_bytes, write_encoded
 from unblur.images.sizes import picture_size
 from unblur.pipeline.deblur_tasks import Plan, Task
 from unblur.pipeline.finished import Finished
@@ -108,7 +108,7 @@ def deblur_pictures(
         opened: Opened | None = None
         for task in progress.track(todo, "deblurring", total=len(todo)):
             try:
-                data = _read(task.source)
+                data = read_bytes(task.source)
                 picture = decode_picture(data, task.source)
             except InputError as error:
                 failed.append(_fail(error, progress))
@@ -198,7 +198,7 @@ def _unfinished(
     todo, foreign, failed = [], [], []
     for task in plan.tasks:
         try:
-            data = _read(task.source)
+            data = read_bytes(task.source)
         except InputError as error:
             failed.append(error)
             continue
@@ -208,13 +208,6 @@ def _unfinished(
         if state != "finished":
             todo.append(task)
     return todo, foreign, failed
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be opened: {error.strerror}; check its permissions.") from error
 
 
 def _fail(error: InputError | str, progress: Progress) -> str:

@@ -35,7 +35,8 @@ def stored_graph(
             "contract": checkpoint.contract.to_json(),
         },
         parents={"checkpoint": checkpoint.digest},
-        runtimes=frozenset({"onnxruntime", "onnxruntime-gpu"}),  # the proof runs in it
+        # The proof runs in them: another version has proved nothing yet.
+        runtimes=frozenset({"onnxruntime", "onnxruntime-gpu"}) | (frozenset({"openvino"}) if prove else frozenset()),
     )
     height, width = size or (None, None)
 

@@ -52,7 +52,7 @@ def evaluate(loaded: Checkpoint, what: Evaluation, real: Path | None, progress: 
         "synthetic": {"side_px": what.side_px, "source_version": VERSION} | _summary(rows),
     }
     if real is not None:
-        pairs = find_pairs(real, "gopro", "test")
+        pairs = find_pairs(real, "gopro", "test", progress)
         rows = []
         for pair in progress.track(pairs, "real pairs", len(pairs)):
             blurred, sharp = read_pair(pair)

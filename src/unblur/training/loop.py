@@ -89,7 +89,7 @@ def open_source(config: TrainingConfig, output: Path, team: Team, progress: Prog
     data = config.data
     if data.source != "synthetic":
         assert data.folder is not None  # load_config saw to it
-        return FolderSource(find_pairs(data.folder, data.source, "train"))
+        return FolderSource(find_pairs(data.folder, data.source, "train", progress))
     pool = Pool(output / "scenes", config.seed, data.scenes, data.scene_side_px, largest_scale=data.largest_scale)
     if team.leads:
         pool.fill(data.workers, progress)

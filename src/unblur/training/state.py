@@ -144,11 +144,10 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _no_state(path: Path, error: Exception) -> InputError:
-    reason = str(error)
+    reason = str(error).partition(";")[0].removeprefix(f"{path} ")  # the cure of another file is not this one's
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
         reason = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
     return InputError(
-        f"{path} is not the state of a training run ({reason.removeprefix(f'{path} ').splitlines()[0]}); move it away "
-        "to start afresh."
+        f"{path} is not the state of a training run ({reason.splitlines()[0]}); move it away to start afresh."
     )

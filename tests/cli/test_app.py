@@ -270,3 +270,10 @@ def test_the_scripts_run_from_any_folder(tmp_path: Path, script: str) -> None:
     done = subprocess.run([sys.executable, ROOT / script, "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["deblur", "compare", "calibrate", "speed", "search"])
+@pytest.mark.parametrize("threads", ["0", "1000000000", "9" * 5000, "two"])
+def test_threads_that_nobody_means(verb: str, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([verb, "--threads", threads]) == 2
+    assert "argument --threads" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mutants import byte_mutants, json_mutants
 
 from unblur.core.errors import InputError, UnblurError
 from unblur.engines.audit import computes_in
@@ -140,6 +141,11 @@ def test_a_list_of_tensorrt_for_rtx_constructed_from_its_recorded_log_gives_the_
         ('{"Layers": ["a", "b"], "Bindings": []}', InputError, "profilingVerbosity=detailed"),
         (RECORDED[:-20], InputError, "not whole JSON"),
         ("[]", InputError, "no `Layers`"),
+        ("[" * 100_000, InputError, "nested too deep"),
+        ("9" * 5000, InputError, "not whole JSON"),
+        ('{"Layers": 7, "Bindings": []}', InputError, "not understood"),
+        ('{"Layers": [7], "Bindings": []}', InputError, "not understood"),
+        (layers_11(Inputs=[{"Name": "x", "Dimensions": ["wide"], "Datatype": "Half"}]), InputError, "not understood"),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_never_passed_over(text: str, error: type[UnblurError], words: str) -> None:
@@ -195,3 +201,17 @@ def test_a_profile_of_something_else_is_refused(text: str, words: str) -> None:
     with pytest.raises(InputError) as caught:
         measure_against(kernels, roofline(kernels, find_gpu("RTX 3090")), parse_profile(text))
     assert words in str(caught.value)
+
+
+def test_every_damaged_listing_and_profile_is_taken_or_refused() -> None:
+    profile = [{"count": 10}, {"name": "a", "timeMs": 1.5, "averageMs": 0.15, "percentage": 100.0}]
+    for parse, good in ((parse_inspector, json.loads(layers_11())), (parse_profile, profile)):
+        texts = [json.dumps(mutant).encode() for mutant in json_mutants(good, 400)]
+        texts += byte_mutants(json.dumps(good).encode(), 150)
+        refused = 0
+        for text in texts:
+            try:
+                parse(text)
+            except UnblurError:
+                refused += 1
+        assert 0 < refused < len(texts)

@@ -37,6 +37,7 @@ def test_words() -> None:
         ("64x64:720x1280", "no range of sizes"),
         ("64x64:256x256:720x1280:4x4", "no range of sizes"),
         ("-2x64", "no range of sizes"),
+        ("9" * 5000 + "x64", "no range of sizes"),
         ("128x64:64x64:64x64", "heights 128, 64, 64 are not in ascending order"),
         ("64x64:64x256:64x128", "widths 64, 256, 128 are not in ascending order"),
     ],

@@ -137,6 +137,8 @@ def test_opsets(tiny: Checkpoint, tmp_path: Path, opset: int) -> None:
     [
         ({"height": 33, "width": 40}, "Export 34x40"),
         ({"height": 14, "width": 40}, "at least 16"),
+        ({"height": 1_000_000, "width": 1_000_000}, "sides are at most 16384"),
+        ({"height": 16_384, "width": 16_384}, "268435456 pixels"),
         ({"height": 32}, "--width"),
         ({}, "--dynamic"),
         ({"height": 32, "width": 32, "dynamic": True}, "leave out"),

@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 
 from unblur.calibration.fingerprint import fingerprint, same_picture
 from unblur.core.artefacts import read_sealed, value_digest, write_bytes, write_sealed
-from unblur.core.config import SIDE_MAX, Section, Seed, Side, check, check_pixels, read_toml
+from unblur.core.bounds import SIDE_MAX, check_pixels
+from unblur.core.config import Section, Seed, Side, check, read_toml
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.reading import read_regular
@@ -119,8 +120,10 @@ class Manifest:
     def picture(self, entry: Entry) -> Frame:
         """The whole picture of an entry. Raises InputError when it is not what the manifest says."""
         if entry.seed is not None:
-            picture = self._draw(entry.seed, entry.crop.height, entry.crop.width)
-            known = entry.generator == VERSION and same_picture(fingerprint(picture), int(entry.fingerprint, 16))
+            known = entry.generator == VERSION
+            if known:  # no work for what is refused anyway
+                picture = self._draw(entry.seed, entry.crop.height, entry.crop.width)
+                known = same_picture(fingerprint(picture), int(entry.fingerprint, 16))
             if not known:
                 raise InputError(
                     f"{self.path}: {entry.name} was drawn by generator {entry.generator} and comes out differently "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive, threads
 from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress
@@ -49,7 +49,7 @@ def _parser() -> Arguments:
                         help="score on frames of the manifest too; the report will tell")  # fmt: skip
     parser.add_argument("--fidelity-db", type=finite, metavar="DB", help="that the worst frame must keep")
     parser.add_argument("--psnr-loss-db", type=finite, metavar="DB", help="mean PSNR that may be lost against truth")
-    parser.add_argument("--threads", type=positive, help="CPU threads; physical cores if left out")
+    parser.add_argument("--threads", type=threads, help="CPU threads; physical cores if left out")
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write; a .json appears beside it")
     return parser
 

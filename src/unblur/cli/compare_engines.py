@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive, threads
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.cli.weights import add_checkpoint, open_checkpoint
@@ -43,7 +43,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--manifest", type=Path, help="calibration frames of engines in 8 bits; the bundled ones if left out"
     )
-    parser.add_argument("--threads", type=positive, help="CPU threads of each engine; physical cores if left out")
+    parser.add_argument("--threads", type=threads, help="CPU threads of each engine; physical cores if left out")
     parser.add_argument("--rounds", type=positive, default=20, help="timed rounds")
     parser.add_argument("--latency-size", type=size, metavar="HxW", help="the most frequent size if left out")
     parser.add_argument("--no-latency", action="store_true", help="measure fidelity and quality only")

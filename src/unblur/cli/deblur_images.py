@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, threads
 from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import file_digest, refuse_inputs
 from unblur.core.console import ConsoleProgress
@@ -43,7 +43,7 @@ def arguments() -> Arguments:
     parser.add_argument(
         "--manifest", type=Path, help="calibration frames of an engine in 8 bits; the bundled ones if left out"
     )
-    parser.add_argument("--threads", type=positive, help="CPU threads; all physical cores if left out")
+    parser.add_argument("--threads", type=threads, help="CPU threads; all physical cores if left out")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that unblur did not write")
     return parser
 

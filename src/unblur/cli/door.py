@@ -19,6 +19,7 @@ from types import FrameType
 from typing import NoReturn, Protocol
 
 from unblur.core.artefacts import FULL
+from unblur.core.bounds import THREADS_MAX
 from unblur.core.console import printable
 from unblur.core.errors import InputError, UnblurError
 
@@ -172,6 +173,13 @@ def finite(text: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def threads(text: str) -> int:
+    """Argument type: a number of threads."""
+    if not 1 <= (value := positive(text)) <= THREADS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to {THREADS_MAX}")
     return value
 
 

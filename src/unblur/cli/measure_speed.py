@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive, threads
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.cli.weights import add_checkpoint, open_checkpoint
@@ -31,7 +31,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--manifest", type=Path, help="calibration frames of engines in 8 bits; the bundled ones if left out"
     )
-    parser.add_argument("--threads", type=positive, help="CPU threads of each engine; physical cores if left out")
+    parser.add_argument("--threads", type=threads, help="CPU threads of each engine; physical cores if left out")
     parser.add_argument("--rounds", type=positive, default=15, help="timed rounds")
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
     args = parser.parse_args(argv)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive, threads
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.cli.weights import add_checkpoint, open_checkpoint
@@ -50,7 +50,7 @@ def _parser() -> Arguments:
     parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")
     parser.add_argument("--manifest", type=Path, help="calibration frames; the bundled synthetic-16 if left out")
     parser.add_argument("--algorithm", default="best", help="of the ranges, or best: that of a bake-off")
-    parser.add_argument("--threads", type=positive, help="CPU threads; physical cores if left out")
+    parser.add_argument("--threads", type=threads, help="CPU threads; physical cores if left out")
     parser.add_argument("--output", type=Path, help="folder of the report (default: artifacts/reports/search-...); "
                         "with --reproduce the .onnx file to write")  # fmt: skip
     parser.add_argument("--reproduce", type=Path, metavar="DIR", help="write a point of this report as a graph instead")

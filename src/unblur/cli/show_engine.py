@@ -124,6 +124,7 @@ def _lint(path: Path, precision: str, targets: Sequence[str], output: str | None
 
 def _measure(reports: Sequence[XRayReport], profile: Path) -> Measured:
     """The one report's kernels beside their measured times, printed."""
+    from unblur.core.reading import read_regular
     from unblur.engines.profile_times import measure_against, parse_profile
     from unblur.engines.xray_text import describe_measured
 
@@ -133,6 +134,6 @@ def _measure(reports: Sequence[XRayReport], profile: Path) -> Measured:
         raise InputError(f"The profile {profile} does not exist; write it with trtexec --exportProfile={profile}.")
     (report,) = reports
     kernels = [row.kernel for row in report.rows]
-    measured = measure_against(kernels, report.rooflines[0], parse_profile(profile.read_text()))
-    print(describe_measured(measured))
+    measured = measure_against(kernels, report.rooflines[0], parse_profile(read_regular(profile)))
+    _say(describe_measured(measured))
     return measured

@@ -10,21 +10,12 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from unblur.core.bounds import SEED_MAX, SIDE_MAX, THREADS_MAX
 from unblur.core.errors import InputError, nearest
 from unblur.core.reading import read_regular
 
-SIDE_MAX = 16384
-"""Height and width of a frame, in pixels, up to which numbers are taken for meant: twice those of an 8K frame."""
-
-PIXELS_MAX = 89_478_485
-"""Pixels of a frame: as many as Pillow reads of a picture."""
-
 FAULTS = 8
 """So many are named in one message."""
-
-SEED_MAX = 2**63 - 1
-COUNT_MAX = 1_000_000
-THREADS_MAX = 1024
 
 
 class Section(BaseModel):
@@ -40,12 +31,6 @@ Side = Annotated[int, Field(ge=16, le=SIDE_MAX)]
 
 Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
 Threads = Annotated[int, Field(ge=0, le=THREADS_MAX)]
-
-
-def check_pixels(height: int, width: int) -> None:
-    """Raise ValueError for a frame that nobody means."""
-    if height * width > PIXELS_MAX:
-        raise ValueError(f"{height}x{width} are {height * width} pixels; a frame has at most {PIXELS_MAX}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import psutil
 
-from unblur.core.config import THREADS_MAX
+from unblur.core.bounds import THREADS_MAX
 from unblur.core.errors import InputError, nearest
 from unblur.engines.engine_file import EngineFile, read_engine
 from unblur.engines.graph_file import GraphFile, read_graph

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, ValueInfoProto
 
 from unblur.core.artefacts import file_digest, text_with
-from unblur.core.config import SIDE_MAX
+from unblur.core.bounds import SIDE_MAX
 from unblur.core.errors import InputError, nearest
 from unblur.core.reading import parse_json
 from unblur.engines.onnx_file import load_onnx, needed

@@ -49,7 +49,7 @@ class Inspected:
     unread: tuple[str, ...]
 
 
-def parse_inspector(text: str) -> Inspected:
+def parse_inspector(text: str | bytes) -> Inspected:
     """Read the JSON of a whole engine.
 
     The inspector does not tell activation memory: it is 0. Raises InputError for JSON of something else, an engine
@@ -62,6 +62,13 @@ def parse_inspector(text: str) -> Inspected:
         raise InputError(f"The layer information is not whole JSON ({error}); export it again.") from error
     if not isinstance(data, dict) or "Layers" not in data:
         raise InputError("This JSON has no `Layers`: it is no layer information of an engine (--exportLayerInfo).")
+    try:
+        return _inspected(data)
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError) as error:  # values of other types
+        raise InputError(f"The layer information is not understood ({error}); export it again.") from error
+
+
+def _inspected(data: dict[str, Any]) -> Inspected:
     form = FORM_10 if "Bindings" in data else FORM_11
     _demand_known(data, _TOP[form], f"the layer information ({form})")
     layers = data["Layers"]

@@ -77,7 +77,7 @@ class Measured:
         }  # fmt: skip
 
 
-def parse_profile(text: str) -> tuple[LayerTime, ...]:
+def parse_profile(text: str | bytes) -> tuple[LayerTime, ...]:
     """Read a list of a count and of layers with `averageMs`, or `timeMs` over all counted frames.
 
     Raises InputError for JSON of something else, unknown fields, a layer without a time or a time below 0.
@@ -92,7 +92,10 @@ def parse_profile(text: str) -> tuple[LayerTime, ...]:
     layers = [entry for entry in entries if set(entry) != {"count"}]
     if len(counts) > 1 or not layers:
         raise InputError(f"The profile has {len(counts)} counts and {len(layers)} layers; export it again.")
-    return tuple(_layer(entry, counts[0] if counts else None) for entry in layers)
+    try:
+        return tuple(_layer(entry, counts[0] if counts else None) for entry in layers)
+    except (TypeError, ValueError, ArithmeticError) as error:  # values of other types
+        raise InputError(f"A time of the profile is no number ({error}); export it again.") from error
 
 
 def measure_against(kernels: Sequence[Kernel], line: Roofline, profile: Sequence[LayerTime]) -> Measured:

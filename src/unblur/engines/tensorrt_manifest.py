@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from unblur.core.artefacts import Recognise, file_digest, json_with
-from unblur.core.config import SIDE_MAX, Section, check
+from unblur.core.bounds import SIDE_MAX
+from unblur.core.config import Section, check
 from unblur.core.errors import InputError
 from unblur.core.reading import parse_json, read_regular
 from unblur.engines.graph_file import is_exported

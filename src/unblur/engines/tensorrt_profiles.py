@@ -60,7 +60,7 @@ def parse_profile(text: str) -> Profile:
 
     Raises InputError for another form, and where a height or width is not in ascending order.
     """
-    found = [re.fullmatch(r"(\d+)x(\d+)", word) for word in text.strip().split(":")]
+    found = [re.fullmatch(r"(\d{1,5})x(\d{1,5})", word) for word in text.strip().split(":")]
     sizes = [(int(match[1]), int(match[2])) for match in found if match]
     if len(sizes) != len(found) or len(sizes) not in (1, 3):
         raise InputError(

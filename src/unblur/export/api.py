@@ -9,6 +9,7 @@ from typing import Literal
 import onnx
 
 from unblur.core.artefacts import atomic_path, file_digest, json_text
+from unblur.core.bounds import check_pixels
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
@@ -86,6 +87,10 @@ def _size(contract: PixelContract, height: int | None, width: int | None, dynami
     for name, length in (("height", height), ("width", width)):
         if length < SMALLEST:
             raise InputError(f"{name} is {length}; a graph's height and width are at least {SMALLEST}.")
+    try:
+        check_pixels(height, width)
+    except ValueError as error:
+        raise InputError(f"{error}; export a smaller size.") from error
     even = contract.padded_size(height, width)
     if even != (height, width):
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unblur.core.errors import InputError
+from unblur.core.reading import read_regular
 from unblur.engines.graph_facts import read_facts
 from unblur.engines.graph_file import open_graph
 from unblur.engines.inspector import parse_inspector
@@ -29,7 +30,7 @@ def examine_layers(path: Path) -> tuple[Subject, tuple[str, ...]]:
             raise InputError(
                 f"{what}, {file}, does not exist; {engine.name}{SUFFIX} belongs beside {engine.name}.onnx."
             )
-    found = parse_inspector(path.read_text())
+    found = parse_inspector(read_regular(path))
     source, model = open_graph(graph_path)
     edges = {value.name for value in (*model.graph.input, *model.graph.output)}
     if set(found.edges) != edges:

@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from unblur.calibration.algorithms import ALGORITHMS
 from unblur.compare.budgets import Budget
-from unblur.core.config import Section, Seed, Side, Threads, check, check_pixels, read_toml, set_value
+from unblur.core.bounds import check_pixels
+from unblur.core.config import Section, Seed, Side, Threads, check, read_toml, set_value
 from unblur.core.errors import InputError, nearest
 from unblur.engines.tensorrt_builder import LEVELS
 from unblur.engines.tensorrt_targets import parse_targets

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from unblur.core.artefacts import file_digest, value_digest
-from unblur.core.config import COUNT_MAX, SIDE_MAX, Section, Seed, Threads, check, read_toml
+from unblur.core.bounds import COUNT_MAX, SIDE_MAX
+from unblur.core.config import Section, Seed, Threads, check, read_toml
 from unblur.core.errors import InputError, nearest
 from unblur.images.contract import PixelContract
 from unblur.networks.registry import FAMILIES, preset_names

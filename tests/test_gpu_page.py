@@ -84,6 +84,8 @@ def test_speeds_of_a_gpu_are_those_of_committed_reports() -> None:
     assert ("No engine of TensorRT or of TensorRT for RTX has been timed" in PAGE) == (
         not any("tensorrt" in name for name in names)
     )
+    on_a_gpu = {name for name in names if "cuda" in name}
+    assert "torch-cuda-form-compile-fp16-graph" in on_a_gpu <= set(CATALOGUE)
     (said,) = re.findall(r"<!-- numbers: compare/baselines/(.*?)/speed.json -->", PAGE)
     written = [Path(path).parent.name for path in (ROOT / "compare/baselines").glob("*/speed.json")]
     assert written == [said]
@@ -102,6 +104,13 @@ def test_speeds_of_a_gpu_are_those_of_committed_reports() -> None:
     times = {row["engine"]: row["gpu_ms"]["p50"] for row in rows if row["size"] == "720x1280"}
     slow, fast = times["f32"], times["form-compile-fp16-graph"]
     assert f"a 720p frame of BANet from {slow:.0f} to {fast:.0f} ms" in (ROOT / "README.md").read_text()
+    epilogues = json.loads((ROOT / "compare/baselines" / said / "epilogues.json").read_text())
+    alone, fused, fp8 = (
+        next(row["ms"] for row in epilogues if row.get("case") == case and row["shape"] == [128, 128, 1])
+        for case in ("torch", "bias+leaky", "fp8 alone")
+    )
+    assert f"takes {alone:.3f} ms alone and {fused:.3f} ms with bias" in PAGE
+    assert f"**FP8 gains nothing**: {fp8:.3f} ms" in PAGE
     rtx = json.loads((ROOT / "compare/baselines" / said / "rtx.json").read_text())
     assert re.search(r"compute capability 9\.0\. Supported compute capabilities: 8\.0 8\.6 8\.9", rtx["verdict"])
     assert rtx["build current"]["mask"] == "00000000"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from unblur.calibration.collect import collect
 from unblur.calibration.fingerprint import SAME_BITS, distance, fingerprint, same_picture
 from unblur.calibration.manifest import load_manifest
 from unblur.cli.collect_frames import main
+from unblur.core.artefacts import write_sealed
 from unblur.core.errors import InputError
 from unblur.images.contract import Frame
 from unblur.images.files import read_picture
@@ -201,7 +204,17 @@ def test_drawn_frames_are_pinned_by_their_generator(tmp_path: Path) -> None:
         load_manifest(path)
     path.write_text(text)
     stored = sorted(kept.iterdir())[0]
-    Image.new("RGB", (32, 32), "red").save(stored)
+    good = stored.read_bytes()
+    with Image.open(stored) as picture:  # a person can still look at it
+        assert any(np.array_equal(np.asarray(picture), frame) for frame in frames)
+    for damaged in (good[: len(good) // 2], b"", bytes([good[0] ^ 1]) + good[1:], good[:-60] + b"x" + good[-59:],
+                    good + b"x", good[:-32]):  # fmt: skip
+        stored.write_bytes(damaged)
+        assert all(np.array_equal(a, b) for a, b in zip(frames, load_manifest(path, kept), strict=True))
+        assert stored.read_bytes() == good
+    red = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(red, "PNG")
+    write_sealed(stored, red.getvalue())
     with pytest.raises(InputError, match="comes out differently"):
         load_manifest(path, kept)
 
@@ -261,3 +274,37 @@ def test_fingerprints_of_flat_pictures_are_one() -> None:
     black, white = (fingerprint(np.full((40, 50, 3), level, np.uint8)) for level in (0, 255))
     assert same_picture(black, black)
     assert 0 <= white < 2**64
+
+
+PINNED = """format = 1
+{}
+[[frames]]
+crop = {{ height = 16, width = {}, top = 0, left = 0 }}
+scene = "a"
+brightness = 0.5
+sharpness = 0.5
+fingerprint = "00000000000000aa"
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("width", "source", "words"),
+    [
+        (32, f'path = "/dev/zero"\nsha256 = "{"a" * 64}"', "/dev/zero cannot be opened: it is a device"),
+        (32, f'path = "pipe"\nsha256 = "{"a" * 64}"', "pipe cannot be opened: it is a pipe"),
+        (32, f'path = "."\nsha256 = "{"a" * 64}"', "it is a directory"),
+        (32, f'path = "a\\u0000b"\nsha256 = "{"a" * 64}"', "has a NUL character"),
+        (32, f'path = "{"x" * 5000}"\nsha256 = "{"a" * 64}"', "cannot be opened"),
+        (1_000_000, "seed = 1\ngenerator = 1", "width = 1000000"),
+        (32, f"seed = {10**30}\ngenerator = 1", "seed = 1000000000000000000000000000000"),
+        (32, "seed = 1\ngenerator = -7", "was drawn by generator -7"),
+    ],
+)
+def test_frames_that_nobody_means_are_refused_at_once(tmp_path: Path, width: int, source: str, words: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    one = PINNED.format("", width, source)
+    path = tmp_path / "manifest.toml"
+    path.write_text(one + one.replace("format = 1\n", ""))
+    with pytest.raises(InputError, match=re.escape(words)):
+        load_manifest(path)

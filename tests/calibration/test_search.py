@@ -111,6 +111,21 @@ def test_a_killed_search_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) 
     assert len(model.scores) == len(set(whole.scores)) - 10  # none of the first ten was computed again
 
 
+def test_a_damaged_line_of_the_ledger_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path)
+    values = {"first": 1.25, "second": [1, 2], "third": {"db": 60.5}}
+    for key, value in values.items():
+        ledger.get(key, lambda value=value: value)  # type: ignore[misc]
+    lines = path.read_bytes().splitlines(keepends=True)
+    for harm in (b"1.26", b'"1.25"', b"", b"\xff", b"[" * 100_000):
+        path.write_bytes(lines[0].replace(b"1.25", harm) + b"".join(lines[1:]))
+        ledger, computed = Ledger(path), [1.25]
+        assert {key: ledger.get(key, computed.pop) for key in reversed(values)} == values
+        assert not computed
+        assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(lines)
+
+
 def test_of_noisy_costs_those_that_came_close_are_measured_again_together() -> None:
     model, asked = Model(), []
     lucky: list[Assignment] = []

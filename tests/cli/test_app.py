@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -139,6 +143,104 @@ def test_a_closed_pipe_is_141_without_a_word() -> None:
     err = child.stderr.read()
     assert (child.wait(timeout=60), err) == (141, b"")
     child.stderr.close()
+
+
+def test_ctrl_c_is_130_whatever_a_library_makes_of_it() -> None:
+    """As torch._dynamo and TorchScript do while they trace."""
+
+    def chained() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ZeroDivisionError from error
+
+    def hidden() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise InputError("the graph is none") from None
+
+    def lost() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise ZeroDivisionError
+
+    for strike in (chained, hidden, lost):
+
+        @door
+        def main(argv: Sequence[str] | None = None, strike: Callable[[], None] = strike) -> int:
+            strike()
+            return 0
+
+        assert main() == 130, strike
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+ODD = """
+import os, sys
+from unblur.cli.door import door
+from unblur.core.errors import InputError
+__name__ = "unblur.cli.odd"
+@door
+def main(argv=None):
+    print(*(["x" * 100_000] if "long" in sys.argv else ["gr\\u00fc\\u00dfe \\u2192", os.fsdecode(b"gr\\xfc")]))
+    if "fail" in sys.argv:
+        raise InputError("\\x1b[2J" + os.fsdecode(b"gr\\xfc"))
+    return 0
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams as POSIX has them")
+@pytest.mark.parametrize(
+    ("streams", "code", "shown"),
+    [
+        ("", 0, "grüße →"),
+        ("PYTHONIOENCODING=ascii", 0, r"gr\xfc\xdfe \u2192"),
+        ("LC_ALL=C PYTHONUTF8=0", 0, "gr"),
+        ("fail", 2, r"\x1b[2Jgr\xfc"),
+        (">&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        ("fail >&- 2>&-", 2, ""),
+        (">/dev/full", 2, "Cannot write to stdout: the disk is full"),
+        ("long >/dev/full", 2, "Cannot write to stdout: the disk is full"),
+        ("long >/dev/full 2>/dev/full", 2, ""),
+        ("fail 2>/dev/full", 2, ""),
+    ],
+)
+def test_no_stream_and_no_encoding_costs_a_report(streams: str, code: int, shown: str) -> None:
+    words = streams.split()
+    before, after = [word for word in words if "=" in word], [word for word in words if "=" not in word]
+    line = f"{' '.join(before)} {shlex.quote(sys.executable)} -c {shlex.quote(ODD)} {' '.join(after)}"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(["sh", "-c", line], capture_output=True, env=environment, timeout=60)
+    told = (done.stdout + done.stderr).decode()
+    assert (done.returncode, "Traceback" in told, "Exception ignored" in told) == (code, False, False), told
+    assert shown in told
+
+
+def test_closed_streams_do_not_become_files(tmp_path: Path) -> None:
+    """With stdout closed, the first file that is opened would be it."""
+    code = (
+        f"from pathlib import Path\nfrom unblur.cli.door import door\n@door\ndef main(argv=None):\n"
+        f"    with Path({str(tmp_path / 'graph')!r}).open('wb') as file:\n        assert file.fileno() > 2\n"
+        "    return 0\nraise SystemExit(main())"
+    )
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>&- <&-"
+    assert subprocess.run(["sh", "-c", command], timeout=60).returncode == 0
+
+
+def test_a_full_disk_anywhere_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    for number, words in ((errno.ENOSPC, "the disk is full"), (errno.EFBIG, "ulimit -f")):
+
+        @door
+        def main(argv: Sequence[str] | None = None, number: int = number) -> int:
+            raise OSError(number, os.strerror(number), "/somewhere/file")
+
+        assert main() == 2
+        error = capsys.readouterr().err
+        assert "/somewhere/file" in error
+        assert words in error
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "1.5", "two", ""])

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
+from test_damaged_graphs import convolution
+from test_rehearsal import endless
 
 from unblur.cli.build_engine import main
+from unblur.cli.show_engine import main as show_engine
 from unblur.engines.tensorrt_manifest import read_manifest
 
 
@@ -128,3 +133,49 @@ def test_without_the_package(
     monkeypatch.setattr(importlib, "import_module", absent)
     assert main(["--onnx", str(fixed_graph), "--fp16", "--output", str(tmp_path / "x.engine")]) == 4
     assert 'pip install "unblur[tensorrt]"' in capsys.readouterr().err
+
+
+@pytest.mark.tensorrt_rtx
+def test_a_foreign_graph_of_open_batch_and_two_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = convolution(["N", 3, "H", "W"])
+    model.graph.output.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, ["N", 3, "H", "W"]))
+    onnx.save(model, tmp_path / "two.onnx")
+    build = ["--onnx", str(tmp_path / "two.onnx"), "--shapes", "16x24", "--output", str(tmp_path / "e.engine")]
+    assert main(build) == 2
+    assert "two.onnx has 2 outputs (y, a); say with --output-name" in capsys.readouterr().err
+    assert main([*build, "--output-name", "y"]) == 0
+    assert "convolutions run in: 1 Float" in capsys.readouterr().out
+    compiled = onnx.load(tmp_path / "e.engine.onnx")
+    assert [value.name for value in compiled.graph.output] == ["y"]
+    assert main(["--rebuild", str(tmp_path / "e.engine")]) == 0
+
+
+@pytest.mark.tensorrt_rtx
+def test_names_in_a_foreign_graph_do_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = convolution()
+    model.graph.node[0].name = "con\x1b[2Jv"
+    onnx.save(model, tmp_path / "\x1b[31m.onnx")
+    output = str(tmp_path / "\x1b[32m.engine")
+    assert main(["--onnx", str(tmp_path / "\x1b[31m.onnx"), "--output", output]) == 0
+    assert show_engine([output, "--kernels"]) == 0
+    assert show_engine([str(tmp_path / "\x1b[31m.onnx"), "--kernels"]) == 0
+    text = "".join(capsys.readouterr())
+    assert "\x1b" not in text
+    assert r"con\x1b[2Jv" in text
+
+
+@pytest.mark.tensorrt_rtx
+@pytest.mark.parametrize("fault", ["bytes", "no UTF-8", "endless"])
+def test_a_foreign_graph_that_cannot_be_used_is_exit_2(
+    tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "g.onnx"
+    data = {
+        "bytes": b"\x08\x0a\xff",
+        "no UTF-8": convolution().SerializeToString().replace(b"conv", b"c\xffnv"),
+        "endless": endless().SerializeToString(),
+    }[fault]
+    path.write_bytes(data)
+    assert main(["--onnx", str(path), "--fp16", "--output", str(tmp_path / "e.engine")]) == 2
+    assert show_engine([str(path)]) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["g.onnx"]

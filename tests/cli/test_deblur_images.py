@@ -34,8 +34,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def deblur(checkpoint: Path, capsys: pytest.CaptureFixture[str]):
+def deblur(
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+):
     """Run the door with the torch engine; -> exit code, stdout, stderr."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
     def run(*arguments: object) -> tuple[int, str, str]:
         flags = ["--checkpoint", checkpoint, "--engine", "torch", "--threads", "1"]
@@ -107,6 +113,10 @@ def test_a_single_picture(tmp_path: Path, deblur, target: str) -> None:
     written = tmp_path / target if "." in target else tmp_path / target / "in.png"
     assert (code, out) == (0, f"1 deblurred, 0 finished before, 0 left out: {written}\n")
     assert read_picture(written).frame.shape == (12, 17, 3)
+    assert not (tmp_path / ".unblur.json").exists(), "in the folder of a file that was named"
+    assert deblur(source, tmp_path / target)[1].startswith("0 deblurred, 1 finished before")
+    draw(written, seed=9)
+    assert deblur(source, tmp_path / target)[0] == 2, "what is not ours any more is not replaced"
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
@@ -128,14 +138,15 @@ def test_grey_and_alpha_come_through(tmp_path: Path, deblur, mode: str) -> None:
 def test_bad_pictures_among_good_ones(tmp_path: Path, deblur) -> None:
     for name in ("a.png", "z.png"):
         draw(tmp_path / "in" / name)
+    (tmp_path / "in/phone.heic").touch()
     (tmp_path / "in/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     (tmp_path / "in/empty.jpg").touch()
     Image.new("CMYK", (4, 4)).save(tmp_path / "in/ink.jpg")
     code, out, err = deblur(tmp_path / "in", tmp_path / "out")
     assert code == 2
-    assert out.startswith("2 deblurred, 0 finished before, 3 left out")
-    assert "3 of 5 pictures could not be deblurred" in err
-    for name in ("broken.png", "empty.jpg", "ink.jpg"):
+    assert out.startswith("2 deblurred, 0 finished before, 4 left out")
+    assert "4 of 6 pictures could not be deblurred" in err
+    for name in ("broken.png", "empty.jpg", "ink.jpg", "phone.heic"):
         assert str(tmp_path / "in" / name) in err
     assert sorted(visible(tmp_path / "out")) == ["a.png", "z.png"]
     assert deblur(tmp_path / "in", tmp_path / "out")[0] == 2, "they are still bad the next time"
@@ -159,8 +170,8 @@ def test_the_commands_of_the_runbook_are_commands() -> None:
         assert [str(given.source), str(given.output)] == [part.rstrip("/") for part in command[:2]]
     usage = re.search(r"python engines/deblur_images.py IN OUT(.*?)\n\n", text, re.DOTALL)
     assert usage is not None
-    known = re.findall(r"--[a-z]+", arguments().format_usage())
-    assert sorted(re.findall(r"--[a-z]+", usage[1])) == sorted(known)
+    known = re.findall(r"--[a-z-]+", arguments().format_usage())
+    assert sorted(re.findall(r"--[a-z-]+", usage[1])) == sorted(known)
 
 
 def refused(run: tuple[int, str, str], *words: str) -> None:
@@ -177,7 +188,7 @@ def test_empty_folder_missing_input_and_a_file_that_is_no_picture(tmp_path: Path
     refused(deblur(tmp_path / "nowhere", tmp_path / "out"), "does not exist", "give a picture or a folder")
     (tmp_path / "notes.txt").write_text("x")
     refused(deblur(tmp_path / "notes.txt", tmp_path / "out"), "not named as a picture")
-    refused(deblur(draw(tmp_path / "a.png"), tmp_path / "a.bmp"), "unblur writes .png", "change the suffix")
+    refused(deblur(draw(tmp_path / "a.png"), tmp_path / "a.gif"), "unblur writes .png", "change the suffix")
     refused(deblur(tmp_path / "in", tmp_path / "a.png"), "is a file; name a folder")
     assert not (tmp_path / "out").exists()
 

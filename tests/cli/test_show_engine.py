@@ -216,7 +216,7 @@ def test_it_never_writes_over_what_it_looks_at(engine: Path, capsys: pytest.Capt
     manifest = engine.with_name("tiny.engine.json")
     before = manifest.read_bytes()
     assert main([str(engine), "--json", str(manifest)]) == 2
-    assert "belongs to what is X-rayed" in capsys.readouterr().err
+    assert "is the same file as the input" in capsys.readouterr().err
     assert manifest.read_bytes() == before
     assert main([str(engine), "--target", "sm86"]) == 2
     assert "was not built for 'sm86'" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,46 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.toml"):
         with pytest.raises(InputError, match=r"does not exist|is a directory"):
             load_pipeline_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = " + "[" * 3000 + "]" * 3000, "nested too deep"),
+        ("x = " + "9" * 5000, "is not TOML: Exceeds the limit"),
+        ("[graph]\nheight = 0x" + "f" * 5000, "a number of thousands of digits"),
+        ("[graph]\npixels = '" + "x" * 10_000 + "'", r"graph.pixels = 'x{90,110}\.\.\.x"),
+        ('[paths]\nartifacts = "a\\u0000b"', r"'a\\x00b' has a NUL character"),
+        ("[graph]\nheight = 1000000", "graph.height = 1000000: .*less than or equal to 16384"),
+        ("[graph]\nheight = 16384\nwidth = 16384", "268435456 pixels"),
+        ("[frames]\ngenerated = 99999999999999999999999", "frames.generated"),
+        ("[frames]\nseed = 99999999999999999999999", "frames.seed"),
+        ("[compare]\nthreads = 1000000", "compare.threads"),
+        ("[compare]\nrounds = 1000000000", "compare.rounds"),
+        ("[build]\nbuilds = 1000000000", "build.builds"),
+        ("[build]\npsnr_loss_db = nan", "build.psnr_loss_db = nan: .*finite"),
+        ("[budgets.'*']\nfidelity_db_min = nan", "fidelity_db_min = nan: .*finite"),
+        (b"\xff", "is not TOML"),
+    ],
+)
+def test_values_that_nobody_means(tmp_path: Path, text: str | bytes, message: str) -> None:
+    path = tmp_path / "pipeline.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message) as caught:
+        load_pipeline_config(path)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "9" * 5000, '"\\u0000"'])
+def test_flags_that_nobody_means(tmp_path: Path, value: str) -> None:
+    with pytest.raises(InputError):
+        load(tmp_path, "", f"graph.height={value}")
+
+
+def test_only_regular_files_are_configurations(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    for path, kind in [(tmp_path / "pipe.toml", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a directory")]:
+        with pytest.raises(InputError, match=f"it is {kind}, and only a regular file is read"):
+            load_pipeline_config(path)
+    with pytest.raises(InputError, match="is no name that a file can have"):
+        load_pipeline_config(tmp_path / "a\0b")

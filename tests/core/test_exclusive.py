@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,15 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from unblur.core import exclusive as module
 from unblur.core.errors import InputError
-from unblur.core.exclusive import exclusive
+from unblur.core.exclusive import exclusive, lock_file
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from unblur.core.exclusive import exclusive
+from unblur.core.exclusive import exclusive, lock_file
 with exclusive(Path(sys.argv[1]), print):
     print("held", flush=True)
     time.sleep(60)
@@ -30,7 +32,7 @@ def test_alone_nobody_waits_and_nothing_is_left(tmp_path: Path) -> None:
     said: list[str] = []
     with exclusive(tmp_path / "deep" / "x.engine", said.append) as waited:
         assert not waited
-        assert (tmp_path / "deep" / "x.engine.lock").read_text() == f"{os.getpid()}\n"
+        assert lock_file(tmp_path / "deep" / "x.engine").read_text() == f"{os.getpid()}\n"
     assert list((tmp_path / "deep").iterdir()) == []
     assert said == []
 
@@ -71,7 +73,7 @@ def test_a_killed_holder_is_named_while_it_lives_and_holds_nobody_up_after(tmp_p
     holder.wait()
     assert len(said) == 1
     assert f"being made by process {holder.pid}" in said[0]
-    (tmp_path / "x.engine.lock").write_text("4194304\n")  # left by one that was killed
+    lock_file(path).write_text("4194304\n")  # left by one that was killed
     with exclusive(path, say) as waited:
         assert not waited
     assert len(said) == 1
@@ -81,19 +83,48 @@ def test_a_killed_holder_is_named_while_it_lives_and_holds_nobody_up_after(tmp_p
 def test_a_file_that_was_removed_between_opening_and_locking_locks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, lock = module._lock, tmp_path / "x.lock"
+    lock = lock_file(tmp_path / "x")
     calls: list[int] = []
 
-    def late(descriptor: int) -> bool:
-        calls.append(descriptor)
-        if len(calls) == 1:
-            lock.unlink()  # what the holder before does last
-        return real(descriptor)
+    class Late(FileLock):
+        def _acquire(self) -> None:
+            super()._acquire()
+            calls.append(1)
+            if len(calls) == 1:
+                lock.unlink()  # what the holder before does last
 
-    monkeypatch.setattr(module, "_lock", late)
+    monkeypatch.setattr(module, "FileLock", Late)
     with exclusive(tmp_path / "x", print):
         assert lock.exists()
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("name", ["poetry.lock", ".poetry.unblur-lock"])
+def test_a_file_of_the_users_is_neither_emptied_nor_removed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
+    with contextlib.suppress(InputError), exclusive(tmp_path / "poetry", print):
+        pass
+    assert (tmp_path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize("precious", ["precious", "4711\n", ""])
+@pytest.mark.parametrize("name", ["e.engine.lock", ".e.engine.unblur-lock"])
+@pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+def test_no_link_is_followed(tmp_path: Path, name: str, precious: str) -> None:
+    (tmp_path / "precious").write_text(precious)
+    os.utime(tmp_path / "precious", (1, 1))
+    (tmp_path / name).symlink_to("precious")
+    with contextlib.suppress(InputError), exclusive(tmp_path / "e.engine", print):
+        pass
+    assert (tmp_path / "precious").read_text() == precious
+    assert (tmp_path / "precious").stat().st_mtime == 1
+    assert (tmp_path / name).is_symlink()
+
+
+def test_what_is_no_lock_is_told(tmp_path: Path) -> None:
+    lock_file(tmp_path / "x").mkdir()
+    with pytest.raises(InputError, match="move it away"), exclusive(tmp_path / "x", print):
+        pass
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

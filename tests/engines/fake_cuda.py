@@ -54,6 +54,8 @@ class FakeGpu:
         self._random = random.Random(seed) if seed is not None else None
         self._blocks: dict[int, NDArray[np.uint8]] = {}
         self.streams: dict[int, Stream] = {}
+        self.device_of: dict[int, int] = {}
+        """Addresses of memory that belongs to another device than this one."""
         self._next = 0x1000
 
     @property
@@ -75,6 +77,10 @@ class FakeGpu:
         if address not in self._blocks:
             raise GpuFaultError(f"{address:#x} is freed twice, or was never allocated")
         self._blocks.pop(address)
+
+    def lives(self, address: int) -> bool:
+        """Whether an allocation begins there."""
+        return address in self._blocks
 
     def bytes_at(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         """The memory itself. Raises GpuFaultError unless it lies inside one living allocation."""

@@ -35,7 +35,10 @@ INVALID_CONTEXT = 201
 
 
 class FakeMachine:
-    """`product` is a key of VERSIONS, `memory` the library that has CUDA. `fails`: a driver function -> its status."""
+    """`product` is a key of VERSIONS, `memory` the library that has CUDA. `fails`: a driver function -> its status.
+
+    `sticky`: the status that every driver function gives from now on, as after an illegal access of the GPU.
+    """
 
     def __init__(
         self, product: str, memory: str = "torch", seed: int | None = None, memory_bytes: int = 1 << 30
@@ -46,10 +49,15 @@ class FakeMachine:
             "tensorrt-rtx" if self.tensorrt.is_rtx else "tensorrt", self.tensorrt.module, self.tensorrt.version
         )
         self.memory = memory
+        self.torch_stream = self.gpu.stream().handle
+        self.sticky = 0
         self.depth = 0
         self.fails: dict[str, int] = {}
+        self.on_fail: dict[str, Callable[[], Any]] = {}
+        self.target = "sm89"
         self.pinned: list[np.ndarray[Any, Any]] = []
         self.launches = 0
+        self.graphs: dict[int, Any] = {}
 
     def build(
         self,
@@ -97,7 +105,7 @@ class FakeMachine:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cuda_driver, "load_libcuda", self._libcuda)
             patch.setattr(tensorrt_runner, "open_product", lambda _: self.product)
-            driver = Driver(13000, (Device(self.gpu.name, "sm89", self.gpu.memory_bytes),))
+            driver = Driver(13000, (Device(self.gpu.name, self.target, self.gpu.memory_bytes),))
             patch.setattr(tensorrt_runner, "probe_driver", lambda _: driver)
             patch.setitem(sys.modules, "torch", self._torch())
             if self.memory == "pycuda":
@@ -117,7 +125,16 @@ class FakeMachine:
                 array = self._pin(nbytes)
                 return SimpleNamespace(numpy=lambda: array)
             assert device == "cuda:0"
-            return _Allocation(self.gpu, nbytes)
+            block = _Allocation(self.gpu, nbytes)
+            address = block.data_ptr()
+
+            def late() -> None:
+                if self.gpu.lives(address):
+                    self.gpu.bytes_at(address, nbytes)[...] = 0xEE
+
+            # Out of the pool: a kernel of whoever had the block before is still queued on PyTorch's stream.
+            self.gpu.submit(self.torch_stream, late)
+            return block
 
         cuda = SimpleNamespace(
             init=lambda: None,
@@ -125,6 +142,7 @@ class FakeMachine:
             memory_reserved=lambda _: 0,
             memory_allocated=lambda _: 0,
             mem_get_info=lambda _: (self.gpu.free_bytes, self.gpu.memory_bytes),
+            current_stream=lambda _: SimpleNamespace(synchronize=lambda: self.gpu.synchronize(self.torch_stream)),
         )
         version = SimpleNamespace(cuda="13.0" if self.memory == "torch" else None)
         return SimpleNamespace(
@@ -157,7 +175,7 @@ class FakeMachine:
         return module
 
     def _libcuda(self) -> Any:
-        gpu, events, graphs = self.gpu, {}, {}
+        gpu, events, graphs = self.gpu, {}, self.graphs
 
         def out(pointer: Any, value: int) -> int:
             pointer._obj.value = value
@@ -211,6 +229,7 @@ class FakeMachine:
             "cuCtxPushCurrent_v2": push,
             "cuCtxPopCurrent_v2": pop,
             "cuGetErrorName": name,
+            "cuPointerGetAttribute": lambda pointer, kind, address: out(pointer, gpu.device_of.get(address, 0)),
             "cuStreamCreate": lambda pointer, _: out(pointer, gpu.stream().handle),
             "cuStreamDestroy_v2": lambda handle: gpu.streams.pop(handle) and 0,
             "cuStreamSynchronize": lambda handle: gpu.synchronize(handle) if handle else None,
@@ -236,7 +255,10 @@ class FakeMachine:
         def call(*arguments: Any) -> int:
             for argument, kind in zip(arguments, call.argtypes, strict=True):  # type: ignore[attr-defined]
                 kind.from_param(argument)  # as ctypes would convert it
+            if self.sticky and name != "cuGetErrorName":
+                return self.sticky
             if name in self.fails:
+                self.on_fail.get(name, lambda: None)()
                 return self.fails[name]
             if self.depth == 0 and not needs_none:
                 return INVALID_CONTEXT

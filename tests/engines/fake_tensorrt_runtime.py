@@ -171,6 +171,10 @@ class IExecutionContext(Part):
     def update_device_memory_size_for_shapes(self) -> int:
         return int(self._fake.scratch_bytes(next(iter(self._shapes.values()))))
 
+    def is_stream_capturable(self, stream_handle: int) -> bool:
+        self._fake.gpu.find(stream_handle)
+        return bool(self._config and self._config.cuda_graph_strategy != "disabled")
+
     def execute_async_v3(self, stream_handle: int) -> bool:
         gpu = self._fake.gpu
         names = [tensor[0] for tensor in self._engine._all()]

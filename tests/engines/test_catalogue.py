@@ -1,5 +1,6 @@
 """Names, threads, missing packages and missing instructions: every refusal says what to do instead."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from tiny_graph import write_graph
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines import onnxruntime_runner, openvino_runner, tensorrt_product, tensorrt_runner, torch_runner
 from unblur.engines.catalogue import CATALOGUE, REFERENCE, default_threads, open_engine
-from unblur.engines.graph_file import CHECKPOINT_KEY, read_graph
+from unblur.engines.graph_file import CHECKPOINT_KEY, ORDER_KEY, read_graph
 from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner, Provider
+from unblur.engines.tensorrt_manifest import companions
 from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -71,6 +73,27 @@ def test_a_graph_of_another_checkpoint_is_refused(checkpoint: Checkpoint, graph:
         else:
             with pytest.raises(InputError, match="made from another checkpoint"):
                 open_engine("onnxruntime", checkpoint, tmp_path / "graph.onnx")
+
+
+def test_what_was_made_for_another_channel_order_is_refused(
+    checkpoint: Checkpoint, graph: Path, tmp_path: Path
+) -> None:
+    """Also where it takes bytes, whose contract is RGB for every network."""
+    model = onnx.load(graph)
+    entry = model.metadata_props.add()
+    for order, accepted in (("bgr", True), ("rgb", False)):
+        entry.key, entry.value = ORDER_KEY, order
+        onnx.save(model, tmp_path / "graph.onnx")
+        if accepted:
+            open_engine("onnxruntime", checkpoint, tmp_path / "graph.onnx").close()
+        else:
+            with pytest.raises(InputError, match=r"trained on rgb, but .* trained on bgr; give the right --channel-o"):
+                open_engine("onnxruntime", checkpoint, tmp_path / "graph.onnx")
+    machine = FakeMachine("tensorrt-10")
+    file = machine.build(graph, tmp_path / "e.engine", [(8, 24)], precision="fp16", checkpoint=checkpoint.digest)
+    companions(file.path)[1].write_text(json.dumps(file.manifest | {"channel_order": "rgb"}))
+    with machine.installed(), pytest.raises(InputError, match="trained on rgb"):
+        open_engine("tensorrt-fp16", checkpoint, file.path)
 
 
 def test_threads_are_at_least_one(checkpoint: Checkpoint) -> None:

@@ -66,7 +66,7 @@ class Case:
 
 def _graph_case(engine: str, size: tuple[int, int] | None, contract: PixelContract) -> Case:
     def open_it(folder: Path, checkpoint: Checkpoint) -> Runner:
-        graph = write_graph(folder / "graph.onnx", size, contract)
+        graph = write_graph(folder / "graph.onnx", size, contract, checkpoint=checkpoint.digest)
         return open_engine(engine, checkpoint, graph, threads=2)
 
     def reference(tensor: Array, checkpoint: Checkpoint) -> Array:

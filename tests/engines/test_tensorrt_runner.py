@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from fake_tensorrt import VERSIONS
 from tiny_graph import BYTES, FLOAT, write_graph
 
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
-from unblur.engines import cuda_driver, tensorrt_product, tensorrt_runner
+from unblur.engines import cuda_driver, cuda_memory, tensorrt_product, tensorrt_runner
 from unblur.engines.cuda_driver import Event, Stream
+from unblur.engines.cuda_memory import DeviceBlock
 from unblur.engines.engine_file import read_engine
 from unblur.engines.tensorrt_execution import Execution
 from unblur.engines.tensorrt_manifest import companions
@@ -106,8 +108,10 @@ def test_graphs_are_captured_once_for_each_slot(product: str, tmp_path: Path) ->
     machine = FakeMachine(product)
     with opened(tmp_path, machine, (12, 18)) as runner:
         (frame,) = frames((12, 18))
+        assert runner.description["mode"] == "CUDA graph requested"
         for _ in range(5):
             runner.run(frame)
+        assert runner.description["mode"] == "CUDA graph"
         contexts = machine.tensorrt.count("ICudaEngine.create_execution_context")
         executed = machine.tensorrt.count("IExecutionContext.execute_async_v3")
         # RTX captures by itself; the other runs as it is, then captures, then launches four times.
@@ -156,12 +160,17 @@ def test_kernels_made_for_the_gpu_are_kept_beside_the_engine(tmp_path: Path) -> 
     cache.mkdir()
     with pytest.warns(UserWarning, match="not kept"):
         runner.close()
+    machine.tensorrt.returns["IRuntimeCache.serialize"] = None
+    runner = machine.open(file)
+    with pytest.warns(UserWarning, match="does not give the kernels"):
+        runner.close()
 
 
 @EACH
 @pytest.mark.parametrize("memory", ["torch", "pycuda"])
 def test_everything_is_given_back(product: str, memory: str, tmp_path: Path) -> None:
     machine = FakeMachine(product, memory)
+    streams = dict(machine.gpu.streams)
     runner = opened(tmp_path, machine)
     runner.run(frames((12, 18))[0])
     assert runner.description["memory"] == memory
@@ -170,7 +179,8 @@ def test_everything_is_given_back(product: str, memory: str, tmp_path: Path) -> 
     next(many)
     runner.close()
     many.close()
-    assert (machine.gpu.free_bytes, machine.gpu.streams, machine.depth) == (machine.gpu.memory_bytes, {}, 0)
+    assert (machine.gpu.free_bytes, machine.gpu.streams, machine.depth) == (machine.gpu.memory_bytes, streams, 0)
+    assert not any(machine.graphs.values())
     with pytest.raises(RuntimeError, match="closed"):
         list(runner.run_many(frames((12, 18))))
 
@@ -289,6 +299,100 @@ def test_a_failed_capture_leaves_the_stream_usable(tmp_path: Path) -> None:
             runner.run(frame)
         machine.tensorrt.returns.clear()
         assert np.array_equal(runner.run(frame), wanted)
+    assert not any(machine.graphs.values()), "what was captured before the failure is given back"
+
+
+@pytest.mark.parametrize("call", ["cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"])
+def test_where_a_capture_is_refused_frames_go_on_without(call: str, tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    with opened(tmp_path, machine, (12, 18)) as runner:
+        (frame,) = frames((12, 18))
+        wanted = runner.run(frame)
+        machine.fails[call] = 900
+        if call == "cuStreamEndCapture":  # a driver that refuses the graph has ended the capture
+            machine.on_fail[call] = lambda: machine.gpu.end_capture(runner._compute.handle)
+        for _ in range(3):
+            assert np.array_equal(runner.run(frame), wanted)
+        assert machine.launches == 0
+        assert runner.description["mode"].startswith(f"no CUDA graph: The GPU fails: {call}")
+
+
+@EACH
+@pytest.mark.parametrize("memory", ["torch", "pycuda"])
+def test_after_an_error_that_stays_the_memory_is_given_back_and_the_first_error_told(
+    product: str, memory: str, tmp_path: Path
+) -> None:
+    machine = FakeMachine(product, memory)
+    runner = opened(tmp_path, machine)
+    runner.run(frames((12, 18))[0])
+    machine.sticky = 700
+    with pytest.raises(UnblurError, match=r"\(700\)"):
+        runner.run(frames((12, 18))[0])
+    with pytest.raises(UnblurError, match=r"gives CUDA_ERROR_OF_THE_TEST \(700\)\. .* restart it"):
+        runner.close()
+    gc.collect()  # tracebacks hold what failed
+    assert machine.gpu.free_bytes == machine.gpu.memory_bytes
+    runner.close()  # a second time is nothing
+
+
+def test_a_frame_that_fails_half_way_leaves_no_copy_behind(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    with opened(tmp_path, machine, (12, 18)) as runner:
+        (frame,) = frames((12, 18))
+        wanted = runner.run(frame)
+        machine.fails["cuGraphInstantiateWithFlags"] = 900
+        machine.tensorrt.returns["IExecutionContext.execute_async_v3"] = False
+        with pytest.raises(UnblurError, match="execute_async_v3"):
+            runner.run(frame)
+        assert not any(stream.work for stream in machine.gpu.streams.values()), "its upload reads pinned memory"
+        assert [slot.busy for slots in runner._slots.values() for slot in slots] == [False]
+        machine.tensorrt.returns.clear()
+        assert np.array_equal(runner.run(frame), wanted)
+
+
+def test_memory_out_of_pytorchs_pool_is_waited_for(
+    tmp_path: Path, expected: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`results` above runs on such memory; without the wait the kernel queued before spoils some frame."""
+    memory = cuda_memory.TorchMemory
+    monkeypatch.setattr(memory, "device_block", lambda self, n: DeviceBlock((t := self._torch.empty(
+        n, dtype=self._torch.uint8, device="cuda:0")).data_ptr(), n, t))  # fmt: skip
+    assert not all(same(results(tmp_path, seed), expected) for seed in SEEDS)
+
+
+def test_an_output_that_somebody_still_reads_is_waited_for(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    with opened(tmp_path, machine) as runner:
+        (frame,) = frames((12, 18))
+        source, target = on_device(machine, frame), on_device(machine, frame)
+        reader = machine.gpu.stream()
+        target.__cuda_array_interface__["stream"] = reader.handle
+        read: list[Any] = []
+        machine.gpu.submit(reader.handle, lambda: read.append(fetched(machine, frame, target).copy()))
+        runner.run_on_device(source, target)
+        assert np.array_equal(read[0], frame), "the last result, before it is overwritten"
+        assert not np.array_equal(fetched(machine, frame, target), frame)
+
+
+def test_arrays_of_another_gpu_are_refused(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    with opened(tmp_path, machine) as runner:
+        (frame,) = frames((12, 18))
+        here, there = on_device(machine, frame), on_device(machine, frame)
+        machine.gpu.device_of[there.address] = 1
+        for pair in ((here, there), (there, here)):
+            with pytest.raises(InputError, match="on GPU 1, the engine on GPU 0"):
+                runner.run_on_device(*pair)
+
+
+def test_a_gpu_that_the_product_does_not_know_is_a_missing_runtime(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-rtx")
+    file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
+    machine.target = "sm90"
+    with pytest.raises(MissingRuntimeError, match=r"not support this GPU \(Fake GPU, sm90\); it knows sm75, .* sm121"):
+        machine.open(file)
+    machine.target = "sm130"  # newer than all: a portable engine runs
+    machine.open(replace(file, manifest=file.manifest | {"targets": {"portable": {}}})).close()
 
 
 @EACH
@@ -361,7 +465,11 @@ def test_what_the_gpu_says_of_an_rtx_engine_becomes_a_sentence(tmp_path: Path) -
         with pytest.raises(kind, match=match):
             machine.open(file)
     machine.tensorrt.returns["Runtime.get_engine_validity"] = (trt.EngineValidity.SUBOPTIMAL, 0)
-    machine.open(file).close()
+    with machine.open(file) as runner:
+        assert "build it for this one" in runner.description["engine fits"]
+    machine.tensorrt.returns.clear()
+    with machine.open(file) as runner:
+        assert "engine fits" not in runner.description
 
 
 def test_the_engine_is_held_to_the_pixels_of_its_manifest(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_gpu_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         FakeCuda, "cuDeviceGetAttribute", lambda _, out, attribute, __: setattr(out._obj, "value", 9) or 0
     )
-    with pytest.raises(InputError, match=r"does not compile for this GPU \(.*, sm99\); it knows sm75"):
+    with pytest.raises(MissingRuntimeError, match=r"does not support this GPU \(.*, sm99\); it knows sm75"):
         resolve_targets(RTX, ("current",))
 
 

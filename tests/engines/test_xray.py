@@ -9,6 +9,7 @@ import pytest
 
 from unblur.core.errors import UnblurError
 from unblur.engines.audit import computes_in, realised_precision
+from unblur.engines.graph_facts import is_map
 from unblur.engines.xray import XRay, parse_builder_log
 
 LOG = (Path(__file__).parent / "logs" / "rtx-1.7-layers.txt").read_text()
@@ -72,3 +73,22 @@ def test_a_float_operand_makes_a_convolution_float_and_what_is_not_listed_is_not
 def test_a_convolution_expanded_into_a_generated_kernel_counts_as_that_kernel() -> None:
     kernel = replace(xray().kernels[0], nodes=("small/Conv",))
     assert realised_precision(XRay((kernel,), 0), ["small/Conv"]) == {"small/Conv": "Float"}
+
+
+@pytest.mark.parametrize(
+    ("size", "frame", "expected"),
+    [
+        ((360, 640), (720, 1280), True),
+        ((32, 32), (256, 256), True),  # the 1/8 map of a U-Net
+        ((23, 40), (180, 320), True),  # 1/8, rounded
+        ((4, 4), (256, 256), True),
+        ((360, 7), (720, 1280), False),
+        ((7, 640), (720, 1280), False),
+        ((128, 1), (256, 256), False),
+        ((32, 7), (64, 64), False),
+        ((1, 1), (256, 256), False),  # pooled to one number
+        ((1, 1), (720, 1280), False),
+    ],
+)
+def test_a_strip_is_narrow_in_one_side_only(size: tuple[int, int], frame: tuple[int, int], expected: bool) -> None:
+    assert is_map(*size, *frame) is expected

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from unblur.engines.graph_file import CHECKPOINT_KEY
 from unblur.images.contract import METADATA_KEY, PixelContract
 
 FLOAT = PixelContract()
@@ -23,9 +24,16 @@ def kernel() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 def write_graph(
-    path: Path, size: tuple[int, int] | None, contract: PixelContract = FLOAT, metadata: bool = True
+    path: Path,
+    size: tuple[int, int] | None,
+    contract: PixelContract = FLOAT,
+    metadata: bool = True,
+    checkpoint: str | None = None,
 ) -> Path:
-    """One convolution and a clamp; with the uint8 contract also everything that the contract puts into the graph."""
+    """One convolution and a clamp; with the uint8 contract also everything that the contract puts into the graph.
+
+    `checkpoint`: the digest that it says it was exported from.
+    """
     weight, bias = kernel()
     constants = {
         "weight": weight,
@@ -73,7 +81,8 @@ def write_graph(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     if metadata:
-        helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+        said = {} if checkpoint is None else {CHECKPOINT_KEY: checkpoint}
+        helper.set_model_props(model, {METADATA_KEY: contract.to_json(), **said})
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)

@@ -18,7 +18,8 @@ from unblur.engines.onnxruntime_runner import open_onnxruntime
 from unblur.export.api import export_graph
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.networks.banet.form import BANetForm
-from unblur.networks.banet.network import BANetSpec
+from unblur.networks.banet.network import STRIP_BINS, BANetSpec
+from unblur.networks.banet.strips import traced_axis
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from unblur.networks.registry import FAMILIES
 
@@ -112,6 +113,7 @@ def test_metadata_says_what_is_inside(fixed_graph: Path, tiny: Checkpoint) -> No
     assert PixelContract.from_json(properties[METADATA_KEY]) == tiny.contract
     assert properties["unblur.network"] == "banet-2x8"
     assert properties["unblur.checkpoint_sha256"] == tiny.digest
+    assert properties["unblur.channel_order"] == "bgr"
     assert properties["unblur.size"] == "48x64"
     assert properties["unblur.opset"] == "20"
     assert json.loads(properties["unblur.tools"])["torch"] == torch.__version__
@@ -178,13 +180,35 @@ def test_a_large_graph_is_held_to_its_weights_and_its_first_block(
         export_graph(tiny, tmp_path / "other.onnx", height=16, width=32)
 
 
-def test_prove_sweeps_the_sizes_where_rounding_matters(
+def test_prove_sweeps_sizes_and_lengths_in_every_backend(
     tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unblur.export.checks.SWEEP", ((16, 246), (17, 31)))
+    monkeypatch.setattr("unblur.export.checks.LENGTHS", range(120, 124))
     graph = export_graph(tiny, tmp_path / "graph.onnx", dynamic=True, prove=True)
-    assert {(proof.height, proof.width) for proof in graph.proofs} == {(16, 246), (17, 31)}
+    whole = [proof for proof in graph.proofs if proof.subject == "graph"]
+    backends = {"onnxruntime", "openvino"}
+    sizes = {(16, 246), (17, 31)}
+    assert {(p.backend, p.height, p.width) for p in whole} == {(b, *size) for b in backends for size in sizes}
+    assert {proof.backend for proof in graph.proofs if proof.subject == "index"} == backends
     assert all(proof.worst <= proof.tolerance for proof in graph.proofs)
+
+
+def test_prove_refuses_what_one_backend_computes_otherwise(
+    tiny: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO turns a division by what it does not know into a product: right in ONNX Runtime, wrong there."""
+
+    def in_floats(length: int, late: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        bins = torch.tensor([[n] for n in STRIP_BINS], dtype=torch.float32)
+        position = torch.arange(length).to(torch.float32)
+        index = torch.floor(position * (bins / (position[-1:] + 1)))
+        return traced_axis(length, late)[0], list(torch.minimum(index, bins - 1).to(torch.int64).unbind())
+
+    monkeypatch.setattr("unblur.networks.banet.form.traced_axis", in_floats)
+    with pytest.raises(BudgetError, match="openvino computes other indices than PyTorch for a map of 25x8"):
+        export_graph(tiny, tmp_path / "graph.onnx", dynamic=True, prove=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(

@@ -29,7 +29,8 @@ PLUS = BANetSpec(depth=1, stem_width=4, width=12, fuse_width=12)
         pytest.param(BANET, "fixed", "float", (33, 36, 36), (1.722, 1.089, 1.022), id="fixed"),
         pytest.param(BANET, "fixed", "uint8", (33, 36, 36), (1.667, 1.070, 1.003), id="fixed-uint8"),
         pytest.param(PLUS, "fixed", "float", (35, 37, 36), (2.488, 1.447, 1.342), id="plus"),
-        pytest.param(PLUS, "dynamic", "uint8", (37, 39, 38), (2.437, 1.431, 1.326), id="plus-dynamic-uint8"),
+        # Two kernels and 0.13 MB of it look up the lengths at which an index is late, whatever the network.
+        pytest.param(PLUS, "dynamic", "uint8", (39, 41, 40), (2.565, 1.559, 1.454), id="plus-dynamic-uint8"),
     ],
 )
 def test_every_graph_compiles(
@@ -55,5 +56,17 @@ def test_every_graph_compiles(
         # BF16 writes its transposed convolutions in phases, as convolutions.
         assert listed["convolutions_run_in"] == {runs_in: convolutions}
         seen.append((listed["kernels"], listed["bytes_moved"] / 1e6))
+        _demand_whole_numbers(listed["each_kernel"], dynamic=kind == "dynamic")
     assert all(found <= bound for (found, _), bound in zip(seen, kernels, strict=True)), seen
     assert all(found <= bound * 1.01 for (_, found), bound in zip(seen, megabytes, strict=True)), seen
+
+
+def _demand_whole_numbers(kernels: list[dict[str, Any]], dynamic: bool) -> None:
+    """What is computed from the size alone is integers to the compiler too, but for the weights of the bins."""
+    axes = [k for k in kernels if any(node.startswith(("rows/", "columns/")) for node in k["nodes"])]
+    alone = [k for k in axes if not any(node.rpartition("/")[2].startswith("Gather") for node in k["nodes"])]
+    assert len(alone) == (4 if dynamic else 0)
+    whole = ("Int64", "Int32")
+    assert all(tensor.split()[1] in whole for k in axes for tensor in k["constants"])
+    for tensor in (tensor for k in alone for tensor in (*k["inputs"], *k["outputs"])):
+        assert tensor.split()[1] in whole or tensor.startswith("div"), tensor

@@ -199,6 +199,8 @@ def test_half_precision_output_is_taken_as_it_is() -> None:
         ({"multiple": 0}, "multiple"),
         ({"multiple": 2.0}, "multiple"),
         ({"multiple": True}, "multiple"),
+        ({"multiple": 10**9}, "from 1 to 1024"),
+        ({"low": -(10**400)}, "low"),
         ({"low": 0.5, "high": 0.5}, "low"),
         ({"low": 1, "high": 0}, "low"),
         ({"low": float("nan")}, "low"),

@@ -12,11 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
 from unblur.core.errors import InputError
 from unblur.images.exif import PREFIX, orientation, upright
-from unblur.images.files import Picture, encode_picture, find_pictures, read_picture, write_picture
+from unblur.images.files import Picture, decode_picture, encode_picture, read_picture, write_picture
+from unblur.images.integrity import png_chunks
+from unblur.images.listing import READ_ONLY, find_pictures
 
+CHUNKS = {
+    "gamma 1": ((b"gAMA", struct.pack(">I", 100_000)),),
+    "P3": ((b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)),),
+    "P3 by number": ((b"cICP", bytes((12, 13, 0, 1))),),
+    "several": ((b"sRGB", b"\0"), (b"gAMA", struct.pack(">I", 45_455))),
+}
 LOSSLESS = [".png", ".webp", ".tif", ".tiff"]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared/data/gopro_blurred"
@@ -210,10 +219,87 @@ def test_transparent_palette_and_transparent_colour_become_alpha(tmp_path: Path)
     assert alpha.tolist() == [[0, 255], [255, 255]]
 
 
-def test_alpha_does_not_fit_into_jpeg() -> None:
+@pytest.mark.parametrize("suffix", [".jpg", ".jfif", ".bmp"])
+def test_alpha_does_not_fit_into_jpeg_and_bmp(suffix: str) -> None:
     frame = pixels(2, 2)
     with pytest.raises(InputError, match=r"no transparency.*\.png"):
-        encode_picture(Path("a.jpg"), Picture(frame, alpha=frame[..., 0]), frame)
+        encode_picture(Path(f"a{suffix}"), Picture(frame, alpha=frame[..., 0]), frame)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".jfif"])
+def test_bmp_gif_and_jfif_are_read(tmp_path: Path, suffix: str, mode: str) -> None:
+    image, path = Image.fromarray(smooth(16, 24)).convert(mode), tmp_path / f"a{suffix}"
+    image.convert("RGB" if suffix == ".jfif" and mode == "P" else mode).save(path)
+    with Image.open(path) as stored:
+        expected = np.array(stored.convert("RGB"))
+    assert np.array_equal(read_picture(path).frame, expected)
+    if suffix == ".bmp":
+        write_picture(tmp_path / "b.bmp", read_picture(path), expected)
+        assert np.array_equal(read_picture(tmp_path / "b.bmp").frame, expected)
+
+
+def png_with(chunks: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    info, buffer = PngInfo(), io.BytesIO()
+    for name, content in chunks:
+        info.add(name, content)
+    Image.fromarray(pixels(4, 4)).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_a_png_keeps_what_it_says_of_its_colours(kind: str) -> None:
+    picture = decode_picture(png_with(CHUNKS[kind]), Path("a.png"))
+    written = dict(png_chunks(encode_picture(Path("b.png"), picture, picture.frame)))
+    assert {name: written.get(name) for name, _ in CHUNKS[kind]} == dict(CHUNKS[kind])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".bmp"])
+def test_colours_that_another_format_cannot_state_are_refused(suffix: str) -> None:
+    for kind, chunks in CHUNKS.items():
+        picture = decode_picture(png_with(chunks), Path("a.png"))
+        if kind == "several":  # no more than sRGB, which every viewer takes for granted
+            encode_picture(Path(f"b{suffix}"), picture, picture.frame)
+            continue
+        with pytest.raises(InputError, match=rf"by {chunks[0][0].decode()}, which .* cannot hold.*write \.png"):
+            encode_picture(Path(f"b{suffix}"), picture, picture.frame)
+    profiled = Picture(picture.frame, icc_profile=ICC, colour=CHUNKS["P3"])
+    if suffix == ".bmp":
+        with pytest.raises(InputError, match="by a colour profile, which a BMP cannot hold"):
+            encode_picture(Path("b.bmp"), profiled, picture.frame)
+    else:
+        encode_picture(Path(f"b{suffix}"), profiled, picture.frame)
+
+
+@pytest.mark.skipif(".avif" not in READ_ONLY, reason="this Pillow is built without AVIF")
+def test_the_colours_of_an_avif_become_those_of_a_png(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    Image.fromarray(smooth(16, 16)).save(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"nclx") + 4
+    data[place : place + 4] = struct.pack(">HH", 12, 13)  # P3, the curve of sRGB
+    picture = decode_picture(bytes(data), path)
+    written = dict(png_chunks(encode_picture(Path("b.png"), picture, picture.frame)))
+    assert written[b"cICP"] == bytes((12, 13, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["H", "I"])
+def test_orientation_of_either_integer_type_and_the_thumbnail(kind: str) -> None:
+    """A first directory with orientation 6, a second with a thumbnail of the picture as it was."""
+    for order, head in (("<", b"II*\0"), (">", b"MM\0*")):
+        turn = struct.pack(f"{order}HHI", 0x0112, {"H": 3, "I": 4}[kind], 1) + struct.pack(order + kind, 6).ljust(
+            4, b"\0"
+        )
+        thumbnail = struct.pack(f"{order}HHHII", 1, 0x0201, 4, 1, 44) + bytes(4)
+        block = PREFIX + head + struct.pack(f"{order}IH", 8, 1) + turn + struct.pack(f"{order}I", 26) + thumbnail
+        before, after = Image.Exif(), Image.Exif()
+        before.load(block)
+        assert before.get_ifd(ExifTags.IFD.IFD1)[0x0201] == 44
+        assert orientation(block) == 6
+        after.load(upright(block))
+        assert after[ExifTags.Base.Orientation] == orientation(upright(block)) == 1
+        assert after.get_ifd(ExifTags.IFD.IFD1) == {}
+        assert len(upright(block)) == len(block)
 
 
 def test_a_size_that_the_format_cannot_hold() -> None:
@@ -225,7 +311,7 @@ def test_a_size_that_the_format_cannot_hold() -> None:
 def test_an_unknown_suffix_is_refused() -> None:
     frame = pixels(2, 2)
     with pytest.raises(InputError, match=r"unblur writes \.png"):
-        encode_picture(Path("a.bmp"), Picture(frame), frame)
+        encode_picture(Path("a.gif"), Picture(frame), frame)
 
 
 @pytest.mark.parametrize(
@@ -254,28 +340,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_half(
     assert str(path) in str(caught.value)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_find_pictures(tmp_path: Path) -> None:
-    inside = ["a.png", "B.JPG", "c.jpeg", "d.WebP", "e.tif", "f.TIFF", "sub/deep/g.png", "h.part.png"]
-    outside = [".hidden.png", ".cache/x.png", ".a.1234abcd.part.png", "a.png.part", "b.gif", "notes.txt", "png"]
-    for name in inside + outside:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    (tmp_path / "folder.png").mkdir()
-    assert find_pictures(tmp_path) == sorted(tmp_path / name for name in inside)
-
-
-def test_find_pictures_does_not_follow_a_linked_folder_round_in_circles(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    (tmp_path / "loop").symlink_to(tmp_path)
-    assert find_pictures(tmp_path) == [tmp_path / "a.png"]
-
-
-def test_find_pictures_in_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Cannot list"):
-        find_pictures(tmp_path / "nowhere")
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason="the real photographs are not beside this checkout")

@@ -13,7 +13,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from unblur.core.errors import InputError
+from unblur.images import avif
 from unblur.images.files import decode_picture, read_picture
+from unblur.images.listing import FORMATS, READ_ONLY
 
 
 def pixels(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -87,7 +89,7 @@ def test_1_bit_is_refused(tmp_path: Path, suffix: str) -> None:
     refused(tmp_path / f"fax{suffix}", "1-bit", "convert it")
 
 
-@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".gif"])
 def test_several_pages_are_refused(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(pixels(4, 4, seed=i)) for i in range(3)]
     frames[0].save(tmp_path / f"many{suffix}", save_all=True, append_images=frames[1:])
@@ -103,8 +105,10 @@ def test_the_photograph_of_a_multi_picture_jpeg_is_taken(tmp_path: Path) -> None
 
 
 def test_another_format_under_a_known_suffix_is_refused(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", "GIF")
-    refused(tmp_path / "a.png", "not a PNG, JPEG, WebP or TIFF", "remove or convert")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", "PPM")
+    refused(tmp_path / "a.png", "not a PNG, JPEG", "remove or convert")
+    (tmp_path / "b.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    refused(tmp_path / "b.jpg", "is HEIC, which unblur does not read", "convert it")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
@@ -114,6 +118,96 @@ def test_cut_short(tmp_path: Path, suffix: str, share: float) -> None:
     Image.fromarray(pixels(40, 40)).save(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     refused(path, "copy it again" if share != 0.1 or suffix == ".png" else "")
+
+
+def test_a_png_whose_pixels_do_not_keep_their_checksum(tmp_path: Path) -> None:
+    data = bytearray(png(2, 2, 8, 2, (b"\0" + bytes(range(6))) * 2))
+    crc = data.index(b"IEND") - 5
+    data[crc] ^= 1
+    with Image.open(io.BytesIO(bytes(data))) as image:
+        image.load()  # the trap: Pillow does not look
+    (tmp_path / "a.png").write_bytes(data)
+    refused(tmp_path / "a.png", "checksum of chunk IDAT is wrong", "copy it again")
+
+
+def test_a_png_without_its_end(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(2, 2, 8, 2, (b"\0" + bytes(range(6))) * 2)[:-12])
+    refused(tmp_path / "a.png", "end is missing")
+
+
+JPEGS = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "4:2:0": {"subsampling": 2},
+    "restarts": {"restart_marker_blocks": 3, "subsampling": 2},
+    "restarts, progressive": {"restart_marker_rows": 1, "progressive": True},
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_cut_anywhere_and_closed_again_is_refused(kind: str, mode: str) -> None:
+    buffer, dice = io.BytesIO(), random.Random(3)
+    Image.fromarray(pixels(37, 53)).convert(mode).save(buffer, "JPEG", **JPEGS[kind])
+    whole = buffer.getvalue()
+    assert decode_picture(whole, Path("a.jpg")).frame.shape == (37, 53, 3)
+    start = whole.rindex(b"\xff\xda") if "progressive" in kind else whole.index(b"\xff\xda")
+    for place in [int(0.9 * len(whole)), *(dice.randrange(start, len(whole) - 8) for _ in range(30))]:
+        cut = whole[:place] + b"\xff\xd9"
+        with pytest.raises(InputError, match=r"a\.jpg is damaged or cut short"):
+            decode_picture(cut, Path("a.jpg"))
+
+
+def test_a_whole_jpeg_that_ends_in_grey_is_taken() -> None:
+    """What libjpeg makes up for missing blocks is 128, 128, 128."""
+    frame, buffer = pixels(48, 48), io.BytesIO()
+    frame[16:] = 128
+    Image.fromarray(frame).save(buffer, "JPEG")
+    assert decode_picture(buffer.getvalue(), Path("a.jpg")).frame[-1, -1].tolist() == [128, 128, 128]
+
+
+def test_a_jpeg_that_states_more_pixels_than_its_bytes_can_hold_is_refused_unread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(smooth(16, 16)).save(buffer, "JPEG")
+    data = bytearray(buffer.getvalue())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 9400, 9400)
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("88 million pixels were decoded"))
+    with pytest.raises(InputError, match="bytes cannot hold 9400x9400 pixels"):
+        decode_picture(bytes(data), Path("a.jpg"))
+
+
+def test_a_tiff_whose_profile_is_a_number_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(40, 40)).save(buffer, "TIFF", icc_profile=b"profile of some bytes")
+    data = buffer.getvalue()
+    tag = data.index(struct.pack("<HH", 34675, 7))
+    (tmp_path / "a.tif").write_bytes(data[: tag + 2] + struct.pack("<H", 16) + data[tag + 4 :])  # LONG8
+    refused(tmp_path / "a.tif", "colour profile is no bytes", "copy it again")
+
+
+def test_memory_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(InputError, match=r"a\.png does not fit into memory; free some"):
+        decode_picture(png(2, 2, 8, 2, (b"\0" + bytes(6)) * 2), Path("a.png"))
+
+
+@pytest.mark.skipif(".avif" not in READ_ONLY, reason="this Pillow is built without AVIF")
+def test_a_10_bit_avif_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.avif"
+    Image.fromarray(smooth(16, 16)).save(path)
+    assert read_picture(path).frame.shape == (16, 16, 3)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"av1C") + 6] |= 0x40
+    assert avif.bits(bytes(data)) == 10
+    monkeypatch.setattr(avif, "bits", lambda _: 10)  # the decoder itself refuses the changed bytes
+    with pytest.raises(InputError, match="10-bit AVIF"):
+        read_picture(path)
 
 
 def test_missing_and_directory(tmp_path: Path) -> None:
@@ -128,10 +222,10 @@ def test_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path, side: i
     refused(path, "too many pixels", "split it")
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", *READ_ONLY])
 def test_damaged_bytes_never_escape_as_another_error(suffix: str) -> None:
     buffer, dice, outcomes = io.BytesIO(), random.Random(9), set()
-    kind = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"}[suffix]
+    kind = (FORMATS | READ_ONLY)[suffix]
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.fromarray(pixels(12, 12)).save(buffer, kind, exif=exif)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
@@ -163,5 +163,52 @@ def test_read_pair_gives_rgb_bytes_and_refuses_sizes_that_differ_and_files_that_
     with pytest.raises(InputError, match="not a pair"):
         read_pair(pair)
     blurred.write_bytes(b"not a picture")
-    with pytest.raises(InputError, match="cannot be read as a picture"):
+    with pytest.raises(InputError, match="not a PNG, JPEG"):
         read_pair(pair)
+
+
+def one_pair(folder: Path) -> tuple[Path, Path]:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 12, 17, 3), np.uint8)
+    paths = folder / "test/s/blur/1.png", folder / "test/s/sharp/1.png"
+    for path, frame in zip(paths, noise, strict=True):
+        path.parent.mkdir(parents=True)
+        Image.fromarray(frame).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+def test_a_pair_that_is_stored_turned_is_the_same_pair(tmp_path: Path, turn: int) -> None:
+    blurred, _ = one_pair(tmp_path)
+    (pair,) = find_pairs(tmp_path, "gopro", "test")
+    plain = read_pair(pair)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    with Image.open(blurred) as image:
+        stored = image.transpose(Image.Transpose.ROTATE_180 if turn == 3 else Image.Transpose.ROTATE_90)
+    stored.save(blurred, exif=exif)
+    for expected, got in zip(plain, read_pair(pair), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("grey16", "16-bit PNG"), ("cmyk", "CMYK"), ("animated", "2 pages or animation frames")]
+)
+def test_a_pair_that_pillow_would_change_in_silence_is_refused(tmp_path: Path, kind: str, words: str) -> None:
+    blurred, _ = one_pair(tmp_path)
+    if kind == "grey16":
+        Image.fromarray(np.full((12, 17), 40_000, np.uint16)).save(blurred)
+    elif kind == "cmyk":
+        Image.new("CMYK", (17, 12)).save(blurred, "JPEG")
+    else:
+        frames = [Image.new("RGB", (17, 12), level) for level in ("red", "green")]
+        frames[0].save(blurred, save_all=True, append_images=frames[1:])
+    (pair,) = find_pairs(tmp_path, "gopro", "test")
+    with pytest.raises(InputError, match=words):
+        read_pair(pair)
+
+
+def test_files_of_the_finder_are_no_pairs(tmp_path: Path) -> None:
+    """macOS puts one beside every file on a foreign disk."""
+    for path in one_pair(tmp_path):
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\x16\7 resource fork")
+    assert [pair.blurred.name for pair in find_pairs(tmp_path, "gopro", "test")] == ["1.png"]

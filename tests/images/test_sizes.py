@@ -11,7 +11,8 @@ from PIL import Image
 
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
-from unblur.images.files import SUFFIXES, read_picture
+from unblur.images.files import read_picture
+from unblur.images.listing import SUFFIXES
 from unblur.images.sizes import padded_sizes, picture_size
 
 
@@ -20,6 +21,8 @@ from unblur.images.sizes import padded_sizes, picture_size
 def test_the_size_is_that_of_the_upright_picture(tmp_path: Path, suffix: str, turn: int) -> None:
     path = tmp_path / f"picture{suffix}"
     exif = Image.Exif()
+    if turn and suffix == ".bmp":
+        pytest.skip("a BMP has no orientation")
     if turn:
         exif[0x0112] = turn
     Image.fromarray(np.zeros((31, 48, 3), np.uint8)).save(path, exif=exif)

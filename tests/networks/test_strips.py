@@ -8,15 +8,22 @@ import torch
 import torch.nn.functional as F
 
 from unblur.networks.banet.network import STRIP_BINS
-from unblur.networks.banet.strips import pool_matrix, segments, traced_nearest_index, traced_pool_matrix
+from unblur.networks.banet.strips import (
+    LONGEST,
+    late_lengths,
+    pool_matrix,
+    segments,
+    traced_axis,
+)
 
 LENGTHS = [*range(1, 140), 205, 246, 287, 360, 640]
+FAR = [length for start in (8190, LONGEST - 12) for length in range(start, start + 13)]
 STARTS = dict(zip(STRIP_BINS, (0, 1, 4, 9), strict=True))
 
 
-def torch_nearest(length: int, bins: int) -> np.ndarray:
+def torch_nearest(length: int, bins: int) -> torch.Tensor:
     source = torch.arange(bins, dtype=torch.float32).reshape(1, 1, 1, bins)
-    return F.interpolate(source, (1, length), mode="nearest")[0, 0, 0].long().numpy()
+    return F.interpolate(source, (1, length), mode="nearest")[0, 0, 0].long()
 
 
 @pytest.mark.parametrize("length", [8, 13, 45, 123, 360])
@@ -28,11 +35,31 @@ def test_pool_matrix_is_adaptive_average_pooling(length: int) -> None:
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-15)
 
 
-def test_dynamic_constants_are_the_fixed_ones() -> None:
-    for length in LENGTHS:
-        np.testing.assert_allclose(traced_pool_matrix(length).numpy(), pool_matrix(length), rtol=1e-7)
-        for bins, index in zip(STRIP_BINS, traced_nearest_index(length), strict=True):
-            np.testing.assert_array_equal(index.numpy(), torch_nearest(length, bins))
+def test_dynamic_constants_are_the_fixed_ones_at_every_length() -> None:
+    late = late_lengths()
+    for length in (*range(1, 4200), *FAR):
+        pool, indices = traced_axis(length, late)
+        if length in LENGTHS:
+            np.testing.assert_allclose(pool.numpy(), pool_matrix(length), rtol=1e-7)
+        for bins, index in zip(STRIP_BINS[1:], indices, strict=True):
+            assert not index.is_floating_point()
+            assert torch.equal(index, torch_nearest(length, bins)), (length, bins)
+
+
+def test_where_float32_is_late_is_known_to_the_longest_axis() -> None:
+    """By torch's arithmetic at the one place of a length where an index may be late: n j = k L."""
+    late = late_lengths()
+    assert len(late) == sum(bins - 1 for bins in STRIP_BINS)
+    rows = iter(late)
+    for bins in STRIP_BINS:
+        lengths = torch.arange(bins, LONGEST + 1, bins)
+        scale = torch.tensor(bins, dtype=torch.float32) / lengths.to(torch.float32)
+        for k in range(1, bins):
+            index = torch.floor((lengths // bins * k).to(torch.float32) * scale)
+            stated = next(rows)
+            found = lengths[index < k]
+            assert torch.equal(stated[stated > 0].long(), found)
+            assert len(found) < 0.13 * len(lengths)
 
 
 def test_segments_give_torchs_nearest_index_for_every_length() -> None:

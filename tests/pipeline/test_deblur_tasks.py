@@ -21,10 +21,25 @@ def source(tmp_path: Path) -> Path:
 
 def test_a_folder_is_mirrored_with_names_and_suffixes(tmp_path: Path, source: Path) -> None:
     plan = plan_tasks(source, tmp_path / "out")
-    assert plan.folder == tmp_path / "out"
+    assert plan.record == tmp_path / "out/.unblur.json"
     assert [task.label for task in plan.tasks] == ["a.jpg", "a.png", "sub/b.PNG"]
     for task in plan.tasks:
         assert (task.source, task.output) == (source / task.label, tmp_path / "out" / task.label)
+
+
+def test_what_is_only_read_becomes_a_png(tmp_path: Path, source: Path) -> None:
+    (source / "b.gif").touch()
+    labels = [task.label for task in plan_tasks(source, tmp_path / "out").tasks]
+    assert labels == ["a.jpg", "a.png", "b.gif.png", "sub/b.PNG"]
+    assert plan_tasks(source / "b.gif", tmp_path / "out").tasks[0].output == tmp_path / "out/b.gif.png"
+    (source / "b.gif.png").touch()
+    refused(source, tmp_path / "out", r"b\.gif and .*b\.gif\.png would both become")
+
+
+def test_a_folder_of_nothing_that_is_read_says_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.heic").touch()
+    refused(tmp_path / "in", tmp_path / "out", r"holds no pictures[\s\S]*a\.heic is HEIC")
 
 
 def refused(source: Path, output: Path, words: str) -> None:
@@ -54,7 +69,7 @@ def test_output_reached_through_a_linked_folder(tmp_path: Path, source: Path) ->
 def test_output_that_is_an_input_under_another_name(tmp_path: Path, source: Path, link) -> None:
     (tmp_path / "out").mkdir()
     link(tmp_path / "out/a.png", source / "a.png")
-    refused(source, tmp_path / "out", "same file as an input")
+    refused(source, tmp_path / "out", "same file as the input")
 
 
 def test_input_folder_below_the_output_folder(tmp_path: Path) -> None:
@@ -68,7 +83,7 @@ def test_one_file_onto_itself(tmp_path: Path, source: Path) -> None:
     link = tmp_path / "link.png"
     link.symlink_to(source / "a.png")
     for output in (source / "a.png", source, source / "sub/../a.png", link):
-        refused(source / "a.png", output, "same file as an input")
+        refused(source / "a.png", output, "same file as the input")
 
 
 def test_one_file_beside_itself_is_fine(source: Path) -> None:

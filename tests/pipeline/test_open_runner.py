@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,17 @@ def test_the_projects_own_bundled_checkpoint_comes_first(tmp_path: Path, monkeyp
         InputError, match=r"bundled calibration/no\.toml is neither in this project nor in .*--manifest"
     ):
         places.bundled_manifest()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG folders")
+def test_a_user_without_a_home_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(InputError, match="set HOME or XDG_CACHE_HOME"):
+        places.artefact_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert places.artefact_folder() == tmp_path / "unblur"

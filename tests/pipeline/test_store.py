@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -94,7 +96,21 @@ def test_truncated_damaged_or_foreign_is_made_again(tmp_path: Path, label: str) 
     def no_sidecar() -> None:
         sidecar.unlink()
 
-    for harm in (truncate, another_key, half_a_sidecar, no_sidecar):
+    def another_byte_of_what_only_informs() -> None:
+        sidecar.write_text(good.replace('"size": "16x16"', '"size": "16x17"'))
+
+    def nested_too_deep() -> None:
+        sidecar.write_text("[" * 100_000 + "]" * 100_000)
+
+    def another_value() -> None:
+        sidecar.write_text("7")
+
+    def one_more_field() -> None:
+        sidecar.write_text(json.dumps({**json.loads(good), "note": "mine"}))
+
+    harms = (truncate, another_key, half_a_sidecar, no_sidecar, another_byte_of_what_only_informs, nested_too_deep,
+             another_value, one_more_field)  # fmt: skip
+    for harm in harms:
         harm()
         found, writes = counted(tmp_path, label=label)
         assert writes == 1, harm.__name__
@@ -114,6 +130,55 @@ def test_a_stage_that_fails_midway_leaves_nothing(tmp_path: Path, label: str) ->
     assert counted(tmp_path, label=label)[1] == 1
 
 
+RACE = """
+import sys, time
+from pathlib import Path
+from unblur.pipeline.store import Recipe, Store
+root, label = Path(sys.argv[1]), sys.argv[2]
+said = []
+def write(path):
+    for k in range(3):
+        time.sleep(0.02)
+        (path if "." in label else path / str(k)).write_bytes(b"whole")
+    with (root / "written").open("a") as file:
+        file.write("x")
+print("ready", flush=True)
+sys.stdin.readline()
+for k in range(5):
+    made = Store(root, said.append).make(Recipe("onnx", {"k": k}, {}), label, write)
+    files = [made.path] if "." in label else list(made.path.iterdir())
+    assert len(files) == (1 if "." in label else 3), files
+    assert all(file.read_bytes() == b"whole" for file in files)
+print(len(said))
+"""
+
+
+@pytest.mark.parametrize("label", ["graph.onnx", "folder"])
+@pytest.mark.parametrize("before", ["nothing", "damaged"])
+def test_four_processes_at_once_make_each_once(tmp_path: Path, label: str, before: str) -> None:
+    def write(path: Path) -> None:
+        (path if "." in label else path / "0").touch()
+
+    if before == "damaged":  # half a folder, as a kill left it under its final name
+        for k in range(5):
+            made = Store(tmp_path).make(Recipe("onnx", {"k": k}, {}), label, write).path
+            (made if "." in label else made / "0").write_bytes(b"wh")
+    command = [sys.executable, "-c", RACE, str(tmp_path), label]
+    racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    waited = [int(racer.communicate()[0]) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 4
+    assert (tmp_path / "written").read_text() == "x" * 5
+    assert sum(waited) > 0
+    assert not list(tmp_path.rglob(".*"))
+
+
 def test_the_recipe_stands_beside_the_artefact(tmp_path: Path) -> None:
     artefact, _ = counted(tmp_path)
     stated = json.loads(artefact.path.with_name(artefact.path.name + ".recipe.json").read_text())
@@ -121,3 +186,17 @@ def test_the_recipe_stands_beside_the_artefact(tmp_path: Path) -> None:
     assert stated["recipe"]["parents"] == {"checkpoint": "a" * 64}
     assert "torch" in stated["recipe"]["toolchain"]
     assert "openvino" not in stated["recipe"]["toolchain"]
+
+
+def test_any_flipped_bit_of_a_sidecar_is_noticed(tmp_path: Path) -> None:
+    """Every byte once, a bit of it by turns: the artefact is made again unless the JSON says the same."""
+    artefact, _ = counted(tmp_path)
+    sidecar = artefact.path.with_name(artefact.path.name + ".recipe.json")
+    good = sidecar.read_bytes()
+    for k in range(0, len(good), 3):
+        harmed = bytearray(good)
+        harmed[k] ^= 1 << k % 8
+        sidecar.write_bytes(harmed)
+        again, writes = counted(tmp_path)
+        assert writes == 1 or json.loads(harmed) == json.loads(good), harmed[max(0, k - 20) : k + 20]
+        assert again.path.read_bytes() == b"whole"

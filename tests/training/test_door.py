@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,6 +68,39 @@ def test_pairs_that_are_their_own_truth_are_counted_apart(capsys: pytest.Capture
     assert (bad["gain_db"], bad["worst_gain_db"], bad["identical"]) == ("-Infinity", "-Infinity", 2)
     _print_summary("real", bad)
     assert "gain -∞ dB (worst -∞" in capsys.readouterr().out
+
+
+def test_a_disk_that_fills_at_any_write_is_a_sentence_and_the_same_command_goes_on(
+    tmp_path: Path, write_config: WriteConfig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of a run goes through one writer, which libraries with errors of their own do not."""
+    config, output = str(write_config(first=1, second=1)), tmp_path / "run"
+    genuine, writes, full_at = Path.write_bytes, 0, 0
+
+    def write(path: Path, data: bytes) -> int:
+        nonlocal writes
+        writes += 1
+        if writes == full_at:
+            genuine(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return genuine(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    assert main(["--config", config, "--output", str(output)]) == 0
+    names = {path.name for path in output.iterdir()}
+    all_writes, weights = writes, (output / "banet-nano.safetensors").read_bytes()
+    assert all_writes >= len(names) + 1, "a file that is not written here would not be tested here"
+    for full_at in range(1, all_writes + 1):  # noqa: B007 -- `write` reads it
+        shutil.rmtree(output)
+        capsys.readouterr()
+        writes = 0
+        assert main(["--config", config, "--output", str(output)]) == 2
+        assert "isk is full" in capsys.readouterr().err
+        assert {path.name for path in output.iterdir()} <= names
+        assert not [path for path in output.rglob("*") if path.name.startswith(".")]
+    full_at = 0
+    assert main(["--config", config, "--output", str(output)]) == 0
+    assert (output / "banet-nano.safetensors").read_bytes() == weights
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ from unblur.images.synthetic import VERSION, synthetic_pair
 DRAWN_FOR_EACH = 4
 """Candidates that a synthetic source draws for each frame that is asked for."""
 
+MARK = "# Written by `unblur collect`."
+"""How a manifest begins."""
+
 RULE = """Written by `unblur collect`. Chosen by scene, then farthest first in the ranks of brightness and sharpness
 (src/unblur/calibration/choose.py). Paths are relative to this file."""
 

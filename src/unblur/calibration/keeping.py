@@ -9,8 +9,7 @@ from onnx import NodeProto
 
 from unblur.calibration.forms import Form
 from unblur.core.errors import InputError
-from unblur.engines.graph_facts import CONVOLUTIONS
-from unblur.engines.kernel_kinds import MAP_SCALE
+from unblur.engines.graph_facts import CONVOLUTIONS, is_map
 
 FIRST, LAST = "first: reads the frame", "last: writes the frame"
 
@@ -24,8 +23,8 @@ def kept_by_default(model: onnx.ModelProto, form: Form) -> dict[str, str]:
     shapes = {t.name: tuple(t.dims) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         shapes[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-    # The frame's longest sides, whatever its layout: the channels are fewer than its pixels are wide.
-    frame = sorted(shapes[graph.input[0].name])[-2:]
+    given = shapes[graph.input[0].name]
+    frame = given[2:] if given[1] == 3 else given[1:3]  # (height, width) of NCHW or NHWC
     after, before = _reached(graph)
     kept = {}
     for node in graph.node:
@@ -36,7 +35,7 @@ def kept_by_default(model: onnx.ModelProto, form: Form) -> dict[str, str]:
                     f"{node.name}: the shapes of its operands are not known; export the graph for one size "
                     "(--height and --width) to quantise it."
                 )
-            reason = _reason(node, weight, data, min(frame), form)
+            reason = _reason(node, weight, data, frame, form)
             if not any(after.get(i, False) for i in node.input):
                 reason = FIRST
             elif not any(before.get(o, False) for o in node.output):
@@ -46,11 +45,13 @@ def kept_by_default(model: onnx.ModelProto, form: Form) -> dict[str, str]:
     return kept
 
 
-def _reason(node: NodeProto, weight: tuple[int, ...], data: tuple[int, ...], side: int, form: Form) -> str | None:
+def _reason(
+    node: NodeProto, weight: tuple[int, ...], data: tuple[int, ...], frame: tuple[int, ...], form: Form
+) -> str | None:
     transposed = node.op_type == "ConvTranspose"
     if transposed and not form.transposed:
         return f"transposed: form {form.name} leaves it out"
-    if min(data[2:]) * MAP_SCALE < side:
+    if not is_map(data[2], data[3], frame[0], frame[1]):
         return "reads a strip, not a map: too little to gain"
     into, out = (weight[0], weight[1]) if transposed else (weight[1], weight[0])
     if min(into, out) < form.narrowest:

@@ -16,12 +16,13 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from unblur.calibration.fingerprint import fingerprint, same_picture
-from unblur.core.artefacts import value_digest, write_bytes
-from unblur.core.config import Section, check, read_toml
+from unblur.core.artefacts import read_sealed, value_digest, write_bytes, write_sealed
+from unblur.core.config import SIDE_MAX, Section, Seed, Side, check, check_pixels, read_toml
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.core.reading import read_regular
 from unblur.images.contract import Frame
-from unblur.images.files import Picture, decode_picture, read_picture, write_picture
+from unblur.images.files import Picture, decode_picture, encode_picture
 from unblur.images.scenes import Split
 from unblur.images.synthetic import VERSION, synthetic_pair
 
@@ -33,10 +34,15 @@ DRAWN_SPLIT: Split = "train"
 class Crop(Section):
     """The part of the picture that is used, in pixels."""
 
-    height: int = Field(ge=16)
-    width: int = Field(ge=16)
-    top: int = Field(0, ge=0)
-    left: int = Field(0, ge=0)
+    height: Side
+    width: Side
+    top: int = Field(0, ge=0, le=SIDE_MAX)
+    left: int = Field(0, ge=0, le=SIDE_MAX)
+
+    @model_validator(mode="after")
+    def _a_frame(self) -> Crop:
+        check_pixels(self.height, self.width)
+        return self
 
 
 class Entry(Section):
@@ -52,7 +58,7 @@ class Entry(Section):
     fingerprint: str = Field(pattern="^[0-9a-f]{16}$")
     path: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    seed: int | None = Field(None, ge=0)
+    seed: Seed | None = None
     generator: int | None = None
 
     @model_validator(mode="after")
@@ -123,7 +129,9 @@ class Manifest:
             return picture
         path = self.path.parent / str(entry.path)
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
         except OSError as error:
             raise InputError(
                 f"{self.path}: frame {path} cannot be opened ({error.strerror}); restore it, or collect the manifest "
@@ -145,11 +153,11 @@ class Manifest:
     def _draw(self, seed: int, height: int, width: int) -> Frame:
         """A drawn picture, kept on disk where there is a place: drawing takes a second, reading a millisecond."""
         path = self._drawn / f"{VERSION}-{DRAWN_SPLIT}-{seed}-{height}x{width}.png" if self._drawn else None
-        if path is not None and path.exists():
-            return read_picture(path).frame
+        if path is not None and (data := read_sealed(path)) is not None:
+            return decode_picture(data, path).frame
         frame = synthetic_pair(seed, height, width, DRAWN_SPLIT)[0]
         if path is not None:
-            write_picture(path, Picture(frame), frame)
+            write_sealed(path, encode_picture(path, Picture(frame), frame))
         return frame
 
 

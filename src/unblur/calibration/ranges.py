@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from unblur.core.artefacts import json_text, value_digest
 from unblur.core.errors import InputError
+from unblur.core.reading import parse_json
 
 FORMAT = 1
 """Raised whenever the JSON of `Ranges` changes its meaning."""
@@ -86,8 +86,8 @@ class Ranges:
     def from_json(cls, text: str) -> Ranges:
         """Raises InputError for another format, a missing or unknown key, and as the constructors."""
         try:
-            values: Any = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            values: Any = parse_json(text)
+        except ValueError as error:
             raise InputError(f"Not a file of ranges ({error}); calibrate again.") from error
         if not isinstance(values, dict) or set(values) != {"format", "algorithm", "ranges"}:
             raise InputError("Not a file of ranges (keys format, algorithm, ranges expected); calibrate again.")

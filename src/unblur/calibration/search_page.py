@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur.calibration.search import Point, SearchResult, Sensitivity
-from unblur.core.artefacts import write_bytes, write_json
+from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.markdown import encodable, escaped, table_row
 from unblur.metrics.decibels import decibels_text
 
@@ -56,12 +56,15 @@ class SearchReport:
         return head | self.result.to_json()
 
 
-def write_search(report: SearchReport, folder: Path) -> Path:
-    """Write the three files, each whole or not at all; returns the page. Raises InputError as `write_bytes`."""
-    write_json(folder / "report.json", report.to_json())
-    write_bytes(folder / "report.md", render_markdown(report).encode())
-    write_bytes(folder / "report.html", render_page(report).encode())
-    return folder / "report.html"
+def write_search(report: SearchReport, folder: Path, others: Mapping[Path, bytes] | None = None) -> Path:
+    """Write the three files and `others` that belong to them, all or none; returns the page.
+
+    Raises InputError as `atomic_paths`.
+    """
+    page = folder / "report.html"
+    told = {folder / "report.md": render_markdown(report).encode(), page: render_page(report).encode()}
+    write_together({**(others or {}), **told, folder / "report.json": json_bytes(report.to_json())})
+    return page
 
 
 HEADINGS = ("point", "8-bit MACs", "groups in 8 / 16 / 32 bits", "fidelity dB", "PSNR lost dB", "cost", "")

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unblur.cli.door import Arguments, door, finite, positive
-from unblur.core.console import ConsoleProgress, Progress
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.core.artefacts import json_with, protect
+from unblur.core.console import ConsoleProgress, Progress, printable
 from unblur.core.errors import InputError
 
 REWRITTEN = ("fp16", "bf16", "int8", "fp8")
@@ -23,11 +25,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = _precision(arguments)
     _refuse_conflicts(arguments, precision)
 
+    from unblur.engines.tensorrt_manifest import outputs_of
     from unblur.engines.tensorrt_product import open_product
     from unblur.engines.tensorrt_targets import parse_targets, resolve_targets
+    from unblur.export.best import candidate, ranking_of
     from unblur.export.build import rebuild_engine
 
     progress = ConsoleProgress()
+    output = arguments.output or arguments.rebuild
+    outputs = outputs_of(output)
+    if precision == "best":
+        outputs[ranking_of(output)] = json_with("winner", "candidates")
+        for each in ("fp32", *REWRITTEN):
+            outputs |= outputs_of(candidate(output, each))
+    # A rebuild over the engine itself is asked for by name.
+    protect(outputs, inputs_of(arguments, "output", *(["rebuild"] if output == arguments.rebuild else [])))
     if arguments.rebuild:
         _tell(rebuild_engine(arguments.rebuild, arguments.output, progress))
         return 0
@@ -47,11 +59,12 @@ def _parser() -> Arguments:
         "unblur build", "Compile a graph with TensorRT for RTX (no GPU needed) or TensorRT (on its GPU)."
     )
     parser.add_argument("--onnx", type=Path, help="graph written by unblur export")
-    parser.add_argument("--checkpoint", type=Path, help="instead of --onnx: export it first")
+    add_checkpoint(parser, "instead of --onnx: export it first")
     parser.add_argument("--height", type=positive, help="with --checkpoint: height of the frames")
     parser.add_argument("--width", type=positive, help="with --checkpoint: width of the frames")
     parser.add_argument("--dynamic", action="store_true", help="with --checkpoint: one graph for every size")
     parser.add_argument("--pixels", choices=("float", "uint8"), default="float", help="with --checkpoint: see export")
+    parser.add_argument("--output-name", metavar="NAME", help="with --onnx: the restored frame among several outputs")
     parser.add_argument("--rebuild", type=Path, metavar="ENGINE",
                         help="build this engine again by the recipe in its manifest")  # fmt: skip
     parser.add_argument("--precision", choices=("fp32", *REWRITTEN, "best"),
@@ -99,7 +112,7 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
     if arguments.rebuild:
         recipe = ("onnx", "checkpoint", "height", "width", "dynamic", "target", "shapes", "shapes_from", "quantised",
                   "optimization_level", "frames", "fidelity_db", "manifest", "algorithm", "repair",
-                  "psnr_loss_db")  # fmt: skip
+                  "psnr_loss_db", "channel_order", "output_name")  # fmt: skip
         given = [f"--{name.replace('_', '-')}" for name in recipe if getattr(arguments, name)]
         if given or precision or arguments.flavor != "auto" or arguments.builds != 1:
             raise InputError(
@@ -115,6 +128,10 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
         )
     if arguments.onnx and (arguments.height or arguments.width or arguments.dynamic):
         raise InputError("--height, --width and --dynamic go with --checkpoint; a graph has its size.")
+    if arguments.onnx and arguments.channel_order:
+        raise InputError("--channel-order goes with --checkpoint; a graph has its own.")
+    if arguments.output_name and arguments.checkpoint:
+        raise InputError("--output-name goes with --onnx; a graph of --checkpoint has one output.")
     if arguments.shapes and arguments.shapes_from:
         raise InputError("--shapes and --shapes-from exclude each other; name the sizes, or the folder they are in.")
     if (arguments.shapes or arguments.shapes_from) and arguments.checkpoint and not arguments.dynamic:
@@ -125,10 +142,9 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
 
 def _export(arguments: argparse.Namespace, graph: Path, progress: Progress) -> Path:
     from unblur.export.api import export_graph
-    from unblur.networks import load_checkpoint
 
     export_graph(
-        load_checkpoint(arguments.checkpoint), graph, height=arguments.height, width=arguments.width,
+        open_checkpoint(arguments, progress), graph, height=arguments.height, width=arguments.width,
         dynamic=arguments.dynamic, pixels=arguments.pixels, progress=progress,
     )  # fmt: skip
     return graph
@@ -141,7 +157,7 @@ def _build(
     from unblur.export.best import build_best
     from unblur.export.build import build_engine
 
-    contract = read_graph(graph).signature.contract
+    contract = read_graph(graph, arguments.output_name).signature.contract
     options = _options(arguments, precision, targets, contract, progress)
     if precision == "best":
         _tell_best(build_best(graph, arguments.output, options, {path: {} for path in arguments.quantised},
@@ -153,14 +169,13 @@ def _build(
 def _calibrate_and_build(
     arguments: argparse.Namespace, precision: str, targets: tuple[str, ...], progress: Progress
 ) -> None:
-    from unblur.networks import load_checkpoint
     from unblur.pipeline.engine_graph import BUNDLED, Calibration
     from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.quantised import check_repairs
     from unblur.pipeline.quantised_engine import PSNR_LOSS_DB, Source, build_best_of_all, build_quantised
     from unblur.pipeline.store import Store
 
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    checkpoint = open_checkpoint(arguments, progress)
     repairs = BUNDLED.repairs if arguments.repair is None else check_repairs(arguments.repair)
     calibration = Calibration(arguments.manifest, arguments.algorithm or BUNDLED.algorithm, repairs)
     loss_db = PSNR_LOSS_DB if arguments.psnr_loss_db is None else arguments.psnr_loss_db
@@ -169,7 +184,7 @@ def _calibrate_and_build(
     size = None if arguments.dynamic else (arguments.height, arguments.width)
     source = Source(checkpoint, size, arguments.pixels)
     options = _options(arguments, precision, targets, checkpoint.contract, progress)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     if precision == "best":
         _tell_best(build_best_of_all(store, source, arguments.output, options, calibration, loss_db, progress))
     else:
@@ -189,20 +204,25 @@ def _options(
         progress.note(f"sizes of {arguments.shapes_from}: " + ", ".join(profile.to_text() for profile in profiles))
     return BuildOptions(
         None if precision == "best" else precision, arguments.flavor, targets, profiles, arguments.optimization_level,
-        arguments.builds, arguments.frames, arguments.fidelity_db,
+        arguments.builds, arguments.frames, arguments.fidelity_db, arguments.output_name,
     )  # fmt: skip
+
+
+def _say(text: str) -> None:
+    """Print a line with names in it that others chose."""
+    print(printable(text))
 
 
 def _tell_best(best: Any) -> None:
     for ranked in best.ranking:
         bounds = ", ".join(f"{gpu} {ms:.3g} ms" for gpu, ms in ranked.bounds_ms.items()) or "no GPU known"
         measured = "" if ranked.latency_ms is None else f"  {ranked.latency_ms:.3g} ms measured"
-        print(f"{ranked.precision:<5} {ranked.score:.3f}{measured}  lower bound: {bounds}  {ranked.built.path}")
+        _say(f"{ranked.precision:<5} {ranked.score:.3f}{measured}  lower bound: {bounds}  {ranked.built.path}")
     for name, reason in best.left_out:
-        print(f"{name:<5} left out: {reason.splitlines()[0]}")
-    print(f"best: {best.why}")
+        _say(f"{name:<5} left out: {reason.splitlines()[0]}")
+    _say(f"best: {best.why}")
     _tell(best.winner)
-    print(f"ranking {best.report_path}")
+    _say(f"ranking {best.report_path}")
 
 
 def _tell(built: Any) -> None:
@@ -210,29 +230,29 @@ def _tell(built: Any) -> None:
     from unblur.metrics.decibels import decibels_from_json, decibels_text
 
     manifest = built.manifest
-    print(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
+    _say(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
     if cast := manifest.get("cast"):
         known_db = decibels_from_json(cast["fidelity_db"])
         fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
         islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
-        print(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
+        _say(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
     if calibration := manifest.get("calibration"):
-        print(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
+        _say(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
               f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip
     if score := manifest.get("score"):
         known = Score.from_json(score)
         mean, worst = decibels_text(known.fidelity_db_mean, 1), decibels_text(known.fidelity_db_worst, 1)
         lost = decibels_text(known.psnr_loss_db, 4, signed=True)
-        print(f"score: {mean} dB of fidelity (worst {worst}), {lost} dB of PSNR lost on {score['frames']}"
-              f"{known.loss_remark}")  # fmt: skip
+        _say(f"score: {mean} dB of fidelity (worst {worst}), {lost} dB of PSNR lost on {score['frames']}"
+             f"{known.loss_remark}")  # fmt: skip
     builds = manifest["builds"]
     if len(builds) > 1:
         different = len({attempt["sha256"] for attempt in builds})
-        print(f"{len(builds)} builds gave {different} different engine(s); kept number {manifest['chosen_build'] + 1}")
+        _say(f"{len(builds)} builds gave {different} different engine(s); kept number {manifest['chosen_build'] + 1}")
     at = f" at {'x'.join(map(str, manifest['seen_at']))}" if manifest["seen_at"] else ""
     for target, kernels in manifest["targets"].items():
         realised = ", ".join(f"{count} {kind}" for kind, count in sorted(kernels["convolutions_run_in"].items()))
-        print(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame{at}; "
+        _say(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame{at}; "
               f"convolutions run in: {realised}")  # fmt: skip
-    print(f"manifest {built.manifest_path}, compiled graph {built.graph_path}")
+    _say(f"manifest {built.manifest_path}, compiled graph {built.graph_path}")

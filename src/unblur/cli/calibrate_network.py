@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, finite, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -26,8 +28,7 @@ def _parser() -> Arguments:
         "Measure ranges on calibration frames, write the network's graph in 8 bits and score it on held-out frames. "
         "Killed, the same command goes on. Exit code 3: the budget cannot be met; then nothing is written.",
     )
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
+    add_checkpoint(parser)
     parser.add_argument("--manifest", type=Path, help="calibration frames; the bundled ones if left out")
     parser.add_argument("--height", type=positive, help="of the graph; that of the manifest's frames if left out")
     parser.add_argument("--width", type=positive, help="likewise")
@@ -61,21 +62,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
     from unblur.compare.frames import find_frames
-    from unblur.networks.checkpoints import load_checkpoint
+    from unblur.engines.graph_file import is_exported
     from unblur.pipeline.calibrate import CalibrationSet, algorithms_for, check_algorithm, stored_manifest
-    from unblur.pipeline.calibrate_network import Limits, calibrate_network, write_calibrated
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
+    from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
+    from unblur.pipeline.places import artefact_folder, bundled_manifest
     from unblur.pipeline.quantised import check_repairs
     from unblur.pipeline.store import Store
 
+    outputs = {arguments.output: is_exported, report_of(arguments.output): json_with("unblur", "graph_sha256")}
+    protect(outputs, inputs_of(arguments, "output"))
     form = find_form(arguments.form)
     names = algorithms_for(form) if arguments.bake_off else (check_algorithm(arguments.algorithm, form).name,)
     repairs = check_repairs(arguments.repair)
     progress = ConsoleProgress()
     # What is wrong with pairs, their names and headers tell: before the minutes that the rest takes.
     files = find_frames(arguments.frames, arguments.truth, progress) if arguments.frames else []
-    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
-    store = Store(artefact_folder())
+    checkpoint = open_checkpoint(arguments, progress)
+    store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     of = CalibrationSet(checkpoint, manifest, arguments.pixels, threads=arguments.threads or 0)
     size = (arguments.height, arguments.width) if arguments.height else manifest.size

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.sizes import size
+from unblur.core.artefacts import protect, text_with
 from unblur.core.console import ConsoleProgress
 
 
@@ -36,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the .toml file to write")
     arguments = parser.parse_args(argv)
 
-    from unblur.calibration.collect import collect
+    from unblur.calibration.collect import MARK, collect
 
+    protect({arguments.output: text_with(MARK)}, inputs_of(arguments, "output"))
     entries, overlaps = collect(
         arguments.sources,
         arguments.count,

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
+from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -32,11 +33,11 @@ def _parser() -> Arguments:
         default="onnxruntime,openvino",
         help="names of engines separated by commas; BACKEND:FILE.onnx runs a graph of your own",
     )
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
+    parser.add_argument("--output-name", metavar="NAME", help="the restored frame among several outputs of FILE.onnx")
+    add_checkpoint(parser)
     parser.add_argument(
         "--reference", type=Path, metavar="FILE.onnx", help="hold engines against this float32 graph instead of PyTorch"
     )
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
     parser.add_argument(
         "--manifest", type=Path, help="calibration frames of engines in 8 bits; the bundled ones if left out"
@@ -67,7 +68,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, write the report, print its table; then exit 3 for a broken budget or 2 for failed frames."""
     args = _arguments(argv)
-    check_output(args.output)
+    check_output(args.output, inputs_of(args, "output"), "Engines of ", "network", "engines", "latency")
     if args.reference and (args.checkpoint or args.channel_order or args.manifest):
         raise InputError("--reference takes the place of --checkpoint, --channel-order and --manifest; leave them out.")
     # After the arguments: --help and a mistyped flag import no runtime.
@@ -77,24 +78,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.compare.frames import find_frames
     from unblur.compare.write import write_report
     from unblur.metrics.stopwatch import Protocol
-    from unblur.networks.checkpoints import Checkpoint, load_checkpoint
+    from unblur.networks.checkpoints import Checkpoint
     from unblur.pipeline.candidates import graph_reference, make_candidate, make_file_candidate
     from unblur.pipeline.engine_graph import Calibration, refuse_calibration_frames
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint
+    from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.store import Store
 
     progress = ConsoleProgress()
     budgets = parse_budgets(args.budget)
     frames = find_frames(args.frames, args.truth, progress)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
     if args.reference:
-        against: Reference | Checkpoint = graph_reference(args.reference, args.threads)
-        engines = [make_file_candidate(name, args.reference, args.threads) for name in names]
+        against: Reference | Checkpoint = graph_reference(args.reference, args.threads, args.output_name)
+        engines = [make_file_candidate(name, args.reference, args.threads, args.output_name) for name in names]
     else:
-        against = checkpoint = load_checkpoint(args.checkpoint or bundled_checkpoint(), args.channel_order)
-        engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
+        against = checkpoint = open_checkpoint(args, progress)
+        engines = [
+            make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name)
+            for name in names
+        ]
         refuse_calibration_frames(store, names, calibration, frames, progress)
     settings = Settings(
         threads=args.threads,

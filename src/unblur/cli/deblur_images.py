@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unblur.cli.door import Arguments, door, positive
-from unblur.core.artefacts import file_digest
+from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.core.artefacts import file_digest, refuse_inputs
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -15,12 +16,12 @@ def arguments() -> Arguments:
     """The door's parser."""
     parser = Arguments(
         "unblur deblur",
-        "Deblur a picture or a folder of pictures (8-bit PNG, JPEG, WebP, TIFF). Sub-folders are mirrored; what is "
-        "finished is not done again; no input is ever written over.",
+        "Deblur a picture or a folder of pictures (8-bit PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF). Sub-folders are "
+        "mirrored; what is finished is not done again; no input is ever written over.",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
+    add_checkpoint(parser)
     parser.add_argument(
         "--engine",
         choices=(
@@ -52,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all finished; 2 usage, or some pictures could not be deblurred (the others are finished)."""
     args = arguments().parse_args(argv)
     # After the arguments: --help and a mistyped flag need no picture library, and a finished folder needs no runtime.
-    from unblur.engines.runner import Runner
-    from unblur.pipeline.deblur_folder import deblur_pictures, task_key
+    from unblur.pipeline.deblur_folder import Opened, deblur_pictures, task_key
     from unblur.pipeline.deblur_tasks import plan_tasks, planned_sizes
     from unblur.pipeline.engine_choice import choose_engine
     from unblur.pipeline.engine_graph import Calibration, is_calibrated
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     progress = ConsoleProgress()
     plan = plan_tasks(args.source, args.output)
+    refuse_inputs((task.output for task in plan.tasks), [args.checkpoint, args.manifest])
     name = choose_engine(args.engine, args.precision)
     if args.engine == "auto":
         progress.note(f"engine: {name} (the fastest backend that is installed)")
@@ -69,38 +70,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     calibration = Calibration(args.manifest)
     ranges = calibration.to_json() if is_calibrated(name) else None
 
-    def open_engine() -> Runner:
-        from unblur.networks.checkpoints import load_checkpoint
+    def open_engine() -> Opened:
+        from unblur.pipeline.frame_memory import frame_memory
         from unblur.pipeline.open_runner import open_runner
         from unblur.pipeline.store import Store
 
-        checkpoint = load_checkpoint(path)
+        checkpoint = open_checkpoint(args, progress)
         if checkpoint.digest != digest:
             raise InputError(f"{path} changed while it was read; run the same command again.")
         runner = open_runner(
             name,
             checkpoint,
-            Store(artefact_folder()),
+            Store(artefact_folder(), progress.note),
             lambda: planned_sizes(plan, checkpoint.contract),
             threads=args.threads,
             progress=progress,
             calibration=calibration,
         )
         progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
-        return runner
+        return Opened(runner, frame_memory(name, checkpoint.network))
 
     outcome = deblur_pictures(
         plan,
-        lambda data: task_key(data, digest, name, ranges),
+        lambda data: task_key(data, digest, name, ranges, args.channel_order),
         open_engine,
         overwrite=args.overwrite,
         progress=progress,
     )
-    where = plan.folder if args.source.is_dir() else plan.tasks[0].output
+    where = args.output if args.source.is_dir() else plan.tasks[0].output
     print(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {where}")
     if outcome.failed:
         listed = "\n  ".join(outcome.failed)
-        raise InputError(f"{len(outcome.failed)} of {len(plan.tasks)} pictures could not be deblurred:\n  {listed}")
+        total = len(plan.tasks) + len(plan.passed_over)
+        raise InputError(f"{len(outcome.failed)} of {total} pictures could not be deblurred:\n  {listed}")
     return 0
 
 

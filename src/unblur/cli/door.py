@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import functools
+import io
 import math
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
 from typing import NoReturn, Protocol
 
+from unblur.core.artefacts import FULL
+from unblur.core.console import printable
 from unblur.core.errors import InputError, UnblurError
 
 
@@ -20,29 +29,100 @@ class Main(Protocol):
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
+INTERRUPTED = "interrupted; finished work is kept, run the same command again to go on."
+
+
 def door(main: Main) -> Main:
     """Wrap a door's main: an UnblurError is printed as a sentence and returned as its exit code.
 
-    Anything else is a bug and keeps its traceback (exit code 1). Ctrl-C gives 130, a closed pipe 141.
+    Anything else is a bug and keeps its traceback (exit code 1), but for a write that failed (2: the disk is full, a
+    file-size limit, also of what stdout is sent to). Ctrl-C gives 130, wherever it struck; a closed pipe 141.
     """
 
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
-        try:
-            code = main(argv)
-            sys.stdout.flush()
-            return code
-        except UnblurError as error:
-            print(f"unblur: {error}", file=sys.stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
-            print("unblur: interrupted; finished work is kept, run the same command again to go on.", file=sys.stderr)
-            return 130
-        except BrokenPipeError:  # `unblur ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
+        _prepare_streams()
+        with _noting_interrupts() as interrupts:
+            try:
+                code = main(argv)
+                if sys.stdout:
+                    sys.stdout.flush()
+                return code
+            except BrokenPipeError:  # `unblur ... | head`
+                _discard_stdout()
+                return 141
+            # Not only KeyboardInterrupt: libraries turn it into errors of their own when it strikes inside them.
+            except BaseException as error:
+                if interrupts or _is_interrupt(error):
+                    return _tell(INTERRUPTED, 130)
+                if isinstance(error, UnblurError):
+                    return _tell(str(error), error.exit_code)
+                if isinstance(error, OSError) and error.errno in FULL:
+                    return _tell(_not_written(error), InputError.exit_code)
+                raise
 
     return guarded
+
+
+def _prepare_streams() -> None:
+    """No name of a file, however odd, may cost the report of finished work."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed by who started us: the next file to be opened would take its number, and its output
+            os.open(os.devnull, os.O_RDWR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """Yield a list that is empty until Ctrl-C is pressed; it interrupts as ever."""
+    struck: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        struck.append(number)
+        signal.default_int_handler(number, frame)
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield struck
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield struck
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an error is Ctrl-C, or came of it."""
+    if error is None or isinstance(error, KeyboardInterrupt):
+        return error is not None
+    return _is_interrupt(error.__cause__) or _is_interrupt(error.__context__)
+
+
+def _not_written(error: OSError) -> str:
+    assert error.errno is not None
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is not None and last.tb_frame.f_globals.get("__name__", "").startswith("unblur.cli."):
+        _discard_stdout()  # doors write nothing else themselves
+        return f"Cannot write to stdout: {FULL[error.errno]}. What was finished is kept."
+    where = error.filename or f"a temporary file in {tempfile.gettempdir()}"
+    return f"Cannot write {where}: {FULL[error.errno]}. Make room and run the same command again."
+
+
+def _discard_stdout() -> None:
+    """What is left in its buffer would fail once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell(text: str, code: int) -> int:
+    with contextlib.suppress(OSError):  # nobody to tell; the code remains
+        print("unblur:", printable(text, keep="\n\t"), file=sys.stderr)
+    return code
 
 
 class Arguments(argparse.ArgumentParser):
@@ -59,6 +139,25 @@ class Arguments(argparse.ArgumentParser):
             close = difflib.get_close_matches(flag, list(self._option_string_actions), n=1)
             hint = f", did you mean {close[0]}?" if close else ""
         raise InputError(f"{message}{hint}\n{self.format_usage().rstrip()}")
+
+
+def inputs_of(arguments: argparse.Namespace, *outputs: str) -> list[Path]:
+    """Every path among a door's arguments but its `outputs`, so that no door forgets an input when it grows a flag.
+
+    Text counts too where it may hold a path, as in `gopro:FOLDER` and `onnxruntime:A.onnx,torch`.
+    """
+    return [path for name, value in vars(arguments).items() if name not in outputs for path in _paths(value)]
+
+
+def _paths(value: object) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, str):
+        for part in value.split(","):
+            yield from (Path(text) for text in {part, part.partition(":")[2]} if text and "\0" not in text)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _paths(one)
 
 
 def finite(text: str) -> float:

@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
+from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -24,7 +25,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "random weights (as fast as trained ones); writes report.json and report.md.",
     )
     parser.add_argument("--network", help="a network by name, with random weights of a fixed seed")
-    parser.add_argument("--checkpoint", type=Path, help="a checkpoint instead of a name")
+    add_checkpoint(parser, "a checkpoint instead of a name")
     parser.add_argument("--size", type=size, default=(256, 256), metavar="HxW", help="of the frames")
     parser.add_argument("--engines", default=ENGINES, help="names separated by commas; torch is always among them")
     parser.add_argument(
@@ -36,6 +37,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if (args.network is None) == (args.checkpoint is None):
         raise InputError("Name a network with --network, or a checkpoint with --checkpoint, one of the two.")
+    if args.network and args.channel_order:
+        raise InputError("--channel-order goes with --checkpoint: random weights were not trained with any.")
     return args
 
 
@@ -43,11 +46,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, write the report, print its table. An engine this machine cannot run is listed with the reason."""
     args = _arguments(argv)
-    check_output(args.output)
+    check_output(args.output, inputs_of(args, "output"), "Speed of ", "network", "engines", "latency")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.compare.speed import HEADINGS, measure_speed, notes_of, rows_of, write_speed
     from unblur.metrics.stopwatch import Protocol
-    from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.candidates import make_candidate
     from unblur.pipeline.engine_graph import Calibration
     from unblur.pipeline.places import artefact_folder
@@ -57,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = ConsoleProgress()
     with tempfile.TemporaryDirectory() as folder:
         if args.checkpoint:
-            checkpoint, weights = load_checkpoint(args.checkpoint), args.checkpoint.name
+            checkpoint, weights = open_checkpoint(args, progress), args.checkpoint.name
         else:
             checkpoint, weights = random_checkpoint(args.network, SEED, Path(folder)), f"random weights, seed {SEED}"
-        store = Store(artefact_folder())
+        store = Store(artefact_folder(), progress.note)
         names = [name.strip() for name in args.engines.split(",") if name.strip()]
         calibration = Calibration(args.manifest)
         engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]

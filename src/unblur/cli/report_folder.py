@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+from unblur.core.artefacts import json_with, protect, text_with
 from unblur.core.errors import InputError
 
 
-def check_output(folder: Path) -> Path:
-    """Return `folder` if reports can be written there. Raises InputError otherwise; creates nothing."""
+def check_output(folder: Path, inputs: Iterable[Path], heading: str, *keys: str) -> Path:
+    """Return `folder` if a report can be written there. Creates nothing.
+
+    `heading` and `keys`: how its report.md begins and what its report.json has. Raises InputError otherwise, and as
+    `protect` for what stands under the names of the report.
+    """
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not existing.is_dir():
         raise InputError(f"--output {folder}: {existing} is a file; name a folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"--output {folder}: {existing} cannot be written to; choose another folder.")
+    kinds = {".json": json_with(*keys), ".md": text_with(f"# {heading}"), ".html": text_with("<title>unblur: ")}
+    protect({folder / f"report{suffix}": kind for suffix, kind in kinds.items()}, inputs)
     return folder

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, finite, positive
+from unblur.cli.door import Arguments, door, finite, inputs_of, positive
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
+from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.core.artefacts import protect
 from unblur.core.console import ConsoleProgress, Progress
 from unblur.core.errors import InputError
 
@@ -29,8 +31,7 @@ def _parser() -> Arguments:
         "writes report.json, report.md and report.html. Killed, the same command goes on; with another budget it is "
         "quick. Exit code 3: the budget cannot be met.",
     )
-    parser.add_argument("--checkpoint", type=Path, help="weights; the bundled demonstration network if left out")
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), help="that the weights were trained with")
+    add_checkpoint(parser)
     parser.add_argument("--engine", choices=("openvino", "onnxruntime", "tensorrt-rtx"), default="openvino",
                         help="what shall run it; tensorrt-rtx needs no GPU here")  # fmt: skip
     parser.add_argument("--objective", choices=("latency", "bytes", "macs"), default="latency",
@@ -71,13 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError("--drawn and --frames exclude each other; score on pictures, or on drawn pairs.")
     levels = _levels(arguments.levels)
     if arguments.output:
-        check_output(arguments.output)
+        check_output(arguments.output, inputs_of(arguments, "output"), "Precision search", "points", "recipe")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.calibration.forms import find_form
     from unblur.calibration.search import Budget
-    from unblur.networks.checkpoints import load_checkpoint
     from unblur.pipeline.calibrate import stored_manifest
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
+    from unblur.pipeline.places import artefact_folder, bundled_manifest
     from unblur.pipeline.search_bench import Question
     from unblur.pipeline.search_precision import calibrated, search_precision
     from unblur.pipeline.store import Store
@@ -88,9 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.engine, arguments.objective, Budget(loss_db, arguments.fidelity_db),
         find_form(arguments.form or arguments.engine), arguments.gpu, levels,
     )  # fmt: skip
-    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
+    checkpoint = open_checkpoint(arguments, progress)
     frames, at = _held_out(arguments, checkpoint.contract.padded_size, progress)
-    store = Store(artefact_folder())
+    store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     ranges = calibrated(
         store, checkpoint, manifest, question.form, arguments.algorithm, frames, arguments.threads, progress
@@ -144,14 +144,15 @@ def _reproduce(arguments: argparse.Namespace) -> int:
              if key not in alone and value != defaults[key]]  # fmt: skip
     if given:
         raise InputError(f"--reproduce takes everything else from the report, not {' '.join(given)}.")
-    from unblur.networks.checkpoints import load_checkpoint
-    from unblur.pipeline.places import artefact_folder, bundled_checkpoint
+    from unblur.engines.graph_file import is_exported
+    from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.search_precision import write_point
     from unblur.pipeline.store import Store
 
-    checkpoint = load_checkpoint(arguments.checkpoint or bundled_checkpoint(), arguments.channel_order)
+    protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
     progress: Progress = ConsoleProgress()
-    store = Store(artefact_folder())
+    checkpoint = open_checkpoint(arguments, progress)
+    store = Store(artefact_folder(), progress.note)
     print(write_point(arguments.reproduce, arguments.point, store, checkpoint, arguments.output, progress))
     return 0
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door
-from unblur.core.console import ConsoleProgress
+from unblur.cli.door import Arguments, door, inputs_of
+from unblur.core.console import ConsoleProgress, printable
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='GPUs of the roofline, such as "RTX 4090" (default: those the target is for)')  # fmt: skip
     parser.add_argument("--precision", choices=("as-is", "fp16"), default="as-is", help="of a graph, before compiling")
     parser.add_argument("--target", help="GPU families, such as sm89 (default: a graph portable, an engine all it has)")
+    parser.add_argument("--output-name", metavar="NAME", help="of a graph: the restored frame among several outputs")
     parser.add_argument("--kernels", action="store_true", help="print every kernel, not only those that move most")
     parser.add_argument("--totals", action="store_true", help="leave the single kernels out of --json")
     parser.add_argument("--profile", type=Path, help="measured times (trtexec --exportProfile) of one engine on the "
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.profile and (len(arguments.subject) != 1 or len(arguments.gpu) != 1):
         raise InputError("--profile is of one engine on one GPU; name that engine alone and its GPU with --gpu.")
 
-    from unblur.core.artefacts import write_bytes, write_json
+    from unblur.core.artefacts import json_with, protect, text_with, write_bytes, write_json
     from unblur.engines.audit import demand_asked
     from unblur.engines.gpus import find_gpu, gpus_of
     from unblur.engines.roofline import can_run
@@ -51,10 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.export.examine import examine_engine, examine_graph
     from unblur.export.inspected import SUFFIX, examine_layers
 
-    inputs = {file.resolve() for path in arguments.subject for file in (path, *companions(path))}
-    for output in (arguments.html, arguments.json):
-        if output is not None and output.resolve() in inputs:
-            raise InputError(f"{output} belongs to what is X-rayed; write to another file.")
+    kinds = {arguments.html: text_with("<title>X-ray: "), arguments.json: json_with("engines")}
+    belonging = [file for path in arguments.subject for file in companions(path)]
+    protect({path: kind for path, kind in kinds.items() if path}, [*inputs_of(arguments, "html", "json"), *belonging])
     gpus = tuple(find_gpu(name) for name in arguments.gpu)
     targets = parse_targets(arguments.target)
     reports = []
@@ -62,12 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path, is_graph in zip(arguments.subject, graphs, strict=True):
         if is_graph:
             progress = ConsoleProgress()
-            lints[path.name] = _lint(path, arguments.precision, targets)
-            found = examine_graph(path, fp16=arguments.precision == "fp16", targets=targets, progress=progress)
+            lints[path.name] = _lint(path, arguments.precision, targets, arguments.output_name)
+            found = examine_graph(path, fp16=arguments.precision == "fp16", targets=targets,
+                                  output_name=arguments.output_name, progress=progress)  # fmt: skip
         elif path.name.endswith(SUFFIX):
             found, unread = examine_layers(path)
             if unread:
-                print(f"{path.name}: parameters of layers that nothing is counted with: {', '.join(unread)}")
+                _say(f"{path.name}: parameters of layers that nothing is counted with: {', '.join(unread)}")
         else:
             found = examine_engine(path, targets)
         for target, xray in found.xrays.items():
@@ -76,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                             found.facts, gpus or [gpu for gpu in gpus_of(target) if can_run(xray.kernels, gpu)])
             )  # fmt: skip
     for report in reports:
-        print(describe(report, every_kernel=arguments.kernels))
+        _say(describe(report, every_kernel=arguments.kernels))
     measured = _measure(reports, arguments.profile) if arguments.profile else None
     if arguments.html:
         write_bytes(arguments.html, render_page(reports).encode())
-        print(f"page {arguments.html}")
+        _say(f"page {arguments.html}")
     if arguments.json:
         figures = {"engines": [report.to_json(not arguments.totals) for report in reports]}
         if lints:
@@ -88,25 +89,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         if measured:
             figures["measured"] = [measured.to_json()]
         write_json(arguments.json, figures)
-        print(f"figures {arguments.json}")
+        _say(f"figures {arguments.json}")
     demand_asked([finding for report in reports for finding in report.findings])
     return 0
 
 
-def _lint(path: Path, precision: str, targets: Sequence[str]) -> list[dict[str, object]]:
+def _say(text: str) -> None:
+    """Print lines with names in them that others chose."""
+    print(printable(text, keep="\n"))
+
+
+def _lint(path: Path, precision: str, targets: Sequence[str], output: str | None) -> list[dict[str, object]]:
     """Hold a graph to both products before it is compiled, and say what they would refuse."""
     import dataclasses
 
-    import onnx
-
-    from unblur.engines.graph_file import read_graph
+    from unblur.engines.graph_file import open_graph
     from unblur.engines.graph_lints import describe_lints, lint
     from unblur.engines.tensorrt_product import ProductName
     from unblur.engines.tensorrt_targets import PORTABLE
     from unblur.export.casting import cast_graph
 
-    read_graph(path)
-    model = onnx.load(path)
+    _, model = open_graph(path, output)
     if precision == "fp16":
         model = cast_graph(model, "fp16").model
     findings: list[dict[str, object]] = []
@@ -114,7 +117,7 @@ def _lint(path: Path, precision: str, targets: Sequence[str]) -> list[dict[str, 
     for product in products:
         for target in targets or (PORTABLE,):
             of_product = lint(model, product, target)
-            print(describe_lints(product, target, of_product))
+            _say(describe_lints(product, target, of_product))
             findings += [{"product": product, "target": target, **dataclasses.asdict(one)} for one in of_product]
     return findings
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unblur.cli.door import Arguments, door, positive
+from unblur.cli.door import Arguments, door, inputs_of, positive
+from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.core.artefacts import protect
 from unblur.core.console import ConsoleProgress
 
 
@@ -13,30 +15,35 @@ from unblur.core.console import ConsoleProgress
 def main(argv: Sequence[str] | None = None) -> int:
     """Export one graph and print what was proved of it."""
     parser = Arguments("unblur export", "Write the exact ONNX graph of a checkpoint, proven against PyTorch.")
-    parser.add_argument("--checkpoint", type=Path, required=True, help=".pth, .pt or .safetensors file")
+    add_checkpoint(parser, ".pth, .pt or .safetensors file", required=True)
     parser.add_argument("--height", type=positive, help="even height of the frames, in pixels")
     parser.add_argument("--width", type=positive, help="even width of the frames, in pixels")
     parser.add_argument("--dynamic", action="store_true", help="one graph for every even size from 16")
     parser.add_argument("--pixels", choices=("float", "uint8"), default="float",
                         help="float: NCHW BGR in [-0.5, 0.5]; uint8: NHWC RGB bytes, arithmetic inside")  # fmt: skip
     parser.add_argument("--opset", type=int, default=20, help="ONNX opset, 19 to 21")
-    parser.add_argument("--channel-order", choices=("bgr", "rgb"), default="bgr",
-                        help="order the checkpoint was trained with; weights do not tell it")  # fmt: skip
-    parser.add_argument("--prove", action="store_true", help="also sweep sizes, primes and rounding traps included")
+    parser.add_argument(
+        "--prove",
+        action="store_true",
+        help="also sweep sizes, rounding traps included, in every backend that is installed",
+    )
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     arguments = parser.parse_args(argv)
 
+    from unblur.engines.graph_file import is_exported
     from unblur.export.api import export_graph
-    from unblur.networks import load_checkpoint
 
-    checkpoint = load_checkpoint(arguments.checkpoint, arguments.channel_order)
+    protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
+    progress = ConsoleProgress()
+    checkpoint = open_checkpoint(arguments, progress)
     graph = export_graph(
         checkpoint, arguments.output, height=arguments.height, width=arguments.width, dynamic=arguments.dynamic,
-        pixels=arguments.pixels, opset=arguments.opset, prove=arguments.prove, progress=ConsoleProgress(),
+        pixels=arguments.pixels, opset=arguments.opset, prove=arguments.prove, progress=progress,
     )  # fmt: skip
     worst = max(graph.proofs, key=lambda proof: proof.worst / proof.tolerance)
     print(f"{graph.path}: {checkpoint.name}, {graph.nodes} nodes, sha256 {graph.digest[:12]}")
-    print(f"{len(graph.proofs)} comparison(s) with PyTorch hold; the tightest, {worst.subject} at "
-          f"{worst.height}x{worst.width} on {worst.frame} against {worst.reference}: worst pixel "
-          f"{worst.worst:.1e}, tolerance {worst.tolerance:.1e}")  # fmt: skip
+    ran = sorted({proof.backend for proof in graph.proofs} - {"torch"})
+    print(f"{len(graph.proofs)} comparison(s) with PyTorch hold, of the graph in {' and '.join(ran)}; the tightest, "
+          f"{worst.subject} in {worst.backend} at {worst.height}x{worst.width} on {worst.frame} against "
+          f"{worst.reference}: worst pixel {worst.worst:.1e}, tolerance {worst.tolerance:.1e}")  # fmt: skip
     return 0

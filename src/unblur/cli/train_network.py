@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unblur.cli.door import Arguments, door
-from unblur.core.artefacts import write_json
+from unblur.cli.door import Arguments, door, inputs_of
+from unblur.cli.weights import add_channel_order
+from unblur.core.artefacts import json_with, protect, write_json
 from unblur.core.console import SILENT, ConsoleProgress
 from unblur.core.errors import InputError
 
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--config", type=Path, required=True, help="a TOML file such as those in training/configs")
     add("--output", type=Path, help="folder of the run; artifacts/training/<name of the configuration> if not given")
+    add_channel_order(parser)
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="do not train: measure this checkpoint")
     add("--real", type=Path, metavar="DIR", help="with --evaluate: measure on these real pairs too (GoPro layout)")
     add("--report", type=Path, help="with --evaluate: the JSON file to write; beside the checkpoint if not given")
@@ -28,40 +30,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.evaluate is None and (options.real or options.report):
         raise InputError("--real and --report belong to --evaluate CHECKPOINT; a training measures nothing by itself.")
     if options.evaluate is not None:
-        return _evaluate(options.config, options.evaluate, options.real, options.report)
-    return _train(options.config, options.output)
+        report = options.report or options.evaluate.with_suffix(".json")
+        protect({report: json_with("checkpoint_sha256", "synthetic")}, inputs_of(options, "report", "output"))
+        return _evaluate(options.config, options.evaluate, options.channel_order, options.real, report)
+    return _train(options.config, options.channel_order, options.output)
 
 
-def _train(config_path: Path, output: Path | None) -> int:
+def _train(config_path: Path, channel_order: str | None, output: Path | None) -> int:
     # Imported here, because `--help` must not load torch.
+    from unblur.networks.checkpoints import load_checkpoint
     from unblur.training.config import load_config
     from unblur.training.loop import train
     from unblur.training.pictures import draw_crops, draw_curve
 
-    config = load_config(config_path)
+    config = load_config(config_path, channel_order)
     output = output or Path("artifacts/training") / config_path.stem
+    checkpoint = output / f"{config.network.replace('_', '-')}.safetensors"
+    _protect_run(output, checkpoint, [config_path, config.begin_with])
     leads = os.environ.get("RANK", "0") == "0"  # torchrun starts one of us per device; one of them speaks
     progress = ConsoleProgress() if leads else SILENT
     checkpoint = train(config, output, progress)
     if leads:
         draw_curve(json.loads((output / "log.json").read_text())["curve"], output / "curve.png")
-        draw_crops(checkpoint, config.evaluation, output / "crops.png")
+        draw_crops(load_checkpoint(checkpoint, config.channel_order), config.evaluation, output / "crops.png")
         print(f"checkpoint  {checkpoint}\ncurve       {output / 'curve.png'}\ncrops       {output / 'crops.png'}")
     return 0
 
 
-def _evaluate(config_path: Path, checkpoint: Path, real: Path | None, report: Path | None) -> int:
+def _protect_run(output: Path, checkpoint: Path, inputs: Sequence[Path | None]) -> None:
+    """What a run writes first, config.json, tells whether the others that stand there are a run's."""
+    is_config = json_with("network", "stages")
+
+    def is_run(_: Path) -> bool:
+        return (output / "config.json").is_file() and is_config(output / "config.json")
+
+    others = [output / name for name in ("state.pt", "log.json", "curve.png", "crops.png")]
+    protect({output / "config.json": is_config, **dict.fromkeys([*others, checkpoint], is_run)}, inputs)
+
+
+def _evaluate(config_path: Path, checkpoint: Path, channel_order: str | None, real: Path | None, report: Path) -> int:
+    from unblur.networks.checkpoints import load_checkpoint
     from unblur.training.config import load_config
     from unblur.training.evaluation import evaluate
 
-    config = load_config(config_path)
-    result = evaluate(checkpoint, config.evaluation, real, ConsoleProgress())
-    target = report or checkpoint.with_suffix(".json")
-    write_json(target, result)
+    config, progress = load_config(config_path, channel_order), ConsoleProgress()
+    loaded = load_checkpoint(checkpoint, config.channel_order, progress)
+    result = evaluate(loaded, config.evaluation, real, progress)
+    write_json(report, result)
     for name in ("synthetic", "real"):
         if name in result:
             _print_summary(name, result[name])
-    print(f"report      {target}")
+    print(f"report      {report}")
     return 0
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
+from unblur.core.artefacts import file_digest
 from unblur.core.console import SILENT, Progress, printable
-from unblur.core.errors import InputError, nearest
+from unblur.core.errors import ChangedError, InputError, nearest
 from unblur.images.contract import Frame
-from unblur.images.files import find_pictures, read_picture
+from unblur.images.files import decode_picture, find_pictures, read_picture
 from unblur.images.pairs import LAYOUTS, Pair, check_pairs, find_pairs, named_layout, note_extra
 from unblur.metrics.alignment import can_align
 
@@ -18,13 +20,22 @@ from unblur.metrics.alignment import can_align
 class FrameFile:
     """A blurred picture, its name in the report (relative, so that reports name no one's folders), and its truth.
 
-    `layout`: of the data set it came from, None for a folder of pictures.
+    `layout`: of the data set it came from, None for a folder of pictures. `digests`: SHA-256 of both files where they
+    are pinned; each reading is then held to them.
     """
 
     name: str
     path: Path
     truth: Path | None = None
     layout: str | None = None
+    digests: tuple[str, str | None] | None = None
+
+    def pinned(self) -> FrameFile:
+        """The same, held to what the files are now. Raises InputError for one that cannot be opened."""
+        try:
+            return replace(self, digests=(file_digest(self.path), file_digest(self.truth) if self.truth else None))
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be opened: {error.strerror}; check its permissions.") from error
 
     @property
     def aligned(self) -> bool:
@@ -33,12 +44,13 @@ class FrameFile:
 
     def read(self) -> tuple[Frame, Frame | None]:
         """(H, W, 3) RGB uint8, and the truth's or None. Raises InputError, naming the file, for either picture
-        unreadable or two different sizes.
+        unreadable or two different sizes; ChangedError where a pinned file is another than it was.
         """
-        frame = read_picture(self.path).frame
+        first, second = self.digests or (None, None)
+        frame = _read(self.path, first)
         if self.truth is None:
             return frame, None
-        truth = read_picture(self.truth).frame
+        truth = _read(self.truth, second)
         if truth.shape != frame.shape:
             sizes = f"{frame.shape[0]}x{frame.shape[1]} and {truth.shape[0]}x{truth.shape[1]}"
             raise InputError(
@@ -51,6 +63,19 @@ class FrameFile:
         for path in (self.path, self.truth):
             reason = reason.replace(str(path), self.name) if path else reason
         return printable(reason, keep="\n")
+
+
+def _read(path: Path, digest: str | None) -> Frame:
+    """The bytes that are decoded are those that are hashed."""
+    if digest is None:
+        return read_picture(path).frame
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ChangedError(f"{path} changed during the run ({error.strerror}); run the same command again.") from error
+    if sha256(data).hexdigest() != digest:
+        raise ChangedError(f"{path} changed during the run; run the same command again when it stays as it is.")
+    return decode_picture(data, path).frame
 
 
 def find_frames(frames: Path | str, truth: Path | None = None, progress: Progress = SILENT) -> list[FrameFile]:

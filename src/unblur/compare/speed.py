@@ -15,7 +15,7 @@ from unblur.compare.latency import measure_latency
 from unblur.compare.report import LatencyResult, LatencySession, Part
 from unblur.compare.sentences import busy_sentence
 from unblur.compare.table import milliseconds
-from unblur.core.artefacts import write_bytes, write_json
+from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.markdown import escaped, table_row
@@ -178,11 +178,10 @@ def notes_of(report: SpeedReport) -> list[str]:
 
 
 def write_speed(report: SpeedReport, folder: Path) -> Path:
-    """Write report.json and report.md into `folder`; returns the latter. Raises InputError as `write_bytes`."""
+    """Write report.json and report.md into `folder`; returns the latter. Raises InputError as `atomic_paths`."""
     lines = [f"# Speed of {escaped(report.network)}", "", table_row(HEADINGS), table_row(["---", "---", *["---:"] * 6])]
     lines += [table_row(row) for row in rows_of(report)]
     lines += ["", *(f"- {escaped(note)}" for note in notes_of(report))]
-    write_json(folder / "report.json", report.to_json())
     path = folder / "report.md"
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    write_together({path: ("\n".join(lines) + "\n").encode(), folder / "report.json": json_bytes(report.to_json())})
     return path

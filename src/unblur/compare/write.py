@@ -9,7 +9,7 @@ from unblur.compare.page import render_page
 from unblur.compare.report import Report
 from unblur.compare.sentences import broken_lines, failure_lines, how_measured, missing_lines, verdict_sentence
 from unblur.compare.table import HEADINGS, columns_of, rows_of
-from unblur.core.artefacts import write_bytes, write_json
+from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.markdown import escaped, table_row
 
 
@@ -23,11 +23,15 @@ class WrittenReport:
 
 
 def write_report(report: Report, folder: Path) -> WrittenReport:
-    """Write the three files into `folder`, each whole or not at all. Raises InputError as `write_bytes`."""
+    """Write the three files into `folder`, all or none; report.json last. Raises InputError as `atomic_paths`."""
     written = WrittenReport(folder / "report.json", folder / "report.md", folder / "report.html")
-    write_json(written.json, report.to_json())
-    write_bytes(written.markdown, render_markdown(report).encode())
-    write_bytes(written.html, render_page(report).encode())
+    write_together(
+        {
+            written.html: render_page(report).encode(),
+            written.markdown: render_markdown(report).encode(),
+            written.json: json_bytes(report.to_json()),
+        }
+    )
     return written
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 import types
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unblur.core.errors import InputError, nearest
+from unblur.core.reading import read_regular
+
+SIDE_MAX = 16384
+"""Height and width of a frame, in pixels, up to which numbers are taken for meant: twice those of an 8K frame."""
+
+PIXELS_MAX = 89_478_485
+"""Pixels of a frame: as many as Pillow reads of a picture."""
+
+SEED_MAX = 2**63 - 1
+COUNT_MAX = 1_000_000
+THREADS_MAX = 1024
 
 
 class Section(BaseModel):
@@ -20,22 +32,36 @@ class Section(BaseModel):
 
 S = TypeVar("S", bound=Section)
 
+Side = Annotated[int, Field(ge=16, le=SIDE_MAX)]
+"""A height or width of frames, in pixels."""
+
+Seed = Annotated[int, Field(ge=0, le=SEED_MAX)]
+Threads = Annotated[int, Field(ge=0, le=THREADS_MAX)]
+
+
+def check_pixels(height: int, width: int) -> None:
+    """Raise ValueError for a frame that nobody means."""
+    if height * width > PIXELS_MAX:
+        raise ValueError(f"{height}x{width} are {height * width} pixels; a frame has at most {PIXELS_MAX}")
+
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The values of a TOML file. Raises InputError for a file that is missing, a folder or not TOML."""
+    """The values of a TOML file. Raises InputError for a file that is missing, no regular file or not TOML."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(read_regular(path).decode())
     except FileNotFoundError as error:
         raise InputError(f"Configuration {path} does not exist.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"Configuration {path} is a directory; name a .toml file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"Configuration {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is nested too deep to be a configuration.") from error
 
 
 def check(model: type[S], values: dict[str, Any], origin: str) -> S:
     """`values` as a configuration. Raises InputError naming `origin`, each faulty key, its value and the cure."""
+    _refuse_nul(values, origin)
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -55,6 +81,8 @@ def set_value(values: dict[str, Any], assignment: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or lists in lists in lists
+        raise InputError(f"--set {path}: {_shown(text)} is no value of a configuration.") from error
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
@@ -69,7 +97,30 @@ def _sentence(model: type[BaseModel], item: Any) -> str:
         return f"unknown key {where!r}{nearest(str(item['loc'][-1]), _fields(model, item['loc'][:-1]))}"
     if item["type"] == "missing":
         return f"key {where!r} is missing"
-    return f"{where} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
+    return f"{where} = {_shown(item['input'])}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: not ten thousand characters of it."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 200
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def _refuse_nul(values: Any, origin: str) -> None:
+    """No name of a file has a NUL, and what is behind one would be dropped in silence."""
+    left = [values]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += [*value, *value.values()]
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, str) and "\0" in value:
+            raise InputError(f"{origin}: {_shown(value)} has a NUL character in it; take it out.")
 
 
 def _fields(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

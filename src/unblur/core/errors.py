@@ -22,6 +22,14 @@ class InputError(UnblurError):
     exit_code = 2
 
 
+class ChangedError(UnblurError):
+    """An input is no longer what the work began with. No InputError: those of one frame are noted and the others go on,
+    but a result of changed inputs must not be kept under the key of the old ones.
+    """
+
+    exit_code = 2
+
+
 class BudgetError(UnblurError):
     """A stated budget (decibels, milliseconds, parity tolerance, realised precision) is broken."""
 

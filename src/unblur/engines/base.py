@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from unblur.core.errors import InputError
 from unblur.engines.runner import Signature
+
+_OUT_OF_MEMORY = re.compile(r"allocate .*(memory|bytes)|bad.alloc|out of memory|not enough memory", re.IGNORECASE)
+"""How PyTorch, ONNX Runtime and OpenVINO say it; none has an exception of its own for a CPU."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a backend's error tells that memory ran out."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 class BaseRunner(ABC):
@@ -32,12 +42,28 @@ class BaseRunner(ABC):
     def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """One batch of one in, the result out in memory of its own; finished when the call returns.
 
-        Raises InputError as `Signature.check`, RuntimeError after `close`.
+        Raises InputError as `Signature.check`, where memory does not hold the work, and for a result that is no such
+        frame; RuntimeError after `close`.
         """
         if not self._open:
             raise RuntimeError(f"This {self._description['backend']} runner is closed; open the engine again.")
         self._signature.check(tensor)
-        return self._run(tensor)
+        try:
+            result = self._run(tensor)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            shape = tensor.shape[2:] if self._signature.contract.layout == "nchw" else tensor.shape[1:3]
+            raise InputError(
+                f"Memory does not hold a frame of {shape[0]}x{shape[1]} in {self._description['backend']}; free some, "
+                "use an engine that takes less (PyTorch takes least), or split the picture into parts."
+            ) from error
+        if (result.shape, result.dtype) != (tensor.shape, tensor.dtype):
+            raise InputError(
+                f"The engine gives {result.shape} {result.dtype} for a frame of {tensor.shape} {tensor.dtype}; is it a "
+                "deblurring network?"
+            )
+        return result
 
     def close(self) -> None:
         """Release the engine; may be called twice."""

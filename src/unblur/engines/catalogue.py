@@ -10,10 +10,12 @@ from typing import Any, Literal, cast
 
 import psutil
 
+from unblur.core.config import THREADS_MAX
 from unblur.core.errors import InputError, nearest
 from unblur.engines.engine_file import EngineFile, read_engine
 from unblur.engines.graph_file import GraphFile, read_graph
 from unblur.engines.onnxruntime_runner import CPU, CUDA, CUDA_TF32, TENSORRT, OnnxRuntimeRunner, Provider
+from unblur.engines.rehearsal import rehearse
 from unblur.engines.runner import Runner
 from unblur.engines.source import Weights
 
@@ -153,20 +155,24 @@ def default_threads() -> int:
     return max(1, min(physical, allowed))
 
 
-def open_engine(name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None) -> Runner:
+def open_engine(
+    name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None, output: str | None = None
+) -> Runner:
     """Open an engine of the catalogue.
 
     `file`: the exported ONNX file or the compiled engine file of the same checkpoint, for engines that run one; torch
     engines ignore it. `checkpoint`: None for a file that is held against another graph and no checkpoint. `threads`:
-    None for `default_threads`; engines on a GPU take one. Raises InputError for an unknown name, a file that is
-    missing, foreign, damaged or of another checkpoint, or fewer than one thread; MissingRuntimeError when the package,
-    the CPU's instructions, the driver or the GPU are missing; BudgetError when the backend took another precision.
+    None for `default_threads`; engines on a GPU take one. `output`: which of a graph's outputs is the restored frame,
+    where it has several. A graph that is not said to be of this checkpoint is first tried in a process of its own
+    (`rehearse`). Raises InputError for an unknown name, a file that is missing, foreign, damaged or of another
+    checkpoint, or fewer than one thread; MissingRuntimeError when the package, the CPU's instructions, the driver or
+    the GPU are missing; BudgetError when the backend took another precision.
     """
     engine = find_engine(name)
     if threads is None:
         threads = default_threads()
-    if threads < 1:
-        raise InputError(f"{name}: {threads} threads; ask for at least 1.")
+    if not 1 <= threads <= THREADS_MAX:
+        raise InputError(f"{name}: {threads} threads; ask for 1 to {THREADS_MAX}.")
     if engine.runs == "checkpoint":
         if checkpoint is None:
             raise InputError(f"{name} runs a checkpoint, and there is none here, only graphs; leave it out.")
@@ -174,10 +180,17 @@ def open_engine(name: str, checkpoint: Weights | None, file: Path | None, thread
     if file is None:
         kind, how = ("exported graph", "export") if engine.runs == "graph" else ("engine file", "build")
         raise InputError(f"{name} runs an {kind} and none was given; make one with `unblur {how}`.")
-    opened = read_graph(file) if engine.runs == "graph" else read_engine(file)
+    opened = read_graph(file, output) if engine.runs == "graph" else read_engine(file)
     if checkpoint is not None and opened.checkpoint not in (None, checkpoint.digest):
         raise InputError(
             f"{file} was made from another checkpoint ({opened.checkpoint[:12]}...) than {checkpoint.path} "
             f"({checkpoint.digest[:12]}...); make it again, or give the checkpoint it came from."
         )
+    if checkpoint is not None and opened.channel_order not in (None, checkpoint.contract.channel_order):
+        raise InputError(
+            f"{file} is for weights that were trained on {opened.channel_order}, but {checkpoint.path} is taken as "
+            f"trained on {checkpoint.contract.channel_order}; give the right --channel-order, or make the file again."
+        )
+    if isinstance(opened, GraphFile) and (checkpoint is None or opened.checkpoint is None):
+        rehearse(name, opened, threads)
     return engine.open(name, cast(Any, checkpoint), opened, threads)  # which engines that run files do not ask

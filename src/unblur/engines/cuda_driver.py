@@ -18,6 +18,7 @@ from unblur.engines.tensorrt_product import load_libcuda
 _STREAM_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no implicit order with the default stream
 _EVENT_DISABLE_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on allocating
+_POINTER_DEVICE_ORDINAL = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 _HANDLE = POINTER(c_void_p)
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
@@ -43,6 +44,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuGraphDestroy": (c_void_p,),
     "cuGraphExecDestroy": (c_void_p,),
     "cuGetErrorName": (c_int, POINTER(c_char_p)),
+    "cuPointerGetAttribute": (c_void_p, c_int, c_ulonglong),
 }
 
 
@@ -87,6 +89,12 @@ class CudaDriver:
             yield
         finally:
             self.handle("cuCtxPopCurrent_v2")
+
+    def device_of(self, address: int) -> int:
+        """Number of the device that an address belongs to. Raises UnblurError where it is no memory of CUDA."""
+        ordinal = c_int(-1)
+        self.call("cuPointerGetAttribute", byref(ordinal), _POINTER_DEVICE_ORDINAL, address)
+        return ordinal.value
 
     def synchronize(self, stream: int) -> None:
         """Wait for a stream of anybody by its handle; 0 is the default stream."""
@@ -145,7 +153,10 @@ class Stream:
             enqueue()
         except BaseException:
             # The stream must leave capture mode; the driver may refuse the broken graph, and the first error counts.
-            self._cuda._functions["cuStreamEndCapture"](self.handle, byref(c_void_p()))
+            broken = c_void_p()
+            self._cuda._functions["cuStreamEndCapture"](self.handle, byref(broken))
+            if broken.value:
+                self._cuda._functions["cuGraphDestroy"](broken.value)
             raise
         recorded = c_void_p()
         self._cuda.call("cuStreamEndCapture", self.handle, byref(recorded))

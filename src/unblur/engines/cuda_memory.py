@@ -78,6 +78,8 @@ class TorchMemory:
             tensor = self._torch.empty(nbytes, dtype=self._torch.uint8, device="cuda:0")
         except self._torch.cuda.OutOfMemoryError as error:
             raise DeviceMemoryError(str(error)) from error
+        # Out of PyTorch's pool: kernels queued on its stream before may still write there, and our streams do not wait.
+        self._torch.cuda.current_stream(0).synchronize()
         return DeviceBlock(tensor.data_ptr(), nbytes, tensor)
 
     def pinned_block(self, nbytes: int) -> PinnedBlock:

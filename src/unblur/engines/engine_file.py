@@ -18,7 +18,8 @@ from unblur.images.contract import PixelContract
 class EngineFile:
     """A compiled engine: which product made it, its pixels, its SHA-256, and its manifest as it stands.
 
-    `precision` is the graph's, such as "fp16"; `checkpoint` the SHA-256 of the weights, None where nobody said.
+    `precision` is the graph's, such as "fp16"; `checkpoint` the SHA-256 of the weights and `channel_order` what
+    they were trained with, None where nobody said.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class EngineFile:
     precision: str
     checkpoint: str | None
     manifest: dict[str, Any]
+    channel_order: str | None = None
 
 
 def read_engine(path: Path) -> EngineFile:
@@ -52,5 +54,5 @@ def read_engine(path: Path) -> EngineFile:
             f"{path} is truncated or was replaced: its SHA-256 is {digest[:12]}..., its manifest says "
             f"{stated[:12]}...; build it again with `unblur build --rebuild {path}`."
         )
-    checkpoint = manifest.get("checkpoint_sha256")
-    return EngineFile(path, digest, product, contract, str(manifest["precision"]), checkpoint, manifest)
+    checkpoint, order = manifest.get("checkpoint_sha256"), manifest.get("channel_order")
+    return EngineFile(path, digest, product, contract, str(manifest["precision"]), checkpoint, manifest, order)

@@ -9,6 +9,8 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from unblur.core.errors import InputError
+from unblur.engines.graph_file import type_name
+from unblur.engines.onnx_file import infer
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 PRECISION_KEY = "unblur.precision"
@@ -21,6 +23,22 @@ TYPES: dict[int, str] = {
     TensorProto.FLOAT8E4M3FN: "FP8",
 }
 """ONNX element type -> the compiler's word for it."""
+
+
+SMALLEST_MAP = 64
+"""A map has at least this part of the frame's height and width; what is smaller is pooled to a handful of numbers."""
+
+NARROW = 2.5
+"""A strip is narrow in one side only: there it is this many times further below the frame's than in the other."""
+
+
+def is_map(height: int, width: int, frame_height: int, frame_width: int) -> bool:
+    """Whether a tensor of (height, width) is a map of the frame, at whatever scale, and not a strip or a few numbers.
+
+    A U-Net's 1/8 map is one: it is narrow in both sides. A strip of 360x7 in a 720p frame is 2 and 183 times smaller.
+    """
+    down, across = frame_height / height, frame_width / width
+    return max(down, across) <= min(SMALLEST_MAP, NARROW * min(down, across))
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,7 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
     does not find its shapes, and all `macs` are 0. Raises InputError for a convolution without a name (the compiler's
     list could not be matched to it), without a known shape, or in a type no engine computes in.
     """
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    graph = infer(model).graph
     types = {t.name: t.data_type for t in graph.initializer}
     shapes = {t.name: tuple(t.dims) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -91,14 +109,14 @@ def _asked(node: NodeProto, types: dict[str, int], producer: dict[str, NodeProto
     def stored(name: str) -> int:
         source = producer.get(name)
         if source is not None and source.op_type == "DequantizeLinear":
-            return types[source.input[0]]
-        return types[name]
+            name = source.input[0]
+        return types.get(name, TensorProto.UNDEFINED)
 
     pixels, weights = (stored(name) for name in node.input[:2])
     # Quantised weights alone save memory, not arithmetic: then the type of the map is what is asked.
-    kind = pixels if pixels == weights else types[node.input[0]]
+    kind = pixels if pixels == weights else types.get(node.input[0], TensorProto.UNDEFINED)
     if kind not in TYPES:
-        raise InputError(f"{node.name} computes in {TensorProto.DataType.Name(kind)}, which no engine here does.")
+        raise InputError(f"{node.name} computes in {type_name(kind)}, which no engine here does.")
     return TYPES[kind]
 
 

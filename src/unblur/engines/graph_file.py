@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto, ValueInfoProto, helper
+from onnx import TensorProto, ValueInfoProto
 
-from unblur.core.artefacts import file_digest
-from unblur.core.errors import InputError
+from unblur.core.artefacts import file_digest, text_with
+from unblur.core.config import SIDE_MAX
+from unblur.core.errors import InputError, nearest
+from unblur.core.reading import parse_json
+from unblur.engines.onnx_file import load_onnx, needed
 from unblur.engines.runner import Signature
 from unblur.images.contract import METADATA_KEY, PixelContract
 
 CHECKPOINT_KEY = "unblur.checkpoint_sha256"
+ORDER_KEY = "unblur.channel_order"
+"""Holds the order that the network takes, also where the graph takes bytes in RGB and turns them round inside."""
+
 CALIBRATION_KEY = "unblur.calibration"
 """Holds, as JSON, what the ranges of an 8-bit graph were measured on and how."""
+
+is_exported = text_with(METADATA_KEY)
+"""Whether a file is a graph that unblur wrote, of any precision, without parsing it."""
 
 TENSOR_TYPES: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "f16", TensorProto.BFLOAT16: "bf16",
@@ -30,10 +37,11 @@ WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "
 class GraphFile:
     """A graph that one frame at a time can be run through.
 
-    `digest` is the file's SHA-256; `precision` names the types of its weights, such as "f32" or "f32+int8";
-    `checkpoint` is the SHA-256 of the checkpoint it was exported from, None where the file does not say; `quantised`
-    counts the convolutions that read both map and weights through a DequantizeLinear; `calibration` says in a line
-    what their ranges were measured on, "" where the file does not.
+    `digest` is the file's SHA-256; `output` names the tensor that is the restored frame; `precision` names the types of
+    its weights, such as "f32" or "f32+int8"; `checkpoint` is the SHA-256 of the checkpoint it was exported from and
+    `channel_order` that of its network, None
+    where the file does not say; `quantised` counts the convolutions that read both map and weights through a
+    DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does not.
     """
 
     path: Path
@@ -41,47 +49,76 @@ class GraphFile:
     signature: Signature
     precision: str
     checkpoint: str | None
+    output: str
     quantised: int = 0
     calibration: str = ""
+    channel_order: str | None = None
 
 
-def read_graph(path: Path) -> GraphFile:
-    """Read contract and size of an exported graph.
+def read_graph(path: Path, output: str | None = None) -> GraphFile:
+    """Read contract and size of an exported graph. Raises as `open_graph`."""
+    return open_graph(path, output)[0]
 
-    A size written in the input's shape becomes the signature's height and width, a symbolic one None. Raises
-    InputError for a file that is missing, a directory, no ONNX graph, truncated, without the pixel contract in its
-    metadata, or whose input is not one frame as the contract says.
+
+def open_graph(path: Path, output: str | None = None) -> tuple[GraphFile, onnx.ModelProto]:
+    """What a graph says about itself, and the model: of one frame, and of the nodes that its one output needs.
+
+    A size written in the input's shape becomes the signature's height and width, a symbolic one None; the batch is
+    one frame, also where the file leaves it open. `output`: which of several outputs is the restored frame. Raises
+    InputError as `load_onnx`, for a graph without the pixel contract in its metadata, of several inputs, of several
+    outputs none of which is named, or whose input or output is not one frame as the contract says.
     """
-    model = _load(path)
+    model = load_onnx(path)
     contract = _contract(model, path)
-    if len(model.graph.input) != 1 or len(model.graph.output) != 1:
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
         raise InputError(
-            f"{path} has {len(model.graph.input)} inputs and {len(model.graph.output)} outputs; "
-            "unblur runs graphs with one of each: export it with `unblur export`."
+            f"{path} has {len(inputs)} inputs ({', '.join(value.name for value in inputs)}); unblur runs graphs of "
+            "one frame: export it with `unblur export`."
         )
-    height, width = _size(model.graph.input[0], contract, path)
-    _size(model.graph.output[0], contract, path)
+    result = _output(model, output, path)
+    height, width = _size(inputs[0], contract, path)
+    if _size(result, contract, path) not in ((height, width), (None, None)):
+        raise InputError(f"{path}: {result.name!r} has another size than {inputs[0].name!r}; unblur runs deblurring.")
+    nodes, _ = needed(model.graph, [result.name])
+    for values, value in ((model.graph.input, inputs[0]), (model.graph.output, result)):
+        _pin(value, contract)
+        kept = ValueInfoProto()
+        kept.CopyFrom(value)
+        del values[:]
+        values.append(kept)
+    if len(nodes) < len(model.graph.node):
+        kept_nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(kept_nodes)
     checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
-    signature = Signature(contract, height, width)
+    order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
     return GraphFile(
-        path, file_digest(path), signature, _precision(model), checkpoint, _quantised(model), _calibration(model, path)
-    )
+        path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint, result.name,
+        _quantised(model), _calibration(model, path), order,
+    ), model  # fmt: skip
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    if not path.exists():
-        raise InputError(f"Graph {path} does not exist; export it with `unblur export`.")
-    if path.is_dir():
-        raise InputError(f"Graph {path} is a directory; name the .onnx file in it.")
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not an ONNX graph, or only a part of one; export it again.") from error
-    except OSError as error:
-        raise InputError(f"Graph {path} cannot be read: {error.strerror}.") from error
-    if not model.graph.node:
-        raise InputError(f"{path} holds no ONNX graph ({path.stat().st_size} bytes, no node); export it again.")
-    return model
+def _output(model: onnx.ModelProto, name: str | None, path: Path) -> ValueInfoProto:
+    known: dict[str, ValueInfoProto] = {value.name: value for value in model.graph.output}
+    if name is None and len(known) == 1:
+        return next(iter(known.values()))
+    listed = ", ".join(known) or "none"
+    if name is None:
+        raise InputError(
+            f"{path} has {len(known)} outputs ({listed}); say with --output-name which is the restored frame."
+        )
+    if name not in known:
+        raise InputError(f"{path} has no output {name!r}{nearest(name, known)}; it has {listed}.")
+    return known[name]
+
+
+def _pin(value: ValueInfoProto, contract: PixelContract) -> None:
+    """One frame of three channels: what is left open there has no size that could be asked for."""
+    dims = value.type.tensor_type.shape.dim
+    dims[0].dim_value = 1
+    dims[1 if contract.layout == "nchw" else 3].dim_value = 3
 
 
 def _precision(model: onnx.ModelProto) -> str:
@@ -98,7 +135,7 @@ def _quantised(model: onnx.ModelProto) -> int:
 def calibration_of(model: onnx.ModelProto) -> dict[str, Any]:
     """What the metadata says under CALIBRATION_KEY; empty where it says nothing. Raises ValueError for no JSON."""
     text = next((entry.value for entry in model.metadata_props if entry.key == CALIBRATION_KEY), "{}")
-    return dict(json.loads(text))
+    return dict(parse_json(text))
 
 
 def _calibration(model: onnx.ModelProto, path: Path) -> str:
@@ -130,7 +167,7 @@ def _contract(model: onnx.ModelProto, path: Path) -> PixelContract:
 def _size(value: ValueInfoProto, contract: PixelContract, path: Path) -> tuple[int | None, int | None]:
     tensor = value.type.tensor_type
     shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-    kind = TENSOR_TYPES.get(tensor.elem_type) or helper.tensor_dtype_to_string(tensor.elem_type)
+    kind = TENSOR_TYPES.get(tensor.elem_type) or type_name(tensor.elem_type)
     channels_first = contract.layout == "nchw"
     channels = (shape[1] if channels_first else shape[3]) if len(shape) == 4 else None
     if kind != contract.dtype or len(shape) != 4 or shape[0] not in (1, None) or channels not in (3, None):
@@ -138,4 +175,13 @@ def _size(value: ValueInfoProto, contract: PixelContract, path: Path) -> tuple[i
             f"{path}: {value.name!r} is {kind} {shape}, but its pixel contract says one {contract.layout} "
             f"{contract.dtype} frame of 3 channels; export it again."
         )
-    return (shape[2], shape[3]) if channels_first else (shape[1], shape[2])
+    height, width = (shape[2], shape[3]) if channels_first else (shape[1], shape[2])
+    if any(side is not None and not 1 <= side <= SIDE_MAX for side in (height, width)):
+        raise InputError(f"{path}: {value.name!r} is {shape}, and no frame has such a size; export it again.")
+    return height, width
+
+
+def type_name(kind: int) -> str:
+    """ONNX's name of an element type, its number where it has none."""
+    known = kind in TensorProto.DataType.values()
+    return str(TensorProto.DataType.Name(kind)) if known else f"element type {kind}"

@@ -6,13 +6,13 @@ TensorRT for RTX have objects under `I/O Tensors` and both apart (docs.nvidia.co
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from unblur.core.errors import InputError, UnblurError
+from unblur.core.reading import parse_json
 from unblur.engines.xray import BYTES, SYNCHRONISATION, Kernel, KernelTensor, XRay
 
 FORM_10, FORM_11 = "TensorRT 10.x", "TensorRT 11.x or for RTX"
@@ -57,7 +57,7 @@ def parse_inspector(text: str) -> Inspected:
     would be missing from every count.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise InputError(f"The layer information is not whole JSON ({error}); export it again.") from error
     if not isinstance(data, dict) or "Layers" not in data:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from unblur.engines.graph_facts import GraphFacts
+from unblur.engines.graph_facts import GraphFacts, is_map
 from unblur.engines.xray import Kernel, KernelTensor
 
 CONVOLUTION, STRIPS, GEMM, COPY = "convolution", "strips", "gemm", "copy"
@@ -37,9 +37,6 @@ QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 EIGHT_BITS = frozenset({"Int8", "FP8"})
 
-MAP_SCALE = 4
-"""A tensor is a map when height and width are each at least a quarter of the frame's; strips are narrower."""
-
 OUTSIDE = "frame"
 """Block of a kernel that holds no node of any block: pixel conversion."""
 
@@ -53,18 +50,18 @@ def words_of(kernel: Kernel) -> tuple[str, ...]:
     return tuple(re.findall("[A-Z][a-z0-9]*", match["words"])) if match else ()
 
 
-def is_map(tensor: KernelTensor, facts: GraphFacts) -> bool:
-    """Whether a tensor is as large as the network's maps (or the frame), not a strip, a weight or a scalar."""
+def reads_as_map(tensor: KernelTensor, facts: GraphFacts) -> bool:
+    """Whether a tensor is a map of the network (or the frame), not a strip, a weight or a scalar."""
     if len(tensor.shape) != 4:
         return False
     if tensor.shape[1:] == (facts.height, facts.width, 3):  # the frame as bytes, hwc
         return True
-    return tensor.shape[2] * MAP_SCALE >= facts.height and tensor.shape[3] * MAP_SCALE >= facts.width
+    return is_map(*tensor.shape[2:], facts.height, facts.width)
 
 
 def kind_of(kernel: Kernel, facts: GraphFacts) -> str:
     """One of KINDS."""
-    reads_map = any(is_map(t, facts) for t in kernel.inputs)
+    reads_map = any(reads_as_map(t, facts) for t in kernel.inputs)
     if kernel.kind == "gemm":
         return GEMM
     if kernel.is_convolution:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 import onnx
 from onnx import TensorProto
 
-from unblur.engines.lint_view import GraphView, Hit, Rule, all_ones, attributes, operand, type_name
+from unblur.engines.graph_file import type_name
+from unblur.engines.lint_view import GraphView, Hit, Rule, all_ones, attributes, operand
 from unblur.engines.tensorrt_product import ProductName
 
 TABLE = "onnx-tensorrt docs/operators.md (10.15; 11.2 says the same)"

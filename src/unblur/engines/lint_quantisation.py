@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from onnx import NodeProto, TensorProto
 
+from unblur.engines.graph_file import type_name
 from unblur.engines.lint_operators import MEASURED
 from unblur.engines.lint_types import QUANTISERS
-from unblur.engines.lint_view import GraphView, Hit, Rule, attributes, operand, type_name
+from unblur.engines.lint_view import GraphView, Hit, Rule, attributes, operand
 from unblur.engines.tensorrt_product import ProductName
 
 HEADER = "NVIDIA/TensorRT include/NvInfer.h, IQuantizeLayer and IDequantizeLayer"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from onnx import NodeProto, TensorProto
 
+from unblur.engines.graph_file import type_name
 from unblur.engines.lint_operators import MEASURED
-from unblur.engines.lint_view import GraphView, Hit, Rule, type_name
+from unblur.engines.lint_view import GraphView, Hit, Rule
 
 KNOWN = frozenset(
     getattr(TensorProto, name)

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from unblur.engines.onnx_file import infer
 from unblur.engines.tensorrt_product import OLDEST_TENSORRT, ProductName
 
 RANDOM = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
@@ -57,7 +58,7 @@ class GraphView:
 
     def __init__(self, model: onnx.ModelProto, request: Request) -> None:
         self.request = request
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        graph = infer(model, strict=False).graph
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.functions = frozenset((f.domain, f.name) for f in model.functions)
         self.inputs = frozenset(value.name for value in graph.input)
@@ -113,8 +114,8 @@ class GraphView:
 
 def attributes(node: NodeProto) -> dict[str, Any]:
     """Attributes by name, strings as text."""
-    values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+    values = ((a.name, helper.get_attribute_value(a)) for a in node.attribute)
+    return {name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in values}
 
 
 def operand(node: NodeProto, index: int) -> str:
@@ -125,10 +126,6 @@ def operand(node: NodeProto, index: int) -> str:
 def label(node: NodeProto) -> str:
     """The node's name, or what it makes where it has none."""
     return node.name or f"the {node.op_type} that makes {node.output[0]!r}"
-
-
-def type_name(kind: int) -> str:
-    return str(TensorProto.DataType.Name(kind))
 
 
 def all_ones(values: Any) -> bool:

@@ -14,8 +14,9 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines.base import BaseRunner
+from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.graph_file import GraphFile
+from unblur.engines.onnx_file import reason
 from unblur.engines.tensorrt_product import probe_driver
 
 INTEGER_OPERATORS = ("QLinearConv", "ConvInteger")
@@ -94,10 +95,16 @@ class OnnxRuntimeRunner(BaseRunner):
         )
         self._session: Any = session
         self._input = session.get_inputs()[0].name
-        self._output = session.get_outputs()[0].name
+        self._graph = graph
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        result: NDArray[Any] = self._session.run([self._output], {self._input: np.ascontiguousarray(tensor)})[0]
+        feed = {self._input: np.ascontiguousarray(tensor)}
+        try:
+            result: NDArray[Any] = self._session.run([self._graph.output], feed)[0]
+        except refusals() as error:
+            if out_of_memory(error):  # `run` says how large the frame was
+                raise RuntimeError(str(error)) from error
+            raise InputError(f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); export again.") from error
         return result
 
     def _release(self) -> None:
@@ -108,8 +115,6 @@ def _open_session(
     onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider, optimised: Path | None
 ) -> Any:
     """`optimised`: where ONNX Runtime shall save the graph that it really runs."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as states
-
     if provider.name not in onnxruntime.get_available_providers():
         raise MissingRuntimeError(
             f'{name}: this onnxruntime has no {provider.name}; pip install "unblur[{provider.extra}]", in an '
@@ -130,15 +135,21 @@ def _open_session(
         session = onnxruntime.InferenceSession(
             str(graph.path), options, providers=_options(provider), enable_fallback=0
         )
-    except (states.Fail, states.InvalidGraph, states.InvalidProtobuf, states.InvalidArgument,
-            states.NotImplemented, states.RuntimeException) as error:  # fmt: skip
-        first = str(error).splitlines()[0]
-        raise InputError(f"ONNX Runtime cannot open {graph.path} ({first}); export it again.") from error
-    except (RuntimeError, ValueError) as error:  # a provider whose libraries or device are missing
-        first = str(error).splitlines()[0]
-        raise MissingRuntimeError(f"{name}: {provider.name} does not start ({first}).") from error
+    except refusals() as error:
+        raise InputError(f"ONNX Runtime cannot open {graph.path} ({reason(error)}); export it again.") from error
+    except (RuntimeError, ValueError) as error:
+        if provider.extra == "cpu":
+            raise InputError(f"ONNX Runtime cannot open {graph.path} ({reason(error)}); export it again.") from error
+        # libraries or a device are missing
+        raise MissingRuntimeError(f"{name}: {provider.name} does not start ({reason(error)}).") from error
     session.disable_fallback()
     return session
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises about a graph: classes of its own, which have no common base."""
+    states = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    return tuple(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def integer_convolutions(optimised: Path) -> set[str]:

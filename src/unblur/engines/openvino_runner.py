@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines.base import BaseRunner
+from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.bf16 import missing_bf16
 from unblur.engines.graph_file import GraphFile
 
@@ -52,11 +54,19 @@ class OpenVinoRunner(BaseRunner):
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": HINTS[precision],
         }
+
+        def compile_graph() -> Any:
+            return core.compile_model(core.read_model(graph.path), DEVICE, settings)
+
         try:
-            compiled = core.compile_model(core.read_model(graph.path), DEVICE, settings)
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise InputError(f"OpenVINO cannot open {graph.path} ({lines[-1]}); export it again.") from error
+            compiled = compile_graph()
+            compiled.output(graph.output)
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if out_of_memory(error):
+                raise InputError(
+                    f"Memory does not hold {graph.path} in OpenVINO; free some, or use an engine that takes less."
+                ) from error
+            raise InputError(f"OpenVINO cannot open {graph.path} ({_last_line(error)}); export it again.") from error
         kinds = convolution_precisions(compiled)
         integers = sum(kinds[kind] for kind in INTEGERS)
         if set(kinds) - {precision, *(INTEGERS if graph.quantised else ())} or integers < graph.quantised:
@@ -82,18 +92,59 @@ class OpenVinoRunner(BaseRunner):
                 **({"calibration": graph.calibration} if graph.calibration else {}),
             },
         )
-        self._compiled: Any = compiled
+        self._compile = compile_graph
+        self._graph = graph
         self._request: Any = compiled.create_infer_request()
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        # Neither side shared: OpenVINO's own buffers are overwritten by the next run.
-        results = self._request.infer([np.ascontiguousarray(tensor)], share_inputs=False, share_outputs=False)
-        restored: NDArray[Any] = np.array(results[0])
+        # Not `infer`: in 2026.4 it swallows what goes wrong in a graph of any size, out of memory above all, and gives
+        # the result of the frame before. Once it has failed, a compiled graph keeps shapes of the frame it failed at:
+        # other errors, or old results, would follow. So it is compiled anew for the next frame.
+        if self._request is None:
+            self._request = self._compile().create_infer_request()
+        try:
+            self._request.start_async([np.ascontiguousarray(tensor)], share_inputs=False)
+            self._request.wait()
+        except RuntimeError as error:
+            self._request = None
+            if out_of_memory(error):  # `run` says how large the frame was
+                raise
+            raise InputError(
+                f"OpenVINO cannot run {self._graph.path} ({_last_line(error)}); export it again."
+            ) from error
+        # Theirs is overwritten next time.
+        restored: NDArray[Any] = np.array(self._request.get_tensor(self._graph.output).data)
         return restored
 
     def _release(self) -> None:
         self._request = None
-        self._compiled = None
+
+
+def run_openvino(
+    model: onnx.ModelProto, threads: int, precision: str = "f32"
+) -> Callable[[NDArray[Any]], dict[str, NDArray[Any]]]:
+    """A graph of one input that is being worked on, compiled in memory as the runner would: tensor -> outputs by name.
+
+    `precision`: OpenVINO's hint; without the CPU's instructions for it OpenVINO computes in float32. Needs openvino.
+    """
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
+    compiled = core.compile_model(core.read_model(model=model.SerializeToString()), DEVICE, settings)
+    request = compiled.create_infer_request()
+    names = [value.name for value in model.graph.output]
+
+    def run(tensor: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        results = request.infer([np.ascontiguousarray(tensor)])
+        return {name: np.array(results[name]) for name in names}
+
+    return run
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO tells where before it tells what."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def convolution_precisions(compiled: Any) -> Counter[str]:

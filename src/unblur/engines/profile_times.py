@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unblur.core.errors import InputError
+from unblur.core.reading import parse_json
 from unblur.engines.roofline import KernelBound, Roofline
 from unblur.engines.xray import Kernel
 
@@ -83,7 +83,7 @@ def parse_profile(text: str) -> tuple[LayerTime, ...]:
     Raises InputError for JSON of something else, unknown fields, a layer without a time or a time below 0.
     """
     try:
-        entries = json.loads(text)
+        entries = parse_json(text)
     except ValueError as error:
         raise InputError(f"The profile is not whole JSON ({error}); export it again.") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

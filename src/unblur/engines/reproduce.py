@@ -14,10 +14,9 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
-from unblur.core.artefacts import atomic_folder
+from unblur.core.artefacts import protect, text_with, write_bytes
 from unblur.core.errors import InputError
+from unblur.engines.graph_file import open_graph
 from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
 from unblur.engines.tensorrt_profiles import Profile, profiles_from_json
 from unblur.engines.tensorrt_targets import PORTABLE
@@ -79,20 +78,20 @@ class Subject:
 def write_reproduction(engine: Path, output: Path) -> Path:
     """Fill a folder with scripts, the program and a README for an engine that unblur built.
 
-    Raises InputError where the engine's companions are missing or of another build, or where `output` holds
-    something that is not such a folder.
+    What else is in such a folder, as the times that the scripts measured, stays. Raises InputError where the engine's
+    companions are missing or of another build, where `output` holds something that is not such a folder, and as
+    `protect`.
     """
     if output.exists() and not (output / PROGRAM[0]).is_file():
         raise InputError(f"{output} exists and is not what `unblur reproduce` wrote; name another folder.")
     subject = _subject(engine, output)
-    with atomic_folder(output) as folder:
-        for name, commands in scripts(subject).items():
-            script = folder / f"{name}.sh"
-            script.write_text(_script(name, commands))
-            script.chmod(0o755)
-        for name in PROGRAM:
-            (folder / name).write_text((SOURCES / name).read_text())
-        (folder / "README.md").write_text(_readme(subject))
+    files = {f"{name}.sh": _script(name, commands) for name, commands in scripts(subject).items()}
+    files |= {name: (SOURCES / name).read_text() for name in PROGRAM} | {"README.md": _readme(subject)}
+    begins = {output / name: text_with("\n".join(text.split("\n")[:2])) for name, text in files.items()}
+    protect(begins, [engine, *companions(engine)])
+    for name, text in files.items():
+        write_bytes(output / name, text.encode())
+        (output / name).chmod(0o755 if name.endswith(".sh") else 0o644)
     return output
 
 
@@ -167,8 +166,7 @@ def _subject(engine: Path, output: Path) -> Subject:
     manifest = read_manifest(engine)
     check_files(engine, manifest)
     graph = companions(engine)[0]
-    model = onnx.load(graph, load_external_data=False)
-    (tensor,) = model.graph.input
+    (tensor,) = open_graph(graph)[1].graph.input
     dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.type.tensor_type.shape.dim)
     profiles = profiles_from_json(manifest["profiles"]) if "profiles" in manifest else ()
     if None not in dims and not profiles:

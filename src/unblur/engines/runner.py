@@ -9,12 +9,12 @@ from typing import Any, Protocol, Self
 from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
-from unblur.images.contract import Frame, PixelContract
+from unblur.images.contract import LONGEST_SIDE, Frame, PixelContract
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a runner takes and gives. `height` and `width` are None where every padded size is accepted."""
+    """What a runner takes and gives. `height` and `width` are None where it takes every padded size to LONGEST_SIDE."""
 
     contract: PixelContract
     height: int | None = None
@@ -36,6 +36,8 @@ class Signature:
             raise InputError(
                 f"The engine takes sizes in multiples of {contract.multiple}, got {height}x{width}: pad to {even}."
             )
+        if max(height, width) > LONGEST_SIDE:
+            raise InputError(f"The engine takes sides of up to {LONGEST_SIDE} pixels, got {height}x{width}: cut it.")
         if (self.height or height, self.width or width) != (height, width):
             raise InputError(
                 f"The engine is built for {self.height}x{self.width}, got {height}x{width}; "

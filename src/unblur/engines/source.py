@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Protocol
 
 from unblur.images.contract import PixelContract
+
+if TYPE_CHECKING:  # an engine that runs a graph needs no torch
+    from torch import nn
 
 
 class Weights(Protocol):

@@ -19,6 +19,7 @@ class Execution:
 
     The data-centre product runs once as it is, which settles what depends on shapes, and is captured the second time
     (TensorRT's own sampleInference.cpp); TensorRT for RTX captures by itself. New addresses begin anew.
+    Where a capture is refused it goes on without one, and `refused` says why.
     Raises InputError for a size outside every profile, UnblurError where TensorRT refuses.
     """
 
@@ -27,7 +28,8 @@ class Execution:
     ) -> None:
         self._plan = plan
         self._stream = stream
-        self._captures = cuda_graph and not plan.is_rtx
+        self._asked, self._captures = cuda_graph, cuda_graph and not plan.is_rtx
+        self.refused = ""
         self._graph: Graph | None = None
         self._ran = False
         self._addresses = (0, 0)
@@ -62,22 +64,34 @@ class Execution:
     def enqueue(self) -> None:
         """Put the work on the stream; it is not done when this returns."""
         if self._graph is None and self._captures and self._ran:
-            self._graph = self._stream.capture(self._execute)
+            try:
+                self._graph = self._stream.capture(self._execute)
+            except UnblurError as error:
+                self._captures, self.refused = False, str(error)
         if self._graph is not None:
             self._graph.launch(self._stream)
             return
         self._execute()
         self._ran = True
 
+    @property
+    def replays(self) -> bool:
+        """Whether the work was captured and is replayed. TensorRT for RTX tells only whether it could be."""
+        if self._plan.is_rtx:
+            return self._asked and self._ran and bool(self._context.is_stream_capturable(self._stream.handle))
+        return self._graph is not None
+
     def close(self) -> None:
         """Nothing of it may be running."""
-        self._forget()
-        self._context = None
+        try:
+            self._forget()
+        finally:
+            self._context = None
 
     def _execute(self) -> None:
         self._plan.demand(self._context.execute_async_v3(self._stream.handle), "execute_async_v3")
 
     def _forget(self) -> None:
-        if self._graph is not None:
-            self._graph.close()
-        self._graph, self._ran, self._addresses = None, False, (0, 0)
+        graph, self._graph, self._ran, self._addresses = self._graph, None, False, (0, 0)
+        if graph is not None:
+            graph.close()

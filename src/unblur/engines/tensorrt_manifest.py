@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unblur.core.artefacts import file_digest
+from unblur.core.artefacts import Recognise, file_digest, json_with
 from unblur.core.errors import InputError
+from unblur.engines.graph_file import is_exported
 from unblur.engines.tensorrt_product import Device, Product
 from unblur.engines.tensorrt_targets import PORTABLE
 
@@ -17,6 +18,18 @@ FIELDS = ("product", "version", "precision", "engine_sha256", "graph_sha256", "h
 def companions(engine: Path) -> tuple[Path, Path]:
     """Where the graph and the manifest of an engine file lie."""
     return engine.with_name(engine.name + ".onnx"), engine.with_name(engine.name + ".json")
+
+
+def outputs_of(engine: Path) -> dict[Path, Recognise]:
+    """The three files of a build, with what tells unblur's own from others': for `protect`."""
+    graph, manifest = companions(engine)
+    is_manifest = json_with("engine_sha256", "graph_sha256")
+
+    def is_engine(_: Path) -> bool:
+        # A build that is killed while it replaces the three leaves the graph, but no manifest.
+        return (manifest.is_file() and is_manifest(manifest)) or (graph.is_file() and is_exported(graph))
+
+    return {engine: is_engine, graph: is_exported, manifest: is_manifest}
 
 
 def read_manifest(engine: Path, *fields: str) -> dict[str, Any]:

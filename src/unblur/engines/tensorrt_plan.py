@@ -33,6 +33,8 @@ class Plan:
         self._log = _new_log(trt)
         self._runtime_config: Any = None
         self._runtime_cache: Any = None
+        self.suboptimal = False
+        """TensorRT for RTX runs the engine here, and would run one built for this GPU faster."""
         data = file.path.read_bytes()
         runtime = trt.Runtime(self._log)
         if self.is_rtx:
@@ -125,6 +127,7 @@ class Plan:
     def _demand_valid_rtx(self, runtime: Any, data: bytes) -> None:
         trt, path = self._trt, self._file.path
         validity, diagnostics = runtime.get_engine_validity(data)
+        self.suboptimal = validity == trt.EngineValidity.SUBOPTIMAL
         if validity != trt.EngineValidity.INVALID:
             return
         found = int(diagnostics)
@@ -163,7 +166,12 @@ class Plan:
         self._runtime_config, self._runtime_cache = runtime_config, runtime_cache
 
     def _save_rtx(self) -> None:
-        blob = bytes(self._runtime_cache.serialize())
+        serialized = self._runtime_cache.serialize()
+        if serialized is None:
+            lost = f"TensorRT does not give the kernels made for this GPU{self.reason()}; the next start takes as long."
+            warnings.warn(lost, stacklevel=2)
+            return
+        blob = bytes(serialized)
         if blob == self._cached:
             return
         try:

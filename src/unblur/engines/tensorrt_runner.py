@@ -7,14 +7,15 @@ streams, so that while one frame is computed the next is on its way up and the l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from math import sqrt
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.core.errors import InputError
+from unblur.core.errors import InputError, UnblurError
 from unblur.engines.base import BaseRunner
 from unblur.engines.cuda_driver import Event, Stream
 from unblur.engines.cuda_memory import DeviceBlock, DeviceMemoryError, Memory, PinnedBlock, open_memory
@@ -25,6 +26,7 @@ from unblur.engines.tensorrt_execution import Execution
 from unblur.engines.tensorrt_manifest import check_manifest
 from unblur.engines.tensorrt_plan import Plan
 from unblur.engines.tensorrt_product import open_product, probe_driver
+from unblur.engines.tensorrt_targets import demand_supported
 
 SIZES_MAX = 8
 """So many sizes keep their memory and graphs; then the one unused for longest makes room."""
@@ -48,10 +50,9 @@ class _Slot:
         self.busy = False
         execution.point(self.source.address, self.target.address)
 
-    def close(self) -> None:
-        self.execution.close()
-        for event in (self.uploaded, self.computed, self.downloaded):
-            event.close()
+    def closing(self) -> list[Callable[[], None]]:
+        """What gives it back, step by step."""
+        return [self.execution.close, *(event.close for event in (self.uploaded, self.computed, self.downloaded))]
 
 
 class TensorRtRunner(BaseRunner):
@@ -73,6 +74,7 @@ class TensorRtRunner(BaseRunner):
         """
         product = open_product(file.product)
         device = probe_driver(product).devices[0]
+        demand_supported(product, device)
         check_manifest(file.manifest, file.path, product, device)
         self._memory = open_memory(name, memory)
         self._cuda_graph = cuda_graph
@@ -81,12 +83,16 @@ class TensorRtRunner(BaseRunner):
         try:
             with self._memory.active():
                 self._plan = Plan(product, file, cuda_graph)
-                self._scratch: DeviceBlock | None = self._allocate_scratch()
-                self._up, self._compute, self._down = (Stream(self._memory.driver) for _ in range(3))
+                try:
+                    self._scratch: DeviceBlock | None = self._allocate_scratch()
+                    self._up, self._compute, self._down = (Stream(self._memory.driver) for _ in range(3))
+                except BaseException:
+                    self._plan.close()  # while the context that it lives in is there
+                    raise
         except BaseException:
             self._memory.close()
             raise
-        profiles = self._plan.profiles
+        profiles, suboptimal = self._plan.profiles, self._plan.suboptimal
         only = profiles[0].most if len(profiles) == 1 and profiles[0].is_fixed else (None, None)
         super().__init__(
             Signature(file.contract, *only),
@@ -96,11 +102,24 @@ class TensorRtRunner(BaseRunner):
                 "device": device.name,
                 "threads": "1",
                 "precision": file.precision,
-                "mode": "CUDA graph" if cuda_graph else "no CUDA graph",
+                "mode": "CUDA graph requested" if cuda_graph else "no CUDA graph",
                 "memory": self._memory.name,
                 "engine": file.digest,
+                **({"engine fits": "runs here, built for another GPU; build it for this one"} if suboptimal else {}),
             },
         )
+
+    @property
+    def description(self) -> dict[str, str]:
+        """As every runner's. `mode` says "CUDA graph" once frames were replayed from one, and why not where refused."""
+        told = super().description
+        executions = [slot.execution for slots in self._slots.values() for slot in slots] + [*self._bound.values()]
+        refused = [execution.refused for execution in executions if execution.refused]
+        if refused:
+            told["mode"] = f"no CUDA graph: {refused[0]}"
+        elif any(execution.replays for execution in executions):
+            told["mode"] = "CUDA graph"
+        return told
 
     def run_many(self, tensors: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Results in order, one behind: reading the next tensor and using the last result cost no GPU time.
@@ -137,7 +156,12 @@ class TensorRtRunner(BaseRunner):
             if size not in self._bound:
                 self._make_room(self._bound)
                 self._bound[size] = self._new_execution(size)
+            for array in (given, wanted):
+                if (device := self._memory.driver.device_of(array.address)) != 0:
+                    raise InputError(f"The array is on GPU {device}, the engine on GPU 0; copy it there.")
+            # What fills the input, and whoever still reads the last result out of the output.
             self._memory.driver.synchronize(given.stream if stream is None else stream)
+            self._memory.driver.synchronize(wanted.stream)
             self._bound[size].point(given.address, wanted.address)
             self._bound[size].enqueue()
             self._compute.synchronize()
@@ -155,15 +179,22 @@ class TensorRtRunner(BaseRunner):
         with self._memory.active():
             slot = self._free_slot(self._plan.size(tensor.shape))
             np.copyto(slot.input, tensor)
-            self._up.upload(slot.source.address, slot.sent_at, slot.source.nbytes)
-            self._up.record(slot.uploaded)
-            self._compute.wait(slot.uploaded)
-            slot.execution.enqueue()
-            self._compute.record(slot.computed)
-            self._down.wait(slot.computed)
-            self._down.download(slot.received_at, slot.target.address, slot.target.nbytes)
-            self._down.record(slot.downloaded)
-            slot.busy = True
+            slot.busy = True  # from here the GPU may read its memory, also where a later step fails
+            try:
+                self._up.upload(slot.source.address, slot.sent_at, slot.source.nbytes)
+                self._up.record(slot.uploaded)
+                self._compute.wait(slot.uploaded)
+                slot.execution.enqueue()
+                self._compute.record(slot.computed)
+                self._down.wait(slot.computed)
+                self._down.download(slot.received_at, slot.target.address, slot.target.nbytes)
+                self._down.record(slot.downloaded)
+            except UnblurError:
+                with suppress(UnblurError):  # a sticky error stands in the way of this too, and the slot stays busy
+                    for stream in (self._up, self._compute, self._down):
+                        stream.synchronize()
+                    slot.busy = False
+                raise
             return slot
 
     def _collect(self, slot: _Slot) -> NDArray[Any]:
@@ -206,7 +237,8 @@ class TensorRtRunner(BaseRunner):
             opened = opened if isinstance(opened, list) else [opened]
             if not any(getattr(one, "busy", False) for one in opened):
                 for one in opened:
-                    one.close()
+                    for step in one.closing() if isinstance(one, _Slot) else [one.close]:
+                        step()
                 del sizes[size]
                 return
 
@@ -230,18 +262,38 @@ class TensorRtRunner(BaseRunner):
         )
 
     def _release(self) -> None:
-        with self._memory.active():
-            for stream in (self._up, self._compute, self._down):
-                stream.synchronize()
-            for slot in (slot for slots in self._slots.values() for slot in slots):
-                slot.close()
-            for execution in self._bound.values():
-                execution.close()
-            self._slots, self._bound, self._scratch = {}, {}, None
-            for stream in (self._up, self._compute, self._down):
-                stream.close()
-            self._plan.close()
-        self._memory.close()
+        streams = (self._up, self._compute, self._down)
+        slots = [slot for slots in self._slots.values() for slot in slots]
+        steps: list[Callable[[], None]] = [stream.synchronize for stream in streams]
+        steps += [step for slot in slots for step in slot.closing()]
+        # Contexts, then the engine, then the memory under them.
+        steps += [*(execution.close for execution in self._bound.values()), self._plan.close, self._drop_memory]
+        steps += [stream.close for stream in streams]
+        errors: list[UnblurError] = []
+
+        def attempt(step: Callable[[], None]) -> None:
+            # Each by itself: after a sticky error of CUDA every call fails, and the memory must be given back even so.
+            try:
+                step()
+            except UnblurError as error:
+                errors.append(error)
+
+        try:
+            with self._memory.active():
+                for step in steps:
+                    attempt(step)
+        except UnblurError as error:
+            errors.append(error)
+        finally:
+            slots.clear()
+            steps.clear()  # they hold the slots' memory, and a traceback may hold them
+            self._drop_memory()
+            attempt(self._memory.close)
+        if errors:
+            raise UnblurError(f"{errors[0]} The GPU is unusable for this process; restart it.") from errors[0]
+
+    def _drop_memory(self) -> None:
+        self._slots, self._bound, self._scratch = {}, {}, None
 
 
 def _view(block: PinnedBlock, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unblur.core.errors import InputError, nearest
+from unblur.core.errors import InputError, MissingRuntimeError, nearest
 from unblur.engines.tensorrt_product import Device, Product, probe_driver
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -34,6 +34,20 @@ def parse_targets(text: str | None) -> tuple[str, ...]:
     return targets
 
 
+def demand_supported(product: Product, device: Device) -> None:
+    """Raise MissingRuntimeError for a GPU that TensorRT for RTX runs nothing on, whatever it was compiled for.
+
+    Its runtime says "Supported compute capabilities: ... 12.1 >12.0": newer ones than those of TARGETS run too. On an
+    H100 (sm90) it refuses every engine, and compiles one for no GPU at all (docs/gpu.md).
+    """
+    if product.name != "tensorrt-rtx" or device.target in TARGETS or int(device.target.removeprefix("sm")) > 121:
+        return
+    raise MissingRuntimeError(
+        f"TensorRT for RTX {product.version} does not support this GPU ({device.name}, {device.target}); it knows "
+        f"{', '.join(TARGETS)}. Use TensorRT (the package tensorrt), or the engine torch-cuda-form-compile-fp16-graph."
+    )
+
+
 def resolve_targets(product: Product, targets: Sequence[str]) -> tuple[tuple[str, ...], Device | None]:
     """What a product compiles for, and the GPU at hand where that matters.
 
@@ -43,11 +57,12 @@ def resolve_targets(product: Product, targets: Sequence[str]) -> tuple[tuple[str
     if product.name == "tensorrt-rtx" and CURRENT not in targets:
         return tuple(targets), None
     device = probe_driver(product).devices[0]
+    demand_supported(product, device)
     if product.name == "tensorrt-rtx":
         if device.target not in TARGETS:
             raise InputError(
-                f"TensorRT for RTX {product.version} does not compile for this GPU ({device.name}, {device.target}); "
-                f"it knows {', '.join(TARGETS)}."
+                f"TensorRT for RTX {product.version} does not compile for {device.target} ({device.name}) by name; "
+                "leave out --target: a portable engine runs there."
             )
     elif strange := [target for target in targets if target not in (CURRENT, device.target)]:
         raise InputError(

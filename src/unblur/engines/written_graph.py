@@ -16,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
-from unblur.engines.onnxruntime_runner import CPU, open_onnxruntime
+from unblur.engines.onnx_file import needed, reason
+from unblur.engines.onnxruntime_runner import CPU, open_onnxruntime, refusals
 
 Adjust = Callable[[Any, Any], None]
 """Changes session options: of them and the module onnxruntime."""
@@ -53,10 +54,8 @@ def open_session(
     adjust(options, onnxruntime)
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU.name])
-    except Exception as error:  # ONNX Runtime's classes have no common base
-        if not type(error).__module__.startswith("onnxruntime"):
-            raise
-        raise InputError(f"ONNX Runtime cannot run {what} ({str(error).splitlines()[0]}); export it again.") from error
+    except refusals() as error:
+        raise InputError(f"ONNX Runtime cannot run {what} ({reason(error)}); export it again.") from error
 
 
 class WrittenGraph:
@@ -96,16 +95,11 @@ class WrittenGraph:
 
 def _cut(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """The part of a graph that some of its tensors depend on, with these as its outputs."""
-    wanted = set(tensors)
-    nodes = []
-    for node in reversed(model.graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            nodes.append(node)
+    nodes, wanted = needed(model.graph, tensors)
     part = onnx.ModelProto()
     part.CopyFrom(model)
     del part.graph.node[:], part.graph.initializer[:], part.graph.output[:], part.graph.value_info[:]
-    part.graph.node.extend(reversed(nodes))
+    part.graph.node.extend(nodes)
     part.graph.initializer.extend(t for t in model.graph.initializer if t.name in wanted)
     # Types are left for ONNX Runtime to infer.
     part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)

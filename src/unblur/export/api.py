@@ -12,6 +12,7 @@ from unblur.core.artefacts import atomic_path, file_digest, json_text
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
+from unblur.engines.graph_file import CHECKPOINT_KEY, ORDER_KEY
 from unblur.export.checks import Proof, check_graph
 from unblur.export.trace import trace
 from unblur.images.contract import METADATA_KEY, PixelContract
@@ -61,7 +62,8 @@ def export_graph(
     metadata = {
         METADATA_KEY: contract.to_json(),
         "unblur.network": checkpoint.name,
-        "unblur.checkpoint_sha256": checkpoint.digest,
+        CHECKPOINT_KEY: checkpoint.digest,
+        ORDER_KEY: checkpoint.contract.channel_order,
         "unblur.size": "dynamic" if size is None else f"{size[0]}x{size[1]}",
         "unblur.opset": str(opset),
         "unblur.tools": json_text(package_versions(), indent=None),

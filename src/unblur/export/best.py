@@ -14,7 +14,6 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from unblur.core.artefacts import write_json
@@ -24,7 +23,7 @@ from unblur.core.exclusive import exclusive
 from unblur.engines.catalogue import tensorrt_name
 from unblur.engines.engine_file import EngineFile, read_engine
 from unblur.engines.gpus import gpus_of
-from unblur.engines.graph_file import GraphFile, read_graph
+from unblur.engines.graph_file import GraphFile, open_graph
 from unblur.engines.roofline import NOTE, can_run, roofline
 from unblur.engines.tensorrt_product import open_product, probe_driver
 from unblur.engines.tensorrt_profiles import profiles_from_json
@@ -75,6 +74,16 @@ class Best:
     report_path: Path
 
 
+def ranking_of(output: Path) -> Path:
+    """Where the ranking of the candidates for an engine file lies."""
+    return output.with_name(output.name + ".best.json")
+
+
+def candidate(output: Path, precision: str) -> Path:
+    """Where the candidate of a precision lies."""
+    return output.with_name(output.name + ".candidates") / f"{precision}.engine"
+
+
 def build_best(
     graph: Path,
     output: Path,
@@ -91,21 +100,21 @@ def build_best(
     A precision that the target or the compiler does not take is left out, with the reason. Raises InputError where
     none is left, for a graph that is not float32 and for quantised graphs of something else, and as `build_engine`.
     """
-    source = read_graph(graph)
-    given = precision_of(graph_facts(onnx.load(graph), source))
+    source, model = open_graph(graph, options.output_name)
+    given = precision_of(graph_facts(model, source))
     if given != "fp32":
         raise InputError(f"{graph} is {given} already; --precision best starts from the float32 graph.")
     jobs: list[tuple[Precision, Path]] = [("fp32", graph), ("fp16", graph), ("bf16", graph)]
     jobs += [(_quantised_as(path, source), path) for path in quantised or {}]
-    folder = output.with_name(output.name + ".candidates")
-    with exclusive(output.with_name(output.name + ".best.json"), progress.note):
+    report = ranking_of(output)
+    with exclusive(report, progress.note):
         built: list[tuple[Precision, BuiltEngine]] = []
         left_out = list(missing)
         for precision, path in jobs:
             try:
                 asked = replace(options, precision=precision)
                 about = (quantised or {}).get(path)
-                made = build_engine(path, folder / f"{precision}.engine", asked, progress, about=about)
+                made = build_engine(path, candidate(output, precision), asked, progress, about=about)
             except MissingRuntimeError:
                 raise
             except UnblurError as error:
@@ -120,7 +129,6 @@ def build_best(
         why = explain(ranking, latencies)
         first = ranking[0].built
         winner = write_engine(output, first.graph_path.read_bytes(), first.path.read_bytes(), dict(first.manifest))
-        report = output.with_name(output.name + ".best.json")
         write_json(report, _to_json(ranking, left_out, why, output, latencies))
     return Best(winner, ranking, tuple(left_out), why, report)
 
@@ -214,12 +222,12 @@ def explain(ranking: Sequence[Ranked], latencies: Latencies | None = None) -> st
 
 
 def _quantised_as(path: Path, source: GraphFile) -> Precision:
-    other = read_graph(path)
+    other, model = open_graph(path)
     if (other.checkpoint, other.signature) != (source.checkpoint, source.signature):
         raise InputError(
             f"{path} is of another checkpoint, size or pixel contract than {source.path}; quantise that very graph."
         )
-    precision = precision_of(graph_facts(onnx.load(path), other))
+    precision = precision_of(graph_facts(model, other))
     if precision not in ("int8", "fp8"):
         raise InputError(f"{path} is not quantised: it is {precision}; leave it out of --quantised.")
     return precision

@@ -11,25 +11,22 @@ from typing import Any, get_args
 
 import onnx
 
-from unblur.core.artefacts import atomic_path, file_digest, json_text
+from unblur.core.artefacts import atomic_paths, file_digest, json_bytes
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.exclusive import exclusive
 from unblur.core.provenance import package_versions
 from unblur.engines.audit import audit, computes_in, demand_asked, realised_precision
+from unblur.engines.catalogue import default_threads
 from unblur.engines.graph_facts import GraphFacts, read_facts
-from unblur.engines.graph_file import GraphFile, read_graph
+from unblur.engines.graph_file import GraphFile, open_graph
 from unblur.engines.graph_lints import describe_lints, lint
+from unblur.engines.rehearsal import rehearse
 from unblur.engines.tensorrt_builder import CompiledEngine, compile_engine
 from unblur.engines.tensorrt_cache import runtime_cache_path
 from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
 from unblur.engines.tensorrt_product import Flavor, Product, open_product
-from unblur.engines.tensorrt_profiles import (
-    Profile,
-    check_profiles,
-    profiles_from_json,
-    profiles_to_json,
-)
+from unblur.engines.tensorrt_profiles import Profile, check_profiles, profiles_from_json, profiles_to_json
 from unblur.engines.tensorrt_targets import PORTABLE, resolve_targets
 from unblur.engines.xray import XRay
 from unblur.export.cast_frames import CastFrames, choose_frames
@@ -42,7 +39,8 @@ class BuildOptions:
     """How an engine is built. precision None: as the graph is. profiles: for a dynamic graph only.
 
     frames: a folder of pictures to measure a cast to FP16 or BF16 on, None for a drawn one; fidelity_db: what the cast
-    must keep there, None for FLOORS_DB of `unblur.export.islands`.
+    must keep there, None for FLOORS_DB of `unblur.export.islands`; output_name: of a graph's several outputs the
+    restored frame.
     """
 
     precision: Precision | None = None
@@ -53,6 +51,7 @@ class BuildOptions:
     builds: int = 1
     frames: Path | None = None
     fidelity_db: float | None = None
+    output_name: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {
@@ -96,15 +95,16 @@ def build_engine(
     """
     product = open_product(options.flavor)  # say what is missing before minutes of work
     options = replace(options, flavor=product.name)  # the recipe names it, whatever is installed later
-    source = read_graph(graph)
+    source, model = open_graph(graph, options.output_name)
     _check_sizes(source, options.profiles)
     with exclusive(output, progress.note) as waited:
         if waited and (made := _made_meanwhile(output, product, source, options)):
             progress.note(f"{output} was made by the other process")
             return made
-        model = onnx.load(graph)
         facts = graph_facts(model, source)
         frames = _cast_frames(source, facts, options)
+        if frames and source.checkpoint is None:
+            rehearse("onnxruntime", source, default_threads())
         prepared = prepare_graph(model, facts, options.precision, frames, options.fidelity_db, graph, progress)
         origin = {
             "source_graph_sha256": source.digest,
@@ -130,10 +130,10 @@ def rebuild_engine(engine: Path, output: Path | None = None, progress: Progress 
             "exported graph or the checkpoint."
         )
     product = open_product(options.flavor)
-    source = read_graph(graph_path)
+    source, model = open_graph(graph_path)
     output = output or engine
     with exclusive(output, progress.note):
-        prepared = PreparedGraph(onnx.load(graph_path), manifest["precision"])
+        prepared = PreparedGraph(model, manifest["precision"])
         origin: dict[str, Any] = {name: manifest[name] for name in ORIGIN if name in manifest}
         return _compile(prepared, source, output, product, options, origin, progress)
 
@@ -165,18 +165,15 @@ def _compile(
 
 
 def write_engine(output: Path, graph: bytes, engine: bytes, manifest: dict[str, Any]) -> BuiltEngine:
-    """Write the three files, or none. Raises InputError as `atomic_path`; what stood there before is then untouched."""
+    """Write the three files, or none. Raises InputError as `atomic_paths`; what stood there is then untouched."""
     graph_path, manifest_path = companions(output)
-    # All three are whole on the disk before the first gets its name; the manifest, which vouches for the other two by
-    # their digests, gets its own last.
-    with atomic_path(manifest_path) as told, atomic_path(output) as made, atomic_path(graph_path) as compiled:
+    with atomic_paths(graph_path, output, manifest_path) as (compiled, made, told):
         compiled.write_bytes(graph)
         made.write_bytes(engine)
         manifest |= {"graph_sha256": file_digest(compiled), "engine_sha256": file_digest(made)}
         if manifest["product"] == "tensorrt-rtx":
             manifest["runtime_cache"] = runtime_cache_path(output).name
-        told.write_text(json_text(manifest) + "\n")
-        manifest_path.unlink(missing_ok=True)
+        told.write_bytes(json_bytes(manifest))
     return BuiltEngine(output, graph_path, manifest_path, manifest)
 
 
@@ -187,6 +184,8 @@ def _check_sizes(source: GraphFile, profiles: tuple[Profile, ...]) -> None:
             raise InputError(
                 f"{source.path} has one size, {height}x{width}; --shapes is for a graph exported with --dynamic."
             )
+    elif height is not None or width is not None:
+        raise InputError(f"{source.path} leaves one side open and fixes the other; export it with both open.")
     elif not profiles:
         raise InputError(
             f"{source.path} takes every size, and an engine is compiled for some: name them with --shapes, such as "
@@ -285,6 +284,7 @@ def _manifest(
         "gpu": gpu,
         "network": properties.get("network"),
         "checkpoint_sha256": properties.get("checkpoint_sha256"),
+        "channel_order": properties.get("channel_order"),
         "calibration": json.loads(properties["calibration"]) if "calibration" in properties else None,
         "pixel_contract": json.loads(properties["pixel_contract"]),
         "height": height,

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from unblur.core.errors import BudgetError, InputError, nearest
 from unblur.engines.graph_facts import CONVOLUTIONS, PRECISION_KEY
+from unblur.engines.onnx_file import infer
 from unblur.export.phases import write_phases
 
 Narrow = Literal["fp16", "bf16"]
@@ -68,7 +69,7 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
         model = write_phases(model)
     if next(entry.version for entry in model.opset_import if not entry.domain) < kind.opset:
         model = version_converter.convert_version(model, kind.opset)
-    source = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    source = infer(model)
     reasons = _fp32_nodes(source.graph) | _named(source.graph, keep or {})
     writer = _Writer(source.graph, precision)
     for node in source.graph.node:

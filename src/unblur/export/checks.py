@@ -2,11 +2,15 @@
 
 The tolerance is what PyTorch itself loses: the network's own float32 error against float64, times MARGIN, and
 at least FLOOR. A graph is not asked to be better than the network it came from, nor allowed to be much worse.
+
+What holds in one backend need not hold in another: a proof names the backend, and `prove` asks all that are installed.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -21,13 +25,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unblur.core.console import Progress
 from unblur.core.errors import BudgetError
+from unblur.engines.catalogue import open_engine
+from unblur.engines.runner import Runner
 from unblur.engines.written_graph import WrittenGraph, as_backend
-from unblur.export.trace import FIRST_BLOCK, OUTPUT
+from unblur.export.axes import LENGTHS, Backend, installed_backends, prove_axes
+from unblur.export.trace import FIRST_BLOCK
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.banet.form import BANetForm
 from unblur.networks.banet.network import BANet
 from unblur.networks.checkpoints import Checkpoint
+
+FIRST_BACKEND: Backend = "onnxruntime"
+"""Where a graph runs before it gets its name, whatever is installed beside it."""
 
 MARGIN = 8.0
 """Observed over sizes 16 to 574, trained and random weights: graph error 0.4 to 2.6 times PyTorch's float32 error."""
@@ -45,16 +55,21 @@ ALGEBRA_TOLERANCE = 1e-12
 """Form against network, both float64; observed at most 2e-15."""
 
 SWEEP = ((16, 16), (16, 18), (34, 58), (62, 94), (122, 74), (106, 202), (246, 16), (16, 410), (492, 18), (26, 574),
-         (400, 16), (123, 205), (17, 31), (101, 16))  # fmt: skip
-"""Sizes of `--prove`: halves that are prime, odd or small, odd frames (padded), and halves 123, 205, 246, 287, where
-the nearest index in float32 is not the one in exact arithmetic."""
+         (400, 16), (123, 205), (17, 31), (101, 16), (50, 50), (98, 100), (196, 200), (16, 1080),
+         (2160, 16))  # fmt: skip
+"""Sizes of `--prove`: halves that are prime, odd or small, odd frames (padded), halves 123, 205, 246, 287, where the
+nearest index in float32 is not the one in exact arithmetic, and 25, 49, 50, 98, 100, 540, 1080, where j (n (1 / L)), as
+OpenVINO wrote j (n / L), is neither."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One comparison: where, against what, and how far apart the worst pixel was (in pixels of a range of 1)."""
+    """One comparison: of what, run in what, where, against what, and how far apart the worst pixel was (in pixels of a
+    range of 1). A size that counts for a proof of all lengths is the longest.
+    """
 
     subject: str
+    backend: str
     height: int
     width: int
     frame: str
@@ -77,8 +92,9 @@ def check_graph(
 ) -> list[Proof]:
     """Check a graph and compare it with its network, at its size or (size None) at several.
 
-    Raises onnx.checker.ValidationError for an invalid graph, BudgetError when a pixel is over the tolerance,
-    MissingRuntimeError without onnxruntime.
+    It runs in ONNX Runtime; with `prove` in every backend that is installed, and there at every length as far as only
+    the size counts. Raises onnx.checker.ValidationError for an invalid graph, BudgetError when a pixel is over the
+    tolerance, MissingRuntimeError without onnxruntime.
     """
     onnx.checker.check_model(str(path), full_check=True)
     network = checkpoint.network
@@ -95,18 +111,22 @@ def check_graph(
         algebra = list(SWEEP) if prove and size else []
     for height, width in progress.track(algebra, "proving the algebra", len(algebra)):
         proofs.append(_algebra(network, double, *contract.padded_size(height, width)))
-    graph = _graph(onnx.load(path), OUTPUT)
+    backends = installed_backends() if prove else (FIRST_BACKEND,)
+    if prove and size is None:
+        model = onnx.load(path)
+        for backend in progress.track(backends, "proving bins and indices at every length", len(backends)):
+            prove_axes(model, backend, LENGTHS)
+            proofs.append(Proof("index", backend, LENGTHS[-1], LENGTHS[-1], "any frame", "every length", 0.0, FLOOR))
     whole = len(sizes) > 0 and _macs(network, *sizes[0]) <= WHOLE_MACS
-    for height, width in progress.track(sizes, "running the graph against the network", len(sizes)):
-        for name, frame in _frames(height, width).items():
-            reference = double if whole else None
-            proofs.append(_compare(graph, network, reference, checkpoint.contract, contract, name, frame))
+    with ExitStack() as stack:
+        threads = torch.get_num_threads()
+        runners: dict[str, Runner] = {
+            name: stack.enter_context(open_engine(name, checkpoint, path, threads)) for name in backends
+        }
+        for height, width in progress.track(sizes, "running the graph against the network", len(sizes)):
+            for name, frame in _frames(height, width).items():
+                proofs += _compare(runners, network, double if whole else None, checkpoint.contract, name, frame)
     return proofs
-
-
-def _graph(model: onnx.ModelProto, output: str) -> WrittenGraph:
-    """One tensor of a graph, computed as ONNX Runtime's runner would."""
-    return WrittenGraph(model, [output], threads=torch.get_num_threads(), adjust=as_backend)
 
 
 @cache
@@ -124,15 +144,14 @@ def _frames(height: int, width: int) -> dict[str, Frame]:
 
 
 def _compare(
-    graph: WrittenGraph,
+    runners: Mapping[str, Runner],
     network: BANet,
     double: BANet | None,
     network_contract: PixelContract,
-    contract: PixelContract,
     name: str,
     frame: Frame,
-) -> Proof:
-    """Graph against network on one frame. Without `double` the reference is the float32 network itself."""
+) -> list[Proof]:
+    """Graph in each backend against network on one frame. Without `double` the reference is the float32 network."""
     height, width = frame.shape[:2]
     low, high = network_contract.low, network_contract.high
     x = torch.from_numpy(network_contract.encode(frame))
@@ -145,15 +164,19 @@ def _compare(
     expected = ((reference - low) / span)[0].permute(1, 2, 0).numpy()[:height, :width]
     if network_contract.channel_order == "bgr":
         expected = expected[..., ::-1]
-    got = graph.output(contract.encode(frame))
-    if contract.dtype == "uint8":
-        # A byte is right when the exact value rounds to it, give or take the tolerance.
-        difference = np.maximum(np.abs(got[0, :height, :width] / 255.0 - expected) - 0.5 / 255.0, 0.0)
-    else:
-        picture = (got[0].transpose(1, 2, 0)[:height, :width].astype(np.float64) - low) / span
-        difference = np.abs((picture[..., ::-1] if contract.channel_order == "bgr" else picture) - expected)
     reference_name = "float64" if double is not None else "float32"
-    return _judge("graph", difference, (height, width), name, reference_name, tolerance)
+    proofs = []
+    for backend, runner in runners.items():
+        contract = runner.signature.contract
+        got = runner.run(contract.encode(frame))
+        if contract.dtype == "uint8":
+            # A byte is right when the exact value rounds to it, give or take the tolerance.
+            difference = np.maximum(np.abs(got[0, :height, :width] / 255.0 - expected) - 0.5 / 255.0, 0.0)
+        else:
+            picture = (got[0].transpose(1, 2, 0)[:height, :width].astype(np.float64) - low) / span
+            difference = np.abs((picture[..., ::-1] if contract.channel_order == "bgr" else picture) - expected)
+        proofs.append(_judge("graph", backend, difference, (height, width), name, reference_name, tolerance))
+    return proofs
 
 
 def _exact(double: BANet, frame: Frame, contract: PixelContract) -> torch.Tensor:
@@ -169,7 +192,7 @@ def _algebra(network: BANet, double: BANet, height: int, width: int) -> Proof:
     with torch.inference_mode():
         difference = (form(x)[0] - double(x)).abs()[0].permute(1, 2, 0).numpy()
         scale = max(1.0, float(double(x).abs().max()))
-    return _judge("algebra", difference, (height, width), "noise", "float64", ALGEBRA_TOLERANCE * scale)
+    return _judge("algebra", "torch", difference, (height, width), "noise", "float64", ALGEBRA_TOLERANCE * scale)
 
 
 def _first_block(path: Path, checkpoint: Checkpoint, contract: PixelContract, size: tuple[int, int]) -> Proof:
@@ -185,10 +208,11 @@ def _first_block(path: Path, checkpoint: Checkpoint, contract: PixelContract, si
     frame = _frames(*size)["photograph"]
     with torch.inference_mode():
         expected = network.first_block(torch.from_numpy(checkpoint.contract.encode(frame))).numpy()
-    got = _graph(model, FIRST_BLOCK).output(contract.encode(frame))
+    graph = WrittenGraph(model, [FIRST_BLOCK], threads=torch.get_num_threads(), adjust=as_backend)
+    got = graph.output(contract.encode(frame))
     scale = max(1.0, float(np.abs(expected).max()))
     difference = (np.abs(got - expected) / scale)[0].transpose(1, 2, 0)
-    return _judge("first block", difference, size, "photograph", "float32", FLOAT32_TOLERANCE)
+    return _judge("first block", FIRST_BACKEND, difference, size, "photograph", "float32", FLOAT32_TOLERANCE)
 
 
 def _compare_weights(model: onnx.ModelProto, form: BANetForm) -> None:
@@ -203,18 +227,19 @@ def _compare_weights(model: onnx.ModelProto, form: BANetForm) -> None:
 
 
 def _judge(
-    subject: str, difference: NDArray[np.float64], size: tuple[int, int], frame: str, reference: str, tolerance: float
-) -> Proof:
+    subject: str, backend: str, difference: NDArray[np.float64], size: tuple[int, int], frame: str, reference: str,
+    tolerance: float,
+) -> Proof:  # fmt: skip
     worst = float(difference.max())
     # NaN compares false: `not <=` refuses it too.
     if not worst <= tolerance:
         row, column, channel = np.unravel_index(int(difference.argmax()), difference.shape)
         raise BudgetError(
-            f"The {subject} is not the network: at {size[0]}x{size[1]} on {frame} it is {worst:.2e} away from "
+            f"The {subject} in {backend} is not the network: at {size[0]}x{size[1]} on {frame} it is {worst:.2e} from "
             f"PyTorch in {reference} (tolerance {tolerance:.1e}), worst at row {row}, column {column}, "
             f"channel {channel}; nothing was written."
         )
-    return Proof(subject, *size, frame, reference, worst, tolerance)
+    return Proof(subject, backend, *size, frame, reference, worst, tolerance)
 
 
 def _macs(network: BANet, height: int, width: int) -> float:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, UnblurError, nearest
 from unblur.engines.graph_facts import GraphFacts, read_facts
-from unblur.engines.graph_file import read_graph
+from unblur.engines.graph_file import open_graph
+from unblur.engines.onnx_file import load_onnx
 from unblur.engines.tensorrt_builder import compile_engine
 from unblur.engines.tensorrt_manifest import check_files, companions, read_manifest
 from unblur.engines.xray import Kernel, XRay
@@ -60,7 +59,7 @@ def examine_engine(path: Path, targets: Sequence[str] = ()) -> Subject:
         xrays = {target: _xray(built[target]) for target in (targets or built)}
     except UnblurError as error:
         raise InputError(f"{manifest_path} does not list its kernels in full ({error}); build it again.") from error
-    facts = read_facts(onnx.load(graph), manifest["height"], manifest["width"])
+    facts = read_facts(load_onnx(graph), manifest["height"], manifest["width"])
     return Subject(
         path.name,
         manifest["product"],
@@ -73,17 +72,22 @@ def examine_engine(path: Path, targets: Sequence[str] = ()) -> Subject:
 
 
 def examine_graph(
-    path: Path, *, fp16: bool = False, targets: Sequence[str] = (), progress: Progress = SILENT
+    path: Path,
+    *,
+    fp16: bool = False,
+    targets: Sequence[str] = (),
+    output_name: str | None = None,
+    progress: Progress = SILENT,
 ) -> Subject:
     """Compile a graph of one size in memory and read the builder's log; nothing is written.
 
+    `output_name`: of a graph's several outputs the restored frame.
     Raises InputError for a graph that cannot be compiled, MissingRuntimeError without the compiler.
     """
-    source = read_graph(path)
+    source, model = open_graph(path, output_name)
     height, width = source.signature.height, source.signature.width
     if height is None or width is None:
         raise InputError(f"{path} takes every size, an engine here has one; export it with --height and --width.")
-    model = onnx.load(path)
     if fp16:
         progress.note("rewriting the graph to FP16")
         model = cast_graph(model, "fp16").model

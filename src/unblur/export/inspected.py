@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import onnx
-
 from unblur.core.errors import InputError
 from unblur.engines.graph_facts import read_facts
-from unblur.engines.graph_file import read_graph
+from unblur.engines.graph_file import open_graph
 from unblur.engines.inspector import parse_inspector
 from unblur.engines.tensorrt_manifest import companions
 from unblur.engines.tensorrt_targets import PORTABLE
@@ -33,8 +31,7 @@ def examine_layers(path: Path) -> tuple[Subject, tuple[str, ...]]:
                 f"{what}, {file}, does not exist; {engine.name}{SUFFIX} belongs beside {engine.name}.onnx."
             )
     found = parse_inspector(path.read_text())
-    source = read_graph(graph_path)
-    model = onnx.load(graph_path)
+    source, model = open_graph(graph_path)
     edges = {value.name for value in (*model.graph.input, *model.graph.output)}
     if set(found.edges) != edges:
         raise InputError(

@@ -11,6 +11,7 @@ from onnx import TensorProto
 from unblur.core.console import Progress
 from unblur.core.errors import InputError
 from unblur.engines.graph_facts import CONVOLUTIONS, GraphFacts
+from unblur.engines.onnx_file import infer
 from unblur.export.cast_frames import CastFrames
 from unblur.export.casting import cast_graph
 from unblur.export.islands import MeasuredCast, cast_measured
@@ -90,7 +91,7 @@ def _wide_rest(model: onnx.ModelProto) -> list[str]:
     """Convolutions that read float32. A DequantizeLinear gives the type of its scale: in float32 the whole rest of the
     network would run in it."""
     types = {t.name: t.data_type for t in model.graph.initializer}
-    for value in onnx.shape_inference.infer_shapes(model).graph.value_info:
+    for value in infer(model, strict=False).graph.value_info:
         types[value.name] = value.type.tensor_type.elem_type
     return [
         node.name

@@ -14,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
+from unblur.core.reading import parse_json
 
 Frame = NDArray[np.uint8]
 """One picture, (height, width, 3) RGB, 8 bit."""
 
 METADATA_KEY = "unblur.pixel_contract"
+
+LONGEST_SIDE = 2**15
+"""Longest side of a frame that an engine takes: as far as the indices of a graph of every size are proved."""
+
+MULTIPLE_MAX = 1024
+"""The coarsest padding that is taken for meant: of a network that halves its maps ten times."""
 
 _CHOICES = {
     "channel_order": ("rgb", "bgr"),
@@ -49,13 +56,17 @@ class PixelContract:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"Pixel contract: {name} is {getattr(self, name)!r}; known: {', '.join(known)}.")
-        if type(self.multiple) is not int or self.multiple < 1:
-            raise InputError(f"Pixel contract: multiple is {self.multiple!r}; it must be a whole number of at least 1.")
+        if type(self.multiple) is not int or not 1 <= self.multiple <= MULTIPLE_MAX:
+            raise InputError(
+                f"Pixel contract: multiple is {self.multiple!r}; it must be a whole number from 1 to {MULTIPLE_MAX}."
+            )
         low, high = (self.low, self.high)
         if any(type(value) not in (int, float) for value in (low, high)):
             raise InputError(f"Pixel contract: low and high are {low!r} and {high!r}; they must be numbers.")
-        # float32 keeps 256 levels apart only while the span is not tiny beside the values (NaN fails here too).
-        if not (1e-6 <= high - low <= 1e6 and max(abs(low), abs(high)) <= 1024 * (high - low)):
+        # float32 keeps 256 levels apart only while the span is not tiny beside the values (NaN fails here too, and
+        # integers that no float holds).
+        largest = max(abs(low), abs(high))
+        if not (largest <= 1e9 and 1e-6 <= high - low <= 1e6 and largest <= 1024 * (high - low)):
             raise InputError(f"Pixel contract: low {low} and high {high} cannot hold 256 levels in float32.")
         if self.dtype == "uint8" and (low, high) != (0, 255):
             raise InputError(f"Pixel contract: bytes go from 0 to 255, not from {low} to {high}.")
@@ -134,8 +145,8 @@ class PixelContract:
     def from_json(cls, text: str) -> PixelContract:
         """Raises InputError when the text is not a contract of this version."""
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(text)
+        except ValueError as error:
             raise InputError(f"Not a pixel contract ({error}); export the graph again.") from error
         known = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or set(values) != known:

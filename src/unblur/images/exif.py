@@ -1,12 +1,14 @@
-"""EXIF orientation, read and reset in place.
+"""EXIF orientation, read and reset in place, and the thumbnail dropped.
 
-The block is a small TIFF file (TIFF 6.0, section 2; EXIF 2.32, section 4.6). Only the two bytes of tag 0x0112 are
-touched: writing the block anew would lose maker notes, whose offsets nobody documents.
+The block is a small TIFF file (TIFF 6.0, section 2; EXIF 2.32, section 4.6). Only the value of tag 0x0112 and the
+pointer to the thumbnail's directory are touched: writing the block anew would lose maker notes, whose offsets nobody
+documents.
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from PIL import ExifTags, Image
 
@@ -14,7 +16,8 @@ PREFIX = b"Exif\x00\x00"
 """What stands before the block in a JPEG, and at times in PNG and WebP."""
 
 _ORIENTATION = 0x0112
-_SHORT = 3
+_INTEGERS = {3: "H", 4: "I"}
+"""SHORT, as the standard has it, and LONG, as some write it; the struct format of each."""
 
 # Of a TIFF's own tags, those that describe the photograph rather than the layout of the file.
 _DESCRIPTIVE = (
@@ -30,42 +33,60 @@ _DESCRIPTIVE = (
 
 def orientation(exif: bytes) -> int:
     """EXIF orientation 1 to 8; 1 where there is none or the block is damaged."""
-    place = _find(exif)
-    if place is None:
+    directory = _directory(exif)
+    if directory is None or directory.turn is None:
         return 1
-    offset, order = place
-    value: int = struct.unpack_from(f"{order}H", exif, offset)[0]
+    value: int = struct.unpack_from(directory.form, exif, directory.turn)[0]
     return value if 1 <= value <= 8 else 1
 
 
 def upright(exif: bytes) -> bytes:
-    """The same block behind `PREFIX`, bytes in their places, with orientation 1."""
+    """The same block behind `PREFIX`, bytes in their places, with orientation 1 and without its thumbnail, which
+    shows the picture as it was, and in its old position.
+    """
     if not exif.startswith(PREFIX):
         exif = PREFIX + exif
-    place = _find(exif)
-    if place is None:
+    directory = _directory(exif)
+    if directory is None:
         return exif
-    offset, order = place
-    return exif[:offset] + struct.pack(f"{order}H", 1) + exif[offset + 2 :]
+    block = bytearray(exif)
+    if directory.turn is not None:
+        struct.pack_into(directory.form, block, directory.turn, 1)
+    if directory.next is not None:
+        block[directory.next : directory.next + 4] = bytes(4)
+    return bytes(block)
 
 
-def _find(exif: bytes) -> tuple[int, str] | None:
-    """Offset of the orientation's value and the byte order, or None."""
+@dataclass(frozen=True)
+class _Directory:
+    """Offsets in the first directory: of the orientation's value, with its struct format, and of the pointer to the
+    next directory, that of the thumbnail. None where they are missing.
+    """
+
+    turn: int | None
+    form: str
+    next: int | None
+
+
+def _directory(exif: bytes) -> _Directory | None:
     start = len(PREFIX) if exif.startswith(PREFIX) else 0
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[start : start + 4])
     if order is None:
         return None
+    turn, form = None, ""
     try:
-        directory = start + struct.unpack_from(f"{order}I", exif, start + 4)[0]
-        (count,) = struct.unpack_from(f"{order}H", exif, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+        first = start + struct.unpack_from(f"{order}I", exif, start + 4)[0]
+        (count,) = struct.unpack_from(f"{order}H", exif, first)
+        end = first + 2 + 12 * count
+        for entry in range(first + 2, end, 12):
             tag, kind, values = struct.unpack_from(f"{order}HHI", exif, entry)
-            if tag == _ORIENTATION and (kind, values) == (_SHORT, 1):
-                struct.unpack_from(f"{order}H", exif, entry + 8)
-                return entry + 8, order
+            if turn is None and tag == _ORIENTATION and kind in _INTEGERS and values == 1:
+                form = order + _INTEGERS[kind]
+                struct.unpack_from(form, exif, entry + 8)
+                turn = entry + 8
     except struct.error:  # cut short
-        return None
-    return None
+        return _Directory(turn, form, None)
+    return _Directory(turn, form, end if end + 4 <= len(exif) else None)
 
 
 def exif_of_tiff(image: Image.Image) -> bytes | None:

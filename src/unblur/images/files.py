@@ -1,4 +1,4 @@
-"""Pictures on disk: 8-bit PNG, JPEG, WebP and TIFF in, the same out, with what belongs to them kept.
+"""Pictures on disk: 8 bits in, the same format out (GIF and AVIF are only read), with what belongs to them kept.
 
 What a network cannot take (16 bit, CMYK, several pages) is refused by name instead of being converted in silence:
 Pillow alone would cut a 16-bit PNG to 8 bits without a word.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import struct
 import warnings
 import zlib
@@ -19,17 +18,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from unblur.core.artefacts import write_bytes
 from unblur.core.errors import InputError
+from unblur.core.reading import read_regular
+from unblur.images import avif
+from unblur.images.colour import CHUNKS, Chunks, is_srgb
 from unblur.images.contract import Frame
 from unblur.images.exif import exif_of_tiff, orientation, upright
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-"""What `find_pictures` finds and `write_picture` writes, in lower case."""
+from unblur.images.integrity import check_jpeg_header, check_jpeg_pixels, png_chunks
+from unblur.images.listing import FORMATS, KINDS, READ_ONLY, SUFFIXES
+from unblur.images.listing import find_pictures as find_pictures
 
 JPEG_QUALITY = 95
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+_OPENED = sorted({*FORMATS.values(), *READ_ONLY.values()})
 
 _REFUSED = {
     "1": "a 1-bit black-and-white picture",
@@ -47,17 +50,19 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Decoders of damaged files fail in many ways; MemoryError and OverflowError come from sizes that a header claims.
-_DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
-           MemoryError, struct.error, zlib.error)  # fmt: skip
+_PHONE_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF"}
+"""Of ISO base media files, which mail programs and cloud drives rename to .jpg."""
+# Decoders of damaged files fail in many ways (RuntimeError: AVIF); OverflowError comes from sizes that a header claims.
+DAMAGE = (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, EOFError, ArithmeticError,
+          RuntimeError, struct.error, zlib.error)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A picture, upright, and what it takes to write it back.
 
-    frame: (H, W, 3) RGB uint8. alpha: (H, W) uint8 or None. exif has no turn in it any more. dpi: horizontal and
-    vertical dots per inch, or None.
+    frame: (H, W, 3) RGB uint8. alpha: (H, W) uint8 or None. exif has no turn in it any more, and no thumbnail. dpi:
+    horizontal and vertical dots per inch, or None. colour: what a PNG states of its colours beside a profile.
     """
 
     frame: Frame
@@ -66,33 +71,13 @@ class Picture:
     icc_profile: bytes | None = None
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
-
-
-def find_pictures(folder: Path) -> list[Path]:
-    """Every picture below `folder`, sorted, by suffix (any case). Hidden files and folders are left out, and so are
-    unfinished `.part` files; folders behind symbolic links are not entered.
-
-    Raises InputError when the folder or one below it cannot be listed.
-    """
-
-    def fail(error: OSError) -> None:
-        raise InputError(f"Cannot list {error.filename}: {error.strerror}; check the name and its permissions.")
-
-    found = []
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES and Path(place, name).is_file()
-        ]
-    return sorted(found)
+    colour: Chunks = ()
 
 
 def read_picture(path: Path) -> Picture:
     """Read one picture. Raises InputError as `decode_picture`, and when the file cannot be opened."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}; check the name and its permissions.") from error
     return decode_picture(data, path)
@@ -103,7 +88,8 @@ def decode_picture(data: bytes, path: Path) -> Picture:
 
     Palettes become RGB (with alpha where the palette has it), EXIF orientation is applied to the pixels. Raises
     InputError, naming the file, what it is and the cure, for anything that is not a whole 8-bit grey or RGB
-    picture of one page and at most 89 million pixels (Pillow's limit against decompression bombs).
+    picture of one page and at most 89 million pixels (Pillow's limit against decompression bombs), and for one that
+    memory does not hold. That a PNG or JPEG is whole is checked; WebP, TIFF and BMP have nothing to check it by.
     """
     if not data:
         raise InputError(f"{path} is empty (0 bytes); copy it again.")
@@ -111,15 +97,22 @@ def decode_picture(data: bytes, path: Path) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # remarks on metadata; the pixels decide
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values()))) as image:
+            with Image.open(io.BytesIO(data), formats=_OPENED) as image:
                 _refuse_foreign(image, data, path)
+                colour = _check_header(image, data)
                 image.load()
-                return _picture(image)
+                if image.format in ("JPEG", "MPO"):
+                    check_jpeg_pixels(data, image)
+                return _picture(image, colour)
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory; free some, or split it into parts.") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path} has too many pixels ({error}); split it into parts first.") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not a PNG, JPEG, WebP or TIFF picture; remove or convert it.") from error
-    except _DAMAGE as error:
+        phone = data[4:8] == b"ftyp" and _PHONE_BRANDS.get(data[8:12])
+        what = f"{phone}, which unblur does not read" if phone else f"not a {KINDS} picture"
+        raise InputError(f"{path} is {what}; remove or convert it.") from error
+    except DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is damaged or cut short ({reason}); copy it again.") from error
 
@@ -149,8 +142,10 @@ def encode_picture(path: Path, picture: Picture, frame: Frame) -> bytes:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise InputError(f"Cannot write {path}: unblur writes {', '.join(SUFFIXES)}; change the suffix.")
-    if picture.alpha is not None and FORMATS[suffix] == "JPEG":
-        raise InputError(f"Cannot write {path}: a JPEG has no transparency, the input has; write .png or .webp.")
+    kind = FORMATS[suffix]
+    if picture.alpha is not None and kind in ("JPEG", "BMP"):
+        raise InputError(f"Cannot write {path}: a {kind} has no transparency, the input has; write .png or .webp.")
+    _refuse_other_colours(path, picture, kind)
     image = Image.fromarray(frame)
     grey = picture.was_grey and suffix != ".webp"  # WebP has no grey
     if grey:
@@ -160,7 +155,11 @@ def encode_picture(path: Path, picture: Picture, frame: Frame) -> bytes:
     options: dict[str, Any] = {"icc_profile": picture.icc_profile, "exif": picture.exif, "dpi": picture.dpi}
     if not grey and picture.icc_profile and picture.icc_profile[16:20] == b"GRAY":
         del options["icc_profile"]
-    match FORMATS[suffix]:
+    match kind:
+        case "PNG":
+            options["pnginfo"] = PngInfo()
+            for name, content in picture.colour:
+                options["pnginfo"].add(name, content)
         case "JPEG":
             options |= {"quality": JPEG_QUALITY, "subsampling": "4:4:4"}
         case "WEBP":
@@ -169,14 +168,41 @@ def encode_picture(path: Path, picture: Picture, frame: Frame) -> bytes:
             pass  # uncompressed: through libtiff, which compresses, Pillow cannot write EXIF directories
     buffer = io.BytesIO()
     try:
-        image.save(buffer, FORMATS[suffix], **{name: value for name, value in options.items() if value is not None})
+        image.save(buffer, kind, **{name: value for name, value in options.items() if value is not None})
     except (OSError, ValueError, struct.error, TypeError, LookupError) as error:
         size = f"{frame.shape[0]}x{frame.shape[1]}"
         raise InputError(
-            f"Cannot write {path}: {FORMATS[suffix]} does not hold this {size} picture or its metadata ({error}); "
+            f"Cannot write {path}: {kind} does not hold this {size} picture or its metadata ({error}); "
             "write .png instead."
         ) from error
     return buffer.getvalue()
+
+
+def _refuse_other_colours(path: Path, picture: Picture, kind: str) -> None:
+    """Where the same bytes would look otherwise, because the format cannot say what they mean."""
+    lost = "a colour profile" if picture.icc_profile and kind == "BMP" else ""
+    if not picture.icc_profile and kind != "PNG" and not is_srgb(picture.colour):
+        lost = ", ".join(name.decode() for name, _ in picture.colour)
+    if lost:
+        raise InputError(
+            f"Cannot write {path}: the input states its colours by {lost}, which a {kind} cannot hold, so that they "
+            "would look different; write .png."
+        )
+
+
+def _check_header(image: Image.Image, data: bytes) -> Chunks:
+    """What can be told before pixels are decoded: whether the file is whole, and what its colours mean."""
+    if not isinstance(image.info.get("icc_profile", b""), bytes | None):
+        raise ValueError("its colour profile is no bytes")
+    match image.format:
+        case "PNG":
+            found = dict(png_chunks(data))
+            return tuple((name, found[name]) for name in CHUNKS if name in found)
+        case "JPEG" | "MPO":
+            check_jpeg_header(data)
+        case "AVIF":
+            return avif.colour_chunks(data)
+    return ()
 
 
 def _refuse_foreign(image: Image.Image, data: bytes, path: Path) -> None:
@@ -199,10 +225,12 @@ def _bits(image: Image.Image, data: bytes) -> int:
     if image.format == "TIFF":
         stated = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (8,))
         return max(int(value) for value in (stated if isinstance(stated, tuple) else (stated,)))
+    if image.format == "AVIF":
+        return avif.bits(data)
     return 16 if image.mode.startswith("I;16") else 8
 
 
-def _picture(image: Image.Image) -> Picture:
+def _picture(image: Image.Image, colour: Chunks) -> Picture:
     """The decoded image, upright. A TIFF has been turned by Pillow's loader already, and its tag is gone."""
     grey = image.mode in ("L", "LA", "La")
     alpha = image.has_transparency_data
@@ -222,6 +250,7 @@ def _picture(image: Image.Image) -> Picture:
         icc_profile=icc_profile or None,
         exif=upright(exif) if exif else None,
         dpi=dpi,
+        colour=colour,
     )
 
 

@@ -6,16 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, nearest
 from unblur.images.contract import Frame
+from unblur.images.files import read_picture
+from unblur.images.listing import find_pictures
 from unblur.images.sizes import picture_size
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
 
 SHOWN = 5
 """So many names stand in a message."""
@@ -115,23 +111,15 @@ def _some(names: Sequence[str]) -> str:
 
 
 def read_pair(pair: Pair) -> tuple[Frame, Frame]:
-    """(blurred, sharp), each (H, W, 3) RGB uint8. Raises InputError when a file is no picture or the sizes differ."""
-    blurred, sharp = (_read(path) for path in (pair.blurred, pair.sharp))
+    """(blurred, sharp), each (H, W, 3) RGB uint8. Raises InputError when the sizes differ, and as `read_picture`."""
+    blurred, sharp = (read_picture(path).frame for path in (pair.blurred, pair.sharp))
     if blurred.shape != sharp.shape:
         raise InputError(f"{pair.blurred} is {blurred.shape[:2]} but {pair.sharp} is {sharp.shape[:2]}: not a pair.")
     return blurred, sharp
 
 
-def _read(path: Path) -> Frame:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({error}); copy or unpack it again.") from error
-
-
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return find_pictures(folder) if folder.is_dir() else []
 
 
 def _within(folder: Path, split: str) -> Path:

@@ -11,7 +11,8 @@ from PIL import Image, UnidentifiedImageError
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 from unblur.images.exif import orientation
-from unblur.images.files import FORMATS, find_pictures
+from unblur.images.files import DAMAGE
+from unblur.images.listing import FORMATS, KINDS, READ_ONLY, find_pictures
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -22,13 +23,13 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # metadata, and sizes: the pixels are not decoded
-            with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
+            with Image.open(path, formats=sorted({*FORMATS.values(), *READ_ONLY.values()})) as image:
                 width, height = image.size
                 # Pillow turns the size of a TIFF itself.
                 exif = None if image.format == "TIFF" else image.info.get("exif")
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not a PNG, JPEG, WebP or TIFF picture; remove or convert it.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is not a {KINDS} picture; remove or convert it.") from error
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise InputError(f"The header of {path} cannot be read ({error}); copy it again.") from error
     turned = exif is not None and orientation(exif) >= 5
     return (width, height) if turned else (height, width)

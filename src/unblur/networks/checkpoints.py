@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-import pickle
-import re
-import struct
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unblur.core.artefacts import atomic_path, file_digest
+from unblur.core.artefacts import write_bytes
+from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
+from unblur.networks.checkpoint_file import CHECKSUM_KEY, FileContent, read_content, weights_digest
 from unblur.networks.pixel_form import PixelForm
-from unblur.networks.registry import FAMILIES, Recognised, recognise
+from unblur.networks.registry import FAMILIES, Recognised, recognise, shown
 
-WRAPPERS = ("model_state", "state_dict", "params_ema", "params")
-"""Keys under which training scripts put the weights, in the order they are preferred."""
+AVERAGED = ("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
+"""Keys of training scripts for weights that were averaged over the training: the better ones, taken first."""
+
+WRAPPERS = ("model_state", "model_state_dict", "state_dict", "params", "model", "generator")
+"""Keys for the weights as the last step left them."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
+
+DEEPEST = 4
+"""Wrappers inside each other: a pickle may hold itself."""
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-
-FOREIGN_CODE = re.compile(r"nsupported (?:global: )?GLOBAL ([\w.]+)")
-"""How torch's restricted unpickler names what a file wanted it to import or call."""
-
-# Readers of damaged files fail in as many ways as there are bytes to damage; each of these was seen or is documented.
-UNREADABLE = (
-    *(pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError, LookupError),
-    *(AttributeError, TypeError, ImportError, AssertionError, OverflowError, MemoryError, struct.error),
-)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recognised checkpoint: the network in eval mode on the CPU, what it is, and the file's SHA-256."""
+    """A recognised checkpoint: the network in eval mode on the CPU, what it is, and the file's SHA-256.
+
+    `weights_key`: where the file has them, such as "state_dict_ema"; "" where it holds them bare. `size_bytes`: of the
+    file.
+    """
 
     path: Path
     digest: str
     recognised: Recognised
     contract: PixelContract
     network: nn.Module
+    weights_key: str = ""
+    size_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -68,64 +71,113 @@ def load_network(path: str | Path) -> nn.Module:
     return load_checkpoint(path).network
 
 
-def load_checkpoint(path: str | Path, channel_order: Literal["bgr", "rgb"] | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: str | Path, channel_order: Literal["bgr", "rgb"] | None = None, progress: Progress = SILENT
+) -> Checkpoint:
     """Load a .pth, .pt or .safetensors file and recognise its network from names and shapes.
 
-    `channel_order` overrides the order the network was trained with: weights do not tell it.
-    Raises InputError for a file that is missing, unreadable, no checkpoint, unrecognised, or holds NaN or
+    `channel_order` overrides the order the network was trained with: weights do not tell it. Of several sets of
+    weights the averaged one is taken; `progress` is told which. The digest is that of the bytes that were loaded, also
+    while another process replaces the file.
+    Raises InputError for a file that is missing, unreadable, damaged, no checkpoint, unrecognised, or holds NaN or
     infinity.
     """
     path = Path(path)
-    state = _state_dict(path)
+    content = read_content(path)
+    state, key, others = _find_weights(path, content.value)
+    if key:
+        progress.note(f"{path}: took the weights under {key!r}" + (f", not {', '.join(others)}" if others else ""))
+    _check_sizes(path, state, content)
     try:
-        recognised = recognise({key: tuple(value.shape) for key, value in state.items()})
+        recognised = recognise({name: tuple(value.shape) for name, value in state.items()})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    state = {key: _float32(path, key, value) for key, value in state.items()}
+    state = {name: _float32(path, name, value) for name, value in state.items()}
     family = FAMILIES[recognised.family]
     network = family.build(recognised.spec)
     network.load_state_dict(state, strict=True)
     network.eval().requires_grad_(False)
     contract = replace(family.contract, channel_order=channel_order) if channel_order else family.contract
-    return Checkpoint(path, file_digest(path), recognised, contract, network)
+    return Checkpoint(path, content.digest, recognised, contract, network, key, content.size_bytes)
 
 
 def save_checkpoint(network: nn.Module, path: str | Path) -> None:
-    """Write the weights as safetensors, whole or not at all."""
-    with atomic_path(Path(path)) as temporary:
-        state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-        save_file(state, temporary)
+    """Write the weights as safetensors with a checksum, whole or not at all.
+
+    Raises InputError where the file cannot be written.
+    """
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    # Serialised in memory: safetensors' own writer hides which error the disk gave.
+    write_bytes(Path(path), safetensors.torch.save(state, {CHECKSUM_KEY: weights_digest(state)}))
 
 
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    """The bare tensors of the file, without wrappers and without DataParallel's prefix."""
-    loaded: Any = _read(path)
-    for wrapper in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, dict) or not loaded:
-        raise InputError(f"{path} holds {type(loaded).__name__}, not a state dict of named tensors.")
-    state = dict(loaded)
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            kind = type(value).__name__
+def _find_weights(path: Path, loaded: Any) -> tuple[dict[str, Tensor], str, list[str]]:
+    """The named tensors without wrappers and prefixes, the keys they are under, and the keys that were left alone."""
+    taken: list[str] = []
+    others: list[str] = []
+    while len(taken) < DEEPEST and isinstance(loaded, dict):
+        ranks = [[key for key in rank if _may_be_weights(loaded.get(key))] for rank in (AVERAGED, WRAPPERS)]
+        first = next((rank for rank in ranks if rank), None)
+        if first is None:
+            break
+        if len(first) > 1:
             raise InputError(
-                f"{path}: entry {key!r} is {kind}; a state dict has named tensors only. "
-                f"Save network.state_dict() alone, or under one of the keys {', '.join(WRAPPERS)}."
+                f"{path} has weights under {' and under '.join(map(repr, first))}, and nothing tells which are meant; "
+                "save the ones you want alone (torch.save(network.state_dict(), ...))."
             )
-    if all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state
+        others += [".".join([*taken, key]) for rank in ranks for key in rank if key != first[0]]
+        taken.append(first[0])
+        loaded = loaded[first[0]]
+    place = f"{path}, under {'.'.join(taken)!r}" if taken else str(path)
+    if not isinstance(loaded, dict) or not loaded:
+        raise InputError(f"{place} holds {type(loaded).__name__}, not a state dict of named tensors.")
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise InputError(
+                f"{place}: entry {shown(key)!r} is {type(value).__name__}; a state dict has named tensors only. "
+                f"Save network.state_dict() alone, or under one of the keys {', '.join((*AVERAGED, *WRAPPERS))}."
+            )
+    return _without_prefixes(loaded), ".".join(taken), others
+
+
+def _may_be_weights(value: Any) -> bool:
+    """A number or a flag under such a key is a setting; a list is weights in a form that is then refused by name."""
+    return isinstance(value, dict | list | tuple) and len(value) > 0
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    while True:
+        # torch.optim.swa_utils.AveragedModel counts beside its module.
+        averaged = "n_averaged" in state and all(key.startswith("module.") for key in state if key != "n_averaged")
+        if averaged and len(state) > 1:
+            state = {key: value for key, value in state.items() if key != "n_averaged"}
+        prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)
+        if prefix is None:
+            return state
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def _check_sizes(path: Path, state: dict[str, Tensor], content: FileContent) -> None:
+    """Raise InputError for a tensor that is not dense, or states more than the file holds: before anything is computed
+    from it, which a view that repeats one number a billion times would make memory of.
+    """
+    total = 0
+    for key, value in state.items():
+        if value.is_nested or value.layout != torch.strided or value.device.type != "cpu":
+            raise _wrong_kind(path, key, value)
+        total += value.numel() * value.element_size()
+        if total > content.size_bytes:
+            raise InputError(
+                f"{path}: up to {shown(key)} its tensors state {total:,} bytes, but the file has "
+                f"{content.size_bytes:,}: they repeat or share numbers. Save "
+                "{name: value.clone() for name, value in network.state_dict().items()}."
+            )
 
 
 def _float32(path: Path, key: str, value: Tensor) -> Tensor:
-    """One weight as dense float32. Raises InputError for another kind of number, and for NaN and infinity."""
-    if value.dtype not in FLOATS or value.layout != torch.strided or value.device.type != "cpu":
-        kind = f"{value.layout} {value.dtype} on {value.device.type}"
-        raise InputError(
-            f"{path}: {key} is {kind}; unblur loads dense {', '.join(str(d) for d in FLOATS)}: "
-            "save the network's floating-point weights, not a quantised copy."
-        )
+    """One weight as float32. Raises InputError for another kind of number, and for NaN and infinity."""
+    if value.dtype not in FLOATS:
+        raise _wrong_kind(path, key, value)
     value = value.float()
     bad = int((~torch.isfinite(value)).sum())
     if bad:
@@ -136,38 +188,9 @@ def _float32(path: Path, key: str, value: Tensor) -> Tensor:
     return value
 
 
-def _read(path: Path) -> Any:
-    """What the file holds, without running any of it. Raises InputError."""
-    if path.is_dir():
-        raise InputError(f"Checkpoint {path} is a directory; name the .pth, .pt or .safetensors file in it.")
-    try:
-        if not path.exists():
-            raise InputError(f"Checkpoint {path} does not exist; check the name.")
-        if not path.is_file():
-            raise InputError(f"Checkpoint {path} is not a regular file; name the .pth, .pt or .safetensors file.")
-        if path.stat().st_size == 0:
-            raise InputError(f"Checkpoint {path} is empty (0 bytes); copy or download it again.")
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise InputError(f"Checkpoint {path} cannot be opened: {error.strerror}; check its permissions.") from error
-    try:
-        if path.suffix.lower() == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
-            # torch remarks on pickle protocols; what cannot be read is an error below anyway.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        if code := FOREIGN_CODE.search(str(error)):
-            raise InputError(
-                f"{path} asks to run code ({code[1]}), which unblur never does; "
-                "save the bare state dict (torch.save(network.state_dict(), ...)) or safetensors."
-            ) from error
-        # The unpickler's own text advises to switch the safety off: not repeated.
-        first = "" if isinstance(error, pickle.UnpicklingError) else str(error).splitlines()[:1]
-        reason = f"{type(error).__name__}: {first[0]}".split(". ")[0] if first else type(error).__name__
-        raise InputError(
-            f"{path} is not a readable checkpoint: truncated, damaged or another kind of file ({reason}); "
-            "copy or download it again, as .pth, .pt or .safetensors."
-        ) from error
+def _wrong_kind(path: Path, key: str, value: Tensor) -> InputError:
+    kind = f"{'nested ' if value.is_nested else ''}{value.layout} {value.dtype} on {value.device.type}"
+    return InputError(
+        f"{path}: {shown(key)} is {kind}; unblur loads dense {', '.join(str(d) for d in FLOATS)}: "
+        "save the network's floating-point weights, not a quantised copy."
+    )

@@ -23,6 +23,11 @@ from unblur.networks.banet.network import BANet, BANetSpec
 _MOST_CHANNELS = 1 << 16
 """A file may claim any shape; beyond this a proposal's sizes would overflow even on device "meta"."""
 
+_MOST_BLOCKS = 64
+"""And any depth: the published networks have ten blocks, and building thousands to compare names takes minutes."""
+
+_SHOWN_CHARACTERS = 120
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -42,7 +47,7 @@ class Family:
 
 
 def _infer_banet(shapes: Shapes) -> BANetSpec:
-    numbers = {int(m[1]) for key in shapes if (m := re.match(r"BAM_(\d+)\.", key))}
+    numbers = {m[1] for key in shapes if (m := re.match(r"BAM_([0-9]+)\.", key))}
 
     def channels(key: str, default: int) -> int:
         shape = shapes.get(key, ())
@@ -50,10 +55,10 @@ def _infer_banet(shapes: Shapes) -> BANetSpec:
 
     width = channels("BAM_1.input_conv.weight", 128)
     return BANetSpec(
-        depth=len(numbers) or 10,
+        depth=min(len(numbers), _MOST_BLOCKS) or 10,
         stem_width=channels("en_layer1.0.weight", 64),
         width=width + width % 2,
-        fuse_width=channels("BAM_1.BA.fuse_conv.weight", width // 2),
+        fuse_width=channels("BAM_1.BA.fuse_conv.weight", max(1, width // 2)),
     )
 
 
@@ -90,10 +95,18 @@ def _difference(family: Family, spec: BANetSpec, shapes: Shapes) -> list[str]:
             if have is None:
                 lines.append(f"{key} is missing (expected {list(want or ())})")
             elif want is None:
-                lines.append(f"{key} {list(have)} is unknown")
+                lines.append(f"{shown(key)} {list(have)} is unknown")
             else:
                 lines.append(f"{key} is {list(have)} instead of {list(want)}")
     return lines
+
+
+def shown(key: object) -> str:
+    """A key of a file for a message: one line of bounded length, whatever it holds."""
+    if not isinstance(key, str):
+        return f"<{type(key).__name__}>"
+    text = key if key.isprintable() else ascii(key)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(key)} characters)"
 
 
 def _name(family: str, spec: BANetSpec) -> str:

@@ -13,7 +13,7 @@ import onnx
 from unblur.calibration.forms import Form
 from unblur.calibration.quantised_lint import demand_fitting_scales, misfit_scales
 from unblur.calibration.score import HeldOut, Score
-from unblur.core.artefacts import atomic_path, write_json
+from unblur.core.artefacts import atomic_paths, json_bytes
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.graph_facts import read_facts
@@ -110,13 +110,18 @@ def calibrate_network(
     return Calibrated(of, size, form, repairs, scored, chosen, unrepaired, (*of.manifest.overlaps, *overlaps), share)
 
 
+def report_of(output: Path) -> Path:
+    """Where the JSON beside a graph lies."""
+    return output.with_suffix(".json")
+
+
 def write_calibrated(found: Calibrated, output: Path) -> Path:
     """Write the chosen graph, and beside it the JSON that tells how it came about; gives the JSON's path."""
     graph = onnx.load(found.chosen.graph.path)
-    with atomic_path(output) as temporary:
-        shutil.copyfile(found.chosen.graph.path, temporary)
-    report = output.with_suffix(".json")
-    write_json(report, _to_json(found, calibration_of(graph)))
+    report = report_of(output)
+    with atomic_paths(output, report) as (made, told):
+        shutil.copyfile(found.chosen.graph.path, made)
+        told.write_bytes(json_bytes(_to_json(found, calibration_of(graph))))
     return report
 
 
@@ -139,6 +144,7 @@ def _to_json(found: Calibrated, about: dict[str, Any]) -> dict[str, Any]:
         "unblur": FORMAT,
         "network": of.checkpoint.name,
         "checkpoint_sha256": of.checkpoint.digest,
+        "channel_order": of.checkpoint.contract.channel_order,
         "height": found.size[0],
         "width": found.size[1],
         "pixels": of.pixels,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from unblur.calibration.algorithms import ALGORITHMS
 from unblur.compare.budgets import Budget
-from unblur.core.config import Section, check, read_toml, set_value
+from unblur.core.config import Section, Seed, Side, Threads, check, check_pixels, read_toml, set_value
 from unblur.core.errors import InputError, nearest
 from unblur.engines.tensorrt_builder import LEVELS
 from unblur.engines.tensorrt_targets import parse_targets
@@ -35,18 +35,23 @@ class FramesSection(Section):
 
     blurred: Path | None = None
     sharp: Path | None = None
-    generated: int = Field(4, ge=1)
-    seed: int = Field(0, ge=0)
+    generated: int = Field(4, ge=1, le=1000)
+    seed: Seed = 0
 
 
 class GraphSection(Section):
     """The exported graph: one even size, and the pixels it takes."""
 
-    height: int = Field(256, ge=16)
-    width: int = Field(256, ge=16)
+    height: Side = 256
+    width: Side = 256
     pixels: Literal["float", "uint8"] = "float"
     opset: Literal[19, 20, 21] = 20
     prove: bool = False
+
+    @model_validator(mode="after")
+    def _a_frame(self) -> GraphSection:
+        check_pixels(self.height, self.width)
+        return self
 
 
 class BuildSection(Section):
@@ -62,7 +67,7 @@ class BuildSection(Section):
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
     targets: tuple[str, ...] = ()
     optimization_level: int | None = Field(None, ge=LEVELS.start, lt=LEVELS.stop)
-    builds: int = Field(1, ge=1)
+    builds: int = Field(1, ge=1, le=100)
     fidelity_db: float | None = Field(None, gt=0)
     psnr_loss_db: float = Field(PSNR_LOSS_DB, ge=0)
 
@@ -107,8 +112,8 @@ class CompareSection(Section):
     """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency)."""
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
-    threads: int = Field(0, ge=0)
-    rounds: int = Field(15, ge=0)
+    threads: Threads = 0
+    rounds: int = Field(15, ge=0, le=100_000)
 
 
 class PathsSection(Section):

@@ -26,15 +26,22 @@ def artefact_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The platform's folder for files that can be made again."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:  # XDG Base Directory Specification: relative values are to be ignored
-        stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        base = stated if stated.is_absolute() else Path.home() / ".cache"
-    return base / "unblur"
+    """The platform's folder for files that can be made again. Raises InputError where nothing tells where that is."""
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "unblur"
+    # XDG Base Directory Specification: relative values are to be ignored
+    stated = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if sys.platform not in ("win32", "darwin") and stated.is_absolute():
+        return stated / "unblur"
+    try:
+        home = Path.home()
+    except RuntimeError as error:  # no HOME, and a user id that the system does not know: often in containers
+        raise InputError(
+            "This user has no home folder to keep artefacts in: set HOME or XDG_CACHE_HOME to a folder that may be "
+            "written to, or work in a folder with a pipeline.toml."
+        ) from error
+    below = {"win32": Path("AppData", "Local"), "darwin": Path("Library", "Caches")}
+    return home / below.get(sys.platform, Path(".cache")) / "unblur"
 
 
 def bundled_checkpoint() -> Path:

@@ -54,8 +54,8 @@ def run_pipeline(config: PipelineConfig, progress: Progress = SILENT) -> Pipelin
         progress.note(f"{name}: {'made' if artefact.fresh else 'found'} {artefact.path}")
         return artefact
 
-    checkpoint = load_checkpoint(config.network.checkpoint, config.network.channel_order)
-    store = Store(config.paths.artifacts)
+    checkpoint = load_checkpoint(config.network.checkpoint, config.network.channel_order, progress)
+    store = Store(config.paths.artifacts, progress.note)
     frames, frames_digest = stages.find_config_frames(config, store)
 
     options = config.graph

@@ -18,10 +18,11 @@ from unblur.calibration.ranges import Ranges
 from unblur.calibration.score import HeldOut
 from unblur.calibration.search import Assignment, Budget, search
 from unblur.calibration.search_page import SearchReport, write_search
-from unblur.core.artefacts import atomic_path, json_text, value_digest, write_bytes
+from unblur.core.artefacts import atomic_path, json_text, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import machine
+from unblur.core.reading import parse_json, read_regular
 from unblur.engines.catalogue import default_threads
 from unblur.engines.graph_facts import read_facts
 from unblur.engines.graph_file import CALIBRATION_KEY
@@ -105,6 +106,7 @@ def search_precision(
         "levels": list(question.levels),
         "network": checkpoint.name,
         "checkpoint_sha256": checkpoint.digest,
+        "channel_order": checkpoint.contract.channel_order,
         "size": list(size),
         "opset": OPSET,
         "graph_sha256": _digest(model),
@@ -128,8 +130,7 @@ def search_precision(
     pairs = f"Scored on {len(frames)} held-out frames of {size[0]}x{size[1]}."
     recipe["budget"] = asdict(question.budget)
     report = SearchReport(result, question.unit, _sentence(question.budget), recipe, (pairs, *notes))
-    write_bytes(folder / RANGES, calibrated.ranges.to_json().encode())
-    write_search(report, folder)
+    write_search(report, folder, {folder / RANGES: calibrated.ranges.to_json().encode()})
     return report
 
 
@@ -147,6 +148,9 @@ def write_point(
             f"{folder} searched {recipe['network']} ({recipe['checkpoint_sha256'][:12]}...), {checkpoint.path} is "
             f"another ({checkpoint.digest[:12]}...); give that one with --checkpoint."
         )
+    order = checkpoint.contract.channel_order
+    if recipe.get("channel_order", order) != order:
+        raise InputError(f"{folder} searched for weights trained on {recipe['channel_order']}; say --channel-order.")
     try:
         ranges = Ranges.from_json((folder / RANGES).read_text())
     except OSError as error:
@@ -173,7 +177,7 @@ def write_point(
 def _point(folder: Path, number: int) -> tuple[dict[str, Any], Assignment]:
     path = folder / "report.json"
     try:
-        report = json.loads(path.read_text("utf-8"))
+        report = parse_json(read_regular(path))
         recipe, points = report["recipe"], {point["number"]: point["assignment"] for point in report["points"]}
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); name the --output of a search.") from error

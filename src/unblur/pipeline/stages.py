@@ -14,7 +14,7 @@ from unblur.compare.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
 from unblur.compare.verdict import judge
 from unblur.compare.write import write_report
-from unblur.core.artefacts import file_digest, json_text, value_digest, write_json
+from unblur.core.artefacts import json_text, value_digest, write_json
 from unblur.core.console import Progress
 from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt_manifest import companions
@@ -57,14 +57,16 @@ def drawn_frames(store: Store, frames: FramesSection, size: Size) -> Artefact:
 
 
 def find_config_frames(config: PipelineConfig, store: Store) -> tuple[list[FrameFile], str]:
-    """The frames to compare on and the digest of their names and contents. Raises InputError as `find_frames`."""
+    """The frames to compare on, pinned, and the digest of their names and contents.
+
+    Raises InputError as `find_frames` and `FrameFile.pinned`.
+    """
     blurred, sharp = config.frames.blurred, config.frames.sharp
     if blurred is None:
         drawn = drawn_frames(store, config.frames, (config.graph.height, config.graph.width)).path
         blurred, sharp = drawn / "blurred", drawn / "sharp"
-    frames = find_frames(blurred, sharp)
-    contents = [[f.name, file_digest(f.path), file_digest(f.truth) if f.truth else None] for f in frames]
-    return frames, value_digest(contents)
+    frames = [frame.pinned() for frame in find_frames(blurred, sharp)]
+    return frames, value_digest([[frame.name, *(frame.digests or ())] for frame in frames])
 
 
 def engine(
@@ -168,11 +170,12 @@ def verdict(store: Store, measured: Artefact, config: PipelineConfig) -> tuple[R
     strips = tuple(Strip.model_validate(strip) for strip in values["strips"])
     report = judge(report.model_copy(update={"strips": strips}), config.budgets)
     budgets = {name: budget.model_dump() for name, budget in config.budgets.items()}
-    recipe = Recipe("reports", {"budgets": budgets}, {"measurement": measured.digest})
+    resolved = config.model_dump(mode="json")
+    recipe = Recipe("reports", {"budgets": budgets, "pipeline": resolved}, {"measurement": measured.digest})
 
     def write(folder: Path) -> None:
         write_report(report, folder)
-        write_json(folder / "pipeline.json", config.model_dump(mode="json"))
+        write_json(folder / "pipeline.json", resolved)
 
     return report, store.make(recipe, report.network, write)
 

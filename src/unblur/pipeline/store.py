@@ -8,7 +8,6 @@ out runtimes, and only by naming those it uses.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,11 @@ from typing import Any
 
 import unblur
 from unblur.core.artefacts import atomic_folder, atomic_path, file_digest, value_digest, write_json
+from unblur.core.console import SILENT
+from unblur.core.errors import InputError
+from unblur.core.exclusive import exclusive, forget
 from unblur.core.provenance import machine, package_versions
+from unblur.core.reading import read_json
 
 RUNTIMES = frozenset(
     {"onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}
@@ -64,30 +67,33 @@ class Artefact:
 class Store:
     """Artefacts below one folder, `<root>/<stage>/<label>-<key>`, each with a JSON sidecar that tells its recipe."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = SILENT.note) -> None:
+        """`say`: where the sentence goes that another process is making what is asked for."""
         self.root = root
+        self._say = say
 
     def make(self, recipe: Recipe, label: str, write: Callable[[Path], None]) -> Artefact:
         """The artefact of a recipe: found whole, or made by `write`, which fills the path it is given.
 
-        `label` is readable and may end in a suffix; without one the artefact is a folder. What `write` raises
-        passes through, and nothing is left under the final name.
+        `label` is readable and may end in a suffix; without one the artefact is a folder. Of two processes that ask
+        for one artefact the second waits, and takes what the first has made. What `write` raises passes through, and
+        nothing is left under the final name.
         """
         name, dot, suffix = label.partition(".")
         path = self.root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
         sidecar = path.with_name(path.name + ".recipe.json")
-        digest = _stated(sidecar, recipe.key)
-        if digest is not None and path.exists() and digest_of(path) == digest:
-            return Artefact(path, digest, fresh=False)
-        if dot:
-            with atomic_path(path) as temporary:
+        if found := _find(path, sidecar, recipe):
+            forget(path)
+            return found
+        with exclusive(path, self._say):
+            if found := _find(path, sidecar, recipe):
+                return found
+            with (atomic_path if dot else atomic_folder)(path) as temporary:
                 write(temporary)
-        else:
-            with atomic_folder(path) as temporary:
-                write(temporary)
-        digest = digest_of(path)
-        # Last: an artefact without its sidecar is never taken for finished.
-        write_json(sidecar, {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()})
+                digest = digest_of(temporary)
+                # From here to the last line what stands there, if anything, is of no recipe.
+                sidecar.unlink(missing_ok=True)
+            write_json(sidecar, _statement(recipe, digest))
         return Artefact(path, digest, fresh=True)
 
 
@@ -114,12 +120,28 @@ def _source_digest() -> str:
     return total.hexdigest()
 
 
-def _stated(sidecar: Path, key: str) -> str | None:
-    """The digest a sidecar states for this key; None when it is missing, damaged or another recipe's."""
+def _find(path: Path, sidecar: Path, recipe: Recipe) -> Artefact | None:
+    """The artefact if it is whole and the recipe's; None when it, or any part of its sidecar, is missing or damaged."""
+    digest = _stated(sidecar, recipe)
     try:
-        stated = json.loads(sidecar.read_text())
-    except (OSError, ValueError):  # the artefact is then made again
+        whole = digest is not None and path.exists() and digest_of(path) == digest
+    except OSError:  # it is then made again
         return None
-    if not isinstance(stated, dict) or stated.get("key") != key:
+    return Artefact(path, digest, fresh=False) if whole and digest is not None else None
+
+
+def _statement(recipe: Recipe, digest: str) -> dict[str, Any]:
+    """What a sidecar says."""
+    return {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()}
+
+
+def _stated(sidecar: Path, recipe: Recipe) -> str | None:
+    """The digest a sidecar states; None when it is missing, another recipe's, or damaged in any of its fields."""
+    try:
+        stated = read_json(sidecar)
+    except InputError:  # the artefact is then made again
         return None
-    return str(stated.get("sha256"))
+    digest = stated.get("sha256") if isinstance(stated, dict) else None
+    if not isinstance(digest, str) or value_digest(stated) != value_digest(_statement(recipe, digest)):
+        return None
+    return digest

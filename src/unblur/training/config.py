@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from unblur.core.artefacts import file_digest, value_digest
-from unblur.core.config import Section, check, read_toml
+from unblur.core.config import COUNT_MAX, SIDE_MAX, Section, Seed, Threads, check, read_toml
 from unblur.core.errors import InputError, nearest
-from unblur.networks.registry import preset_names
+from unblur.images.contract import PixelContract
+from unblur.networks.registry import FAMILIES, preset_names
 
 
 class Data(Section):
@@ -21,21 +23,21 @@ class Data(Section):
 
     source: Literal["synthetic", "gopro", "hide", "realblur"] = "synthetic"
     folder: Path | None = None
-    scenes: int = Field(512, ge=1)
-    scene_side_px: int = Field(256, ge=16)
+    scenes: int = Field(512, ge=1, le=COUNT_MAX)
+    scene_side_px: int = Field(256, ge=16, le=SIDE_MAX)
     largest_scale: float = Field(1.0, ge=0.5, le=4.0)
-    workers: int = Field(2, ge=0)
+    workers: Threads = 2
 
 
 class Stage(Section):
     """One stretch of training: random crops, a cosine from `first_lr` to `last_lr` after a linear warm-up."""
 
-    crop_px: int = Field(256, ge=16, multiple_of=2)
-    batch: int = Field(8, ge=1)
-    iterations: int = Field(ge=1)
+    crop_px: int = Field(256, ge=16, le=SIDE_MAX, multiple_of=2)
+    batch: int = Field(8, ge=1, le=4096)
+    iterations: int = Field(ge=1, le=1000 * COUNT_MAX)
     first_lr: float = Field(1e-4, gt=0)
     last_lr: float = Field(1e-7, gt=0)
-    warmup: int = Field(0, ge=0)
+    warmup: int = Field(0, ge=0, le=1000 * COUNT_MAX)
 
 
 class Loss(Section):
@@ -58,32 +60,34 @@ class FakeQuantise(Section):
 
     activation: Literal["u8", "s8"] = "u8"
     per_channel: bool = True
-    samples: int = Field(32, ge=1)
+    samples: int = Field(32, ge=1, le=COUNT_MAX)
 
 
 class Evaluation(Section):
     """Held-out synthetic pairs: `pairs` of `side_px`, drawn from other photographs and seeds than any training."""
 
-    pairs: int = Field(32, ge=1)
-    side_px: int = Field(192, ge=16, multiple_of=2)
-    seed: int = Field(0, ge=0)
+    pairs: int = Field(32, ge=1, le=COUNT_MAX)
+    side_px: int = Field(192, ge=16, le=SIDE_MAX, multiple_of=2)
+    seed: Seed = 0
 
 
 class TrainingConfig(Section):
     """A whole run. `amp` "auto" is bfloat16 on a CUDA device that has it, float16 on an older one, off on a CPU.
 
     `begin_with` is a checkpoint of the same network to go on from, instead of the weights `start` describes.
+    `channel_order` is the order the network takes and `begin_with` was trained with; None: that of its paper.
     """
 
     network: str
-    seed: int = Field(666, ge=0)
+    seed: Seed = 666
     start: Literal["torch", "identity"] = "torch"
     begin_with: Path | None = None
+    channel_order: Literal["bgr", "rgb"] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     channels_last: bool = True
-    threads: int = Field(0, ge=0)
-    save_every: int = Field(1000, ge=1)
+    threads: Threads = 0
+    save_every: int = Field(1000, ge=1, le=1000 * COUNT_MAX)
     data: Data = Data()
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
@@ -103,20 +107,35 @@ class TrainingConfig(Section):
         """Iterations of all stages together."""
         return sum(stage.iterations for stage in self.stages)
 
-    def digest(self) -> str:
-        """SHA-256 of everything that decides the weights: worker count, saving and final evaluation do not."""
+    @property
+    def contract(self) -> PixelContract:
+        """The pixels that the network takes."""
+        contract = next(family.contract for family in FAMILIES.values() if self.network in family.presets)
+        return replace(contract, channel_order=self.channel_order) if self.channel_order else contract
+
+    def digest(self, begin_with: str | None = None) -> str:
+        """SHA-256 of everything that decides the weights: worker count, saving and final evaluation do not.
+
+        `begin_with`: the digest of that checkpoint, for who has read it; it is read where None.
+        """
         out: Any = {"save_every": True, "evaluation": True, "begin_with": True, "data": {"workers"}}
         values = self.model_dump(mode="json", exclude=out)
         if self.fake_quantise is None:
             del values["fake_quantise"]  # as in the digests of runs from before there was one
+        if self.channel_order is None:
+            del values["channel_order"]
         if self.begin_with is not None:
-            values["begin_with"] = file_digest(self.begin_with)
+            values["begin_with"] = begin_with or file_digest(self.begin_with)
         return value_digest(values)
 
 
-def load_config(path: Path) -> TrainingConfig:
-    """Read and check a TOML file. Raises InputError naming the key, its value and the nearest known key."""
-    config = check(TrainingConfig, read_toml(path), str(path))
+def load_config(path: Path, channel_order: str | None = None) -> TrainingConfig:
+    """Read and check a TOML file; `channel_order` overrides that of the file.
+
+    Raises InputError naming the key, its value and the nearest known key.
+    """
+    values = read_toml(path) | ({"channel_order": channel_order} if channel_order else {})
+    config = check(TrainingConfig, values, str(path))
     if config.fake_quantise is not None and config.begin_with is None:
         raise InputError(f"{path}: fake_quantise fine-tunes a trained network; name its checkpoint in begin_with.")
     if config.data.source != "synthetic" and config.data.folder is None:

@@ -21,7 +21,7 @@ from unblur.metrics.decibels import (
     mean_decibels,
 )
 from unblur.metrics.quality import psnr_db
-from unblur.networks import load_checkpoint
+from unblur.networks.checkpoints import Checkpoint
 from unblur.training.config import Evaluation
 
 
@@ -32,21 +32,21 @@ def restore(network: nn.Module, contract: PixelContract, frame: Frame) -> Frame:
     return contract.decode(output.float().numpy(), *frame.shape[:2])
 
 
-def evaluate(checkpoint: Path, what: Evaluation, real: Path | None, progress: Progress = SILENT) -> dict[str, Any]:
-    """Quality of `checkpoint` on held-out synthetic pairs and, given a folder in the GoPro layout, on its test pairs.
+def evaluate(loaded: Checkpoint, what: Evaluation, real: Path | None, progress: Progress = SILENT) -> dict[str, Any]:
+    """Quality of a checkpoint on held-out synthetic pairs and, given a folder in the GoPro layout, on its test pairs.
 
     PSNR is that of the papers: 8-bit RGB, peak 255, per picture, then averaged. The report holds no time and no
-    machine, so that the same checkpoint gives the same report. Raises InputError as loading and reading do.
+    machine, so that the same checkpoint gives the same report. Raises InputError as reading does.
     """
-    loaded = load_checkpoint(checkpoint)
     rows = []
     for k in progress.track(range(what.pairs), "held-out pairs", what.pairs):
         blurred, sharp = synthetic_pair(what.seed + k, what.side_px, what.side_px, "heldout")
         rows.append({"seed": what.seed + k} | _row(loaded.network, loaded.contract, blurred, sharp))
     report: dict[str, Any] = {
-        "checkpoint": checkpoint.name,
+        "checkpoint": loaded.path.name,
         "checkpoint_sha256": loaded.digest,
-        "checkpoint_bytes": checkpoint.stat().st_size,
+        "checkpoint_bytes": loaded.size_bytes,
+        "channel_order": loaded.contract.channel_order,
         "network": loaded.name,
         "parameters": sum(p.numel() for p in loaded.network.parameters()),
         "synthetic": {"side_px": what.side_px, "source_version": VERSION} | _summary(rows),

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unblur.core.errors import InputError
-from unblur.engines.kernel_kinds import MAP_SCALE
+from unblur.engines.graph_facts import is_map
 from unblur.training.config import FakeQuantise
 
 
@@ -37,12 +37,12 @@ def observe(network: nn.Module, batches: Iterable[Tensor]) -> dict[str, Seen]:
     names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     left_out = {names[0], names[-1]}
     seen: dict[str, Seen] = {}
-    side = 0
+    frame = (0, 0)
 
     def watch(name: str) -> object:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             data = inputs[0]
-            if min(data.shape[2:]) * MAP_SCALE < side:
+            if not is_map(data.shape[2], data.shape[3], *frame):
                 left_out.add(name)
                 return
             low, high = (float(end) for end in data.aminmax())
@@ -57,7 +57,7 @@ def observe(network: nn.Module, batches: Iterable[Tensor]) -> dict[str, Seen]:
     try:
         with torch.no_grad():
             for batch in batches:
-                side = min(batch.shape[2:])
+                frame = (batch.shape[2], batch.shape[3])
                 network(batch)
     finally:
         for handle in handles:

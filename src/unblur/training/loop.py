@@ -19,10 +19,8 @@ from torch.utils.data import DataLoader
 from unblur.core.artefacts import write_json
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.images.contract import PixelContract
 from unblur.images.pairs import find_pairs
 from unblur.networks import build_network, load_checkpoint, save_checkpoint
-from unblur.networks.registry import FAMILIES
 from unblur.training.config import TrainingConfig
 from unblur.training.fake_quantise import fake_quantise, observe
 from unblur.training.initial import initialise
@@ -47,7 +45,7 @@ def train(config: TrainingConfig, output: Path, progress: Progress = SILENT) -> 
     if config.threads:
         torch.set_num_threads(config.threads)
     with assemble(config.device) as team:
-        state = fresh_state(config, team)
+        state = fresh_state(config, team, progress)
         first = copy.deepcopy(state.network)
         if state.resume(output) and team.leads:
             progress.note(f"resuming after {state.done} of {config.iterations} iterations")
@@ -66,13 +64,15 @@ def train(config: TrainingConfig, output: Path, progress: Progress = SILENT) -> 
     return checkpoint
 
 
-def fresh_state(config: TrainingConfig, team: Team) -> State:
+def fresh_state(config: TrainingConfig, team: Team, progress: Progress = SILENT) -> State:
     """The state before the first iteration; the same weights on every process."""
+    begun = None
     torch.manual_seed(config.seed)
     network = build_network(config.network)
     initialise(network, config.seed, config.start)
     if config.begin_with is not None:
-        first = load_checkpoint(config.begin_with)
+        first = load_checkpoint(config.begin_with, config.channel_order, progress)
+        begun = first.digest
         if first.name != config.network:
             raise InputError(f"begin_with is a {first.name}, but the network to train is {config.network}.")
         network.load_state_dict(first.network.state_dict())
@@ -81,7 +81,7 @@ def fresh_state(config: TrainingConfig, team: Team) -> State:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters(), lr=config.stages[0].first_lr, betas=config.optimiser.betas)
     scaler = torch.amp.GradScaler(team.device.type, enabled=_amp_dtype(config, team.device) == torch.float16)
-    return State(network, optimiser, scaler, config.digest())
+    return State(network, optimiser, scaler, config.digest(begun))
 
 
 def open_source(config: TrainingConfig, output: Path, team: Team, progress: Progress) -> Source:
@@ -122,14 +122,14 @@ def _run(config: TrainingConfig, team: Team, state: State, source: Source, outpu
 def _first_samples(config: TrainingConfig, team: Team, source: Source) -> Iterator[Tensor]:
     """The blurred crops that set the ranges of `fake_quantise`: the same on every process."""
     assert config.fake_quantise is not None
-    samples = Samples(source, config.stages[0].crop_px, config.seed, _contract(config.network))
+    samples = Samples(source, config.stages[0].crop_px, config.seed, config.contract)
     for k in range(config.fake_quantise.samples):
         yield samples[k][0][None].to(team.device)
 
 
 def _batches(config: TrainingConfig, team: Team, source: Source, done: int) -> Iterator[tuple[float, Batch]]:
     """(learning rate, this process's part of the batch) for every iteration that is left."""
-    contract = _contract(config.network)
+    contract = config.contract
     workers = config.data.workers if config.data.source != "synthetic" else 0  # a crop of a pool costs nothing
     for stretch in stretches(config.stages, done):
         samples = Samples(source, stretch.stage.crop_px, config.seed, contract)
@@ -193,8 +193,3 @@ def _amp_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype | No
             return None  # bfloat16 convolutions are slower than float32 on CPUs without the instructions
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.amp]
-
-
-def _contract(network: str) -> PixelContract:
-    """The pixels a preset takes."""
-    return next(family.contract for family in FAMILIES.values() if network in family.presets)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from unblur.core.artefacts import atomic_path
+from unblur.core.artefacts import write_bytes
 from unblur.images.synthetic import synthetic_pair
-from unblur.networks import load_checkpoint
+from unblur.networks.checkpoints import Checkpoint
 from unblur.training.config import Evaluation
 from unblur.training.evaluation import restore
 
@@ -37,17 +38,19 @@ def draw_curve(curve: list[dict[str, Any]], path: Path) -> None:
     rates = axes.twinx()
     rates.plot(iterations, [row["lr"] for row in curve], color="C1", linestyle=":")
     rates.set_ylabel("learning rate (dotted)")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    # Written in memory first: these writers do not say which error the disk gave.
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110)
+    write_bytes(path, png.getvalue())
 
 
-def draw_crops(checkpoint: Path, what: Evaluation, path: Path) -> None:
+def draw_crops(loaded: Checkpoint, what: Evaluation, path: Path) -> None:
     """Held-out synthetic crops, one column each: blurred, restored, sharp from top to bottom."""
-    loaded = load_checkpoint(checkpoint)
     columns = []
     for k in range(min(CROPS, what.pairs)):
         blurred, sharp = synthetic_pair(what.seed + k, what.side_px, what.side_px, "heldout")
         column = [blurred, restore(loaded.network, loaded.contract, blurred), sharp]
         columns.append(np.vstack([np.pad(frame, ((0, GAP_PX), (0, GAP_PX), (0, 0))) for frame in column]))
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.hstack(columns)).save(temporary)
+    png = io.BytesIO()
+    Image.fromarray(np.hstack(columns)).save(png, "PNG")
+    write_bytes(path, png.getvalue())

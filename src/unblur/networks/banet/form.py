@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from unblur.networks.banet.network import NEGATIVE_SLOPE, STRIP_BINS, BANet, BlurAwareAttention, BlurAwareModule
 from unblur.networks.banet.strips import (
+    late_lengths,
     pool_matrix,
     segments,
-    traced_nearest_index,
-    traced_pool_matrix,
+    traced_axis,
 )
 
 Axis = tuple[Tensor, list[Tensor], Tensor | None]
-"""Pool matrix (16, L); for each strip width the index to segments (or to the axis); the segments of the axis."""
+"""Pool matrix (16, L); for each strip width over 1 the index to segments (or to the axis); the segments of the axis."""
 
 
 class FixedAxis(nn.Module):
@@ -41,15 +41,19 @@ class FixedAxis(nn.Module):
 
     def forward(self, length: int) -> Axis:
         del length
-        coarse = [self.get_buffer(f"coarse_{k}") for k in range(len(STRIP_BINS))]
+        coarse = [self.get_buffer(f"coarse_{k}") for k in range(1, len(STRIP_BINS))]
         return self.get_buffer("pool"), coarse, self.get_buffer("fine")
 
 
 class DynamicAxis(nn.Module):
     """The same constants, computed in the graph from the length it meets."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("late", late_lengths())
+
     def forward(self, length: int) -> Axis:
-        return traced_pool_matrix(length), traced_nearest_index(length), None
+        return *traced_axis(length, self.get_buffer("late")), None
 
 
 class AttentionForm(nn.Module):
@@ -93,7 +97,7 @@ def _strips(pooled: Tensor, weights: nn.ParameterList, axis: Axis, dim: int) -> 
         # A strip one pixel wide has a kernel one pixel wide: no padding across it.
         convolved = F.conv2d(strip, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2))
         if STRIP_BINS[k] > 1:
-            convolved = convolved.index_select(dim, axis[1][k])
+            convolved = convolved.index_select(dim, axis[1][k - 1])
         total = convolved if total is None else total + convolved
     assert total is not None
     return total if axis[2] is None else total.index_select(dim, axis[2])
@@ -123,7 +127,7 @@ class BANetForm(nn.Module):
             self.add_module(f"BAM_{k}", block)
         self.de_layer1, self.de_layer2, self.de_layer3 = network.de_layer1, network.de_layer2, network.de_layer3
         self.rows: nn.Module = DynamicAxis() if size is None else FixedAxis(size[0] // 2)
-        self.columns: nn.Module = DynamicAxis() if size is None else FixedAxis(size[1] // 2)
+        self.columns: nn.Module = self.rows if size is None else FixedAxis(size[1] // 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the restored tensor and, for the exporter's checks, the output of the first block."""

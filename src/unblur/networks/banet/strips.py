@@ -11,7 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unblur.images.contract import LONGEST_SIDE
 from unblur.networks.banet.network import STRIP_BINS, nearest_index
+
+LONGEST = LONGEST_SIDE // 2
+"""Longest axis of a map in a dynamic graph, at half the frame's resolution."""
 
 
 def pool_matrix(length: int) -> NDArray[np.float64]:
@@ -37,22 +41,42 @@ def segments(length: int) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
     return [distinct[:, k].copy() for k in range(len(STRIP_BINS))], segment.reshape(-1)
 
 
-def traced_pool_matrix(length: int) -> Tensor:
-    """`pool_matrix` as tensor operations, so that a dynamic graph computes it for the size it is given.
+def late_lengths() -> Tensor:
+    """(12, E) int32, filled up with 0: for row (n, k), 1 <= k < n, lengths at which `nearest_index` is late in bin k.
 
-    floor(i L / n) <= j is written i L < (j + 1) n, and j < ceil((i+1) L / n) as j n < (i+1) L: no division, and
-    int64 throughout.
+    A bin is entered where n j reaches k L. Elsewhere n j / L is too far from a whole number for float32 to round across
+    it; there, since n divides L, it comes out a place late where n / L was rounded down: at 8 % of such lengths.
     """
-    i = torch.tensor([[i] for bins in STRIP_BINS for i in range(bins)])
-    n = torch.tensor([[bins] for bins in STRIP_BINS for _ in range(bins)])
-    scaled = torch.arange(length) * n
-    inside = ((scaled + n > i * length) & (scaled < (i + 1) * length)).to(torch.float32)
-    return inside / inside.sum(dim=1, keepdim=True)
+    late = []
+    for bins in STRIP_BINS:
+        lengths = np.arange(bins, LONGEST + 1, bins)
+        scale = np.float32(bins) / lengths.astype(np.float32)
+        for k in range(1, bins):
+            place = k * lengths // bins
+            late.append(lengths[place.astype(np.float32) * scale < k])
+    widest = max(map(len, late))
+    return torch.from_numpy(np.stack([np.pad(row, (0, widest - len(row))) for row in late]).astype(np.int32))
 
 
-def traced_nearest_index(length: int) -> list[Tensor]:
-    """`nearest_index` of every strip width as tensor operations, in float32 as torch computes it."""
-    bins = torch.tensor([[n] for n in STRIP_BINS], dtype=torch.float32)
-    position = torch.arange(length).to(torch.float32)
-    index = torch.floor(position * (bins / (position[-1:] + 1)))
-    return list(torch.minimum(index, bins - 1).to(torch.int64).unbind())
+def traced_axis(length: int, late: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """`pool_matrix`, and `nearest_index` of the strip widths over 1, as tensor operations, so that a dynamic graph
+    computes them for the size it is given. `late`: of `late_lengths`.
+
+    Whole numbers are compared, nothing is divided or rounded: a compiler that turns a / b into a * (1 / b), or computes
+    in 16 bits, moves no bin. floor(i L / n) <= j is written i L < (j + 1) n, and j < ceil((i + 1) L / n) as
+    j n < (i + 1) L. The upsampled bin of j is the number of k with j n >= k L, or > where float32 is late.
+    """
+    i, n = _rows(0)
+    position = torch.arange(length)
+    inside = (((position + 1) * n > i * length) & (position * n < (i + 1) * length)).to(torch.int64)
+    k, n = _rows(1)
+    entered = position * n >= k * length + (late == length).to(torch.int64).amax(dim=1, keepdim=True)
+    widths = [bins - 1 for bins in STRIP_BINS if bins > 1]
+    indices = [rows.sum(dim=0) for rows in torch.split(entered.to(torch.int64), widths)]
+    return inside / inside.sum(dim=1, keepdim=True), indices
+
+
+def _rows(first: int) -> tuple[Tensor, Tensor]:
+    """Columns k and n of every row (n, k), first <= k < n."""
+    pairs = torch.tensor([[k, bins] for bins in STRIP_BINS for k in range(first, bins)])
+    return pairs[:, :1], pairs[:, 1:]

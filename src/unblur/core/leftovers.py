@@ -1,0 +1,61 @@
+"""Temporary names that tell whose they are, so that what a kill or a lost power leaves does not stay for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+
+OLD_S = 7 * 24 * 3600
+NAME = re.compile(r"\.[0-9a-f]{8}\.(?P<pid>\d+)-(?P<where>[0-9a-f]{8})\.part(\.\w+)?")
+
+_swept: set[Path] = set()
+
+
+def temporary_name() -> str:
+    """A short hidden name with the number of this process in it."""
+    return f".{uuid.uuid4().hex[:8]}.{os.getpid()}-{_where()}.part"
+
+
+def sweep(folder: Path) -> None:
+    """Remove from a folder what dead processes left there under temporary names; looks once in each process.
+
+    Those of another machine or container, or from before a reboot, of which nothing can be told, and those whose
+    number another process has by now, go when they are a week old.
+    """
+    folder = folder.absolute()
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError):  # a folder that may not be listed, or a file that is not ours to remove
+        for entry in list(os.scandir(folder)):
+            if (found := NAME.fullmatch(entry.name)) and _is_left(entry, int(found["pid"]), found["where"]):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_left(entry: os.DirEntry[str], pid: int, where: str) -> bool:
+    if where == _where() and not psutil.pid_exists(pid):
+        return True
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_S
+
+
+@functools.cache
+def _where() -> str:
+    """What process numbers are unique in: a boot of a machine, or a container there."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text() + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        text = f"{platform.node()} {psutil.boot_time():.0f}"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

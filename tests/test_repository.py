@@ -90,6 +90,24 @@ def test_source_files_are_short() -> None:
     assert long == {}
 
 
+NOT_IN_A_FILE = {
+    "core/artefacts.py": "the writer itself, which refuses NaN and infinity",
+    "calibration/manifest.py": "TOML",
+    "calibration/search.py": "keys in memory",
+    "engines/engine_file.py": "from one reader to another",
+    "engines/rehearsal.py": "from a process to its parent",
+    "images/contract.py": "fields that its constructor has checked",
+    "pipeline/search_precision.py": "lists for tuples",
+}
+"""Modules that call json.dumps themselves, and what they make of it."""
+
+
+def test_json_reaches_files_through_the_one_strict_writer() -> None:
+    writes = re.compile(r"json\.dumps?\(")
+    found = {file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if writes.search(file.read_text())}
+    assert found == set(NOT_IN_A_FILE)
+
+
 def test_doors_hide_no_module_and_are_not_imported() -> None:
     doors = [path for folder in ("export", "engines", "compare", "training") for path in (ROOT / folder).glob("*.py")]
     assert len(doors) >= 6

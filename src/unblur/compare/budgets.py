@@ -13,10 +13,6 @@ EVERY_CANDIDATE = "*"
 """Key of the budget of all candidates; the reference keeps only a budget under its own name."""
 
 
-Limit = Annotated[float, Field(allow_inf_nan=False)]
-"""NaN would keep every budget or none, infinity is no limit."""
-
-
 class Budget(BaseModel):
     """Limits of one engine; None is no limit.
 
@@ -28,10 +24,10 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    fidelity_db_min: Limit | None = None
-    psnr_loss_db_max: Limit | None = None
-    latency_ms_max: Annotated[Limit, Field(gt=0)] | None = None
-    speedup_min: Annotated[Limit, Field(gt=0)] | None = None
+    fidelity_db_min: float | None = None
+    psnr_loss_db_max: float | None = None
+    latency_ms_max: Annotated[float, Field(gt=0)] | None = None
+    speedup_min: Annotated[float, Field(gt=0)] | None = None
 
 
 Budgets = Mapping[str, Budget]

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from unblur.core.artefacts import disk_errors, file_digest, write_json
+from unblur.core.artefacts import disk_errors, file_digest, json_text, write_json
 from unblur.core.errors import InputError
 from unblur.core.reading import parse_json, read_regular
 
@@ -51,7 +51,7 @@ class Finished:
     def promise(self, label: str, output: Path, key: str, sha256: str) -> None:
         """Record that bytes of this digest are about to be renamed to `output`. Raises InputError as `save`."""
         entry: Entry = {"key": key, "sha256": sha256, "replaces": self._digest(output)}
-        line = json.dumps({"output": label} | entry) + "\n"
+        line = json_text({"output": label} | entry, indent=None) + "\n"
         with self._writing(self._journal), self._journal.open("ab") as file:
             file.write(line.encode())
             file.flush()

@@ -9,6 +9,7 @@ from unblur.cli.door import Arguments, door, positive
 from unblur.core.artefacts import file_digest
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
+from unblur.core.memory import resident_bytes
 
 
 def arguments() -> Arguments:
@@ -70,13 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def open_engine() -> Opened:
         from unblur.networks.checkpoints import load_checkpoint
-        from unblur.pipeline.frame_memory import frame_memory
+        from unblur.pipeline.frame_memory import FrameMemory, largest_activation
         from unblur.pipeline.open_runner import open_runner
         from unblur.pipeline.store import Store
 
         checkpoint = load_checkpoint(path)
         if checkpoint.digest != digest:
             raise InputError(f"{path} changed while it was read; run the same command again.")
+        activation = largest_activation(checkpoint.network)
         runner = open_runner(
             name,
             checkpoint,
@@ -87,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             calibration=calibration,
         )
         progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
-        return Opened(runner, frame_memory(name, checkpoint.network))
+        return Opened(runner, FrameMemory(name, activation, resident_bytes()))
 
     outcome = deblur_pictures(
         plan,

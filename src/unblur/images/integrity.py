@@ -83,7 +83,9 @@ def check_jpeg_pixels(data: bytes, image: Image.Image) -> None:
 def _parse(data: bytes) -> _Jpeg:
     jpeg, place = _Jpeg(), 2
     while True:
-        place = data.index(b"\xff", place)
+        place = data.find(b"\xff", place)
+        if place < 0:
+            raise ValueError("its end is missing")
         while data[place] == 0xFF:
             place += 1
         marker, place = data[place], place + 1

@@ -158,6 +158,18 @@ def test_a_jpeg_cut_anywhere_and_closed_again_is_refused(kind: str, mode: str) -
             decode_picture(cut, Path("a.jpg"))
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_more_than_it_needs_is_taken(progressive: bool) -> None:
+    """Fill bytes, padding and a comment before the end, and anything behind it (ITU T.81, B.1.1.2)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(37, 53)).save(buffer, "JPEG", progressive=progressive, comment=b"\xff\xda\xff\xd9")
+    body, end = buffer.getvalue()[:-2], b"\xff\xd9"
+    expected = decode_picture(body + end, Path("a.jpg")).frame
+    for more in (b"\xff\xff", bytes(4), b"\xff\xfe\0\6abcd"):
+        assert np.array_equal(decode_picture(body + more + end, Path("a.jpg")).frame, expected)
+    assert np.array_equal(decode_picture(body + end + b"\xff\xd8 thumbnail \xff\xd9", Path("a.jpg")).frame, expected)
+
+
 def test_a_whole_jpeg_that_ends_in_grey_is_taken() -> None:
     """What libjpeg makes up for missing blocks is 128, 128, 128."""
     frame, buffer = pixels(48, 48), io.BytesIO()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
-from unblur.training.samples import Samples
+from unblur.images.pairs import Pair
+from unblur.training.samples import FolderSource, Samples
 
 
 class Ramp:
@@ -71,3 +75,24 @@ def test_seeds_differ_and_a_picture_smaller_than_the_crop_is_named() -> None:
     assert not torch.equal(samples(seed=3)[0][0], samples(seed=4)[0][0])
     with pytest.raises(InputError, match="is 24x24, smaller than the crop of 26; lower crop_px"):
         samples(crop=26)[0]
+
+
+def test_pairs_that_no_training_can_take_are_refused_before_it_begins(tmp_path: Path) -> None:
+    pictures = {
+        "plain": Image.new("RGB", (17, 12)),
+        "small": Image.new("RGB", (17, 11)),
+        "deep": Image.fromarray(np.full((12, 17), 40_000, np.uint16)),
+    }
+    for name, image in pictures.items():
+        image.save(tmp_path / f"{name}.png")
+    Image.new("CMYK", (17, 12)).save(tmp_path / "ink.jpg")
+
+    def pair(blurred: str, sharp: str) -> Pair:
+        return Pair(tmp_path / blurred, tmp_path / sharp)
+
+    good = pair("plain.png", "plain.png")
+    assert FolderSource([good]).read(0).shape == (2, 12, 17, 3)
+    for bad, words in ((pair("plain.png", "deep.png"), "16-bit"), (pair("ink.jpg", "plain.png"), "CMYK"),
+                       (pair("plain.png", "small.png"), "not a pair")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            FolderSource([good, bad])

@@ -10,6 +10,7 @@ from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import file_digest, refuse_inputs
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
+from unblur.core.memory import resident_bytes
 
 
 def arguments() -> Arguments:
@@ -71,13 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     ranges = calibration.to_json() if is_calibrated(name) else None
 
     def open_engine() -> Opened:
-        from unblur.pipeline.frame_memory import frame_memory
+        from unblur.pipeline.frame_memory import FrameMemory, largest_activation
         from unblur.pipeline.open_runner import open_runner
         from unblur.pipeline.store import Store
 
         checkpoint = open_checkpoint(args, progress)
         if checkpoint.digest != digest:
             raise InputError(f"{path} changed while it was read; run the same command again.")
+        activation = largest_activation(checkpoint.network)
         runner = open_runner(
             name,
             checkpoint,
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             calibration=calibration,
         )
         progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
-        return Opened(runner, frame_memory(name, checkpoint.network))
+        return Opened(runner, FrameMemory(name, activation, resident_bytes()))
 
     outcome = deblur_pictures(
         plan,

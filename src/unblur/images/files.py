@@ -104,7 +104,7 @@ def decode_picture(data: bytes, path: Path) -> Picture:
             warnings.simplefilter("ignore", UserWarning)  # remarks on metadata; the pixels decide
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=_OPENED) as image:
-                _refuse_foreign(image, data, path)
+                refuse_foreign(image, data, path)
                 colour = _check_header(image, data)
                 image.load()
                 if image.format in ("JPEG", "MPO"):
@@ -211,7 +211,8 @@ def _check_header(image: Image.Image, data: bytes) -> Chunks:
     return ()
 
 
-def _refuse_foreign(image: Image.Image, data: bytes, path: Path) -> None:
+def refuse_foreign(image: Image.Image, data: bytes, path: Path) -> None:
+    """Raise InputError for what a network cannot take. `data`: the file's bytes, or its first thousands."""
     kind = image.format or "picture"
     # An MPO is a JPEG with further views behind it (cameras, phones): the first is the photograph.
     pages = 1 if kind == "MPO" else getattr(image, "n_frames", 1)

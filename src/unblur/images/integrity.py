@@ -74,7 +74,8 @@ def check_jpeg_pixels(data: bytes, image: Image.Image) -> None:
     jpeg = _parse(data)
     if jpeg.frame in _ARITHMETIC:  # whose coder may drop zeros at the end, so that a whole one is longer than it looks
         return
-    with JpegImageFile(io.BytesIO(data[: jpeg.end] + _FILLER + data[jpeg.end : jpeg.end + 2])) as longer:
+    whole = data[: jpeg.end].rstrip(b"\xff")  # before a marker they fill; in coded data a zero follows each
+    with JpegImageFile(io.BytesIO(whole + _FILLER + bytes((0xFF, _EOI)))) as longer:
         if not np.array_equal(np.asarray(longer), np.asarray(image)):
             raise ValueError("its coded data end too early")
 
@@ -82,7 +83,9 @@ def check_jpeg_pixels(data: bytes, image: Image.Image) -> None:
 def _parse(data: bytes) -> _Jpeg:
     jpeg, place = _Jpeg(), 2
     while True:
-        place = data.index(b"\xff", place)
+        place = data.find(b"\xff", place)
+        if place < 0:
+            raise ValueError("its end is missing")
         while data[place] == 0xFF:
             place += 1
         marker, place = data[place], place + 1

@@ -110,12 +110,21 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
+def check_pair(pair: Pair) -> None:
+    """Raise InputError, by headers alone, when a picture is of a kind that is not taken or the sizes differ."""
+    _refuse_other_size(pair, picture_size(pair.blurred), picture_size(pair.sharp))
+
+
 def read_pair(pair: Pair) -> tuple[Frame, Frame]:
     """(blurred, sharp), each (H, W, 3) RGB uint8. Raises InputError when the sizes differ, and as `read_picture`."""
     blurred, sharp = (read_picture(path).frame for path in (pair.blurred, pair.sharp))
-    if blurred.shape != sharp.shape:
-        raise InputError(f"{pair.blurred} is {blurred.shape[:2]} but {pair.sharp} is {sharp.shape[:2]}: not a pair.")
+    _refuse_other_size(pair, blurred.shape[:2], sharp.shape[:2])
     return blurred, sharp
+
+
+def _refuse_other_size(pair: Pair, blurred: tuple[int, ...], sharp: tuple[int, ...]) -> None:
+    if blurred != sharp:
+        raise InputError(f"{pair.blurred} is {blurred} but {pair.sharp} is {sharp}: not a pair.")
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -11,19 +11,26 @@ from PIL import Image, UnidentifiedImageError
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 from unblur.images.exif import orientation
-from unblur.images.files import DAMAGE
+from unblur.images.files import DAMAGE, refuse_foreign
 from unblur.images.listing import FORMATS, KINDS, READ_ONLY, find_pictures
+
+HEAD_BYTES = 1 << 16
 
 
 def picture_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright picture, as `read_picture` gives it.
 
-    Raises InputError for a file that cannot be opened or whose header is no picture's.
+    Raises InputError for a file that cannot be opened, whose header is no picture's, or tells that it is of a kind
+    that `read_picture` refuses.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # metadata, and sizes: the pixels are not decoded
-            with Image.open(path, formats=sorted({*FORMATS.values(), *READ_ONLY.values()})) as image:
+            with (
+                path.open("rb") as file,
+                Image.open(path, formats=sorted({*FORMATS.values(), *READ_ONLY.values()})) as image,
+            ):
+                refuse_foreign(image, file.read(HEAD_BYTES), path)
                 width, height = image.size
                 # Pillow turns the size of a TIFF itself.
                 exif = None if image.format == "TIFF" else image.info.get("exif")

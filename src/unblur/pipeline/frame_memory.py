@@ -51,13 +51,10 @@ class FrameMemory:
         )
 
 
-def frame_memory(engine: str, network: nn.Module) -> FrameMemory:
-    """The estimate for an opened engine, before its first frame."""
-    return FrameMemory(engine, largest_activation(network), resident_bytes())
-
-
 def largest_activation(network: nn.Module) -> float:
-    """Bytes of the largest tensor between two modules, in float32, for each pixel of the frame."""
+    """Bytes of the largest tensor between two modules, in float32, for each pixel of the frame. The network is on the
+    CPU: ask before an engine takes it elsewhere.
+    """
     largest = 0
 
     def note(module: nn.Module, inputs: object, output: object) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
-from unblur.images.pairs import Pair, read_pair
+from unblur.images.pairs import Pair, check_pair, read_pair
 from unblur.training.pool import Pool
 
 
@@ -42,6 +42,11 @@ class FolderSource:
     """Pairs of a data set on disk."""
 
     def __init__(self, pairs: list[Pair]) -> None:
+        """Raises InputError, by headers alone, for a picture of a kind that is not taken and for sizes that differ:
+        now, and not when its turn comes after hours.
+        """
+        for pair in pairs:
+            check_pair(pair)
         self.pairs = pairs
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.core.errors import UnblurError
+from unblur.core.interrupts import deferred_interrupts
 from unblur.images.contract import PixelContract
 
 INPUT, OUTPUT, FIRST_BLOCK = "input", "restored", "first_block"
@@ -58,7 +59,7 @@ def trace(form: PixelForm, size: tuple[int, int] | None, multiple: int, opset: i
         axes = (1, 2) if form.bytes else (2, 3)
         dims = (torch.export.Dim("rows", min=2), torch.export.Dim("columns", min=2))
         dynamic = {"x": {axis: multiple * dim for axis, dim in zip(axes, dims, strict=True)}}
-    with _quiet():
+    with _quiet(), deferred_interrupts():
         program = torch.onnx.export(
             form.eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
             input_names=[INPUT], output_names=[OUTPUT, FIRST_BLOCK], dynamic_shapes=dynamic,

@@ -14,6 +14,8 @@ import torch
 
 from unblur.core.errors import UnblurError
 from unblur.networks.pixel_form import PixelForm
+from unblur.core.interrupts import deferred_interrupts
+from unblur.images.contract import PixelContract
 
 INPUT, OUTPUT, FIRST_BLOCK = "input", "restored", "first_block"
 """Names in every graph. FIRST_BLOCK is an inner value: checks of large sizes stop there."""
@@ -33,7 +35,7 @@ def trace(form: PixelForm, size: tuple[int, int] | None, multiple: int, opset: i
         axes = (1, 2) if form.bytes else (2, 3)
         dims = (torch.export.Dim("rows", min=2), torch.export.Dim("columns", min=2))
         dynamic = {"x": {axis: multiple * dim for axis, dim in zip(axes, dims, strict=True)}}
-    with _quiet():
+    with _quiet(), deferred_interrupts():
         program = torch.onnx.export(
             form.eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
             input_names=[INPUT], output_names=[OUTPUT, FIRST_BLOCK], dynamic_shapes=dynamic,

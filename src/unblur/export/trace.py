@@ -13,9 +13,8 @@ import onnx_ir as ir
 import torch
 
 from unblur.core.errors import UnblurError
-from unblur.networks.pixel_form import PixelForm
 from unblur.core.interrupts import deferred_interrupts
-from unblur.images.contract import PixelContract
+from unblur.networks.pixel_form import PixelForm
 
 INPUT, OUTPUT, FIRST_BLOCK = "input", "restored", "first_block"
 """Names in every graph. FIRST_BLOCK is an inner value: checks of large sizes stop there."""

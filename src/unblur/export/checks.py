@@ -121,7 +121,7 @@ def check_graph(
     with ExitStack() as stack:
         threads = torch.get_num_threads()
         runners: dict[str, Runner] = {
-            name: stack.enter_context(open_engine(name, checkpoint, path, threads)) for name in backends
+            name: stack.enter_context(open_engine(name, checkpoint, path, threads)) for name in backends if sizes
         }
         for height, width in progress.track(sizes, "running the graph against the network", len(sizes)):
             for name, frame in _frames(height, width).items():

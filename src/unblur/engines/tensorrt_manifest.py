@@ -88,7 +88,7 @@ class EngineManifest(Record):
     """The whole manifest, by type: which fields must be there is for those to say who read them (`read_manifest`)."""
 
     product: ProductName = "tensorrt"
-    version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)+")] = "0.0"
+    version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*")] = "0.0"
     precision: str = ""
     recipe: RecipeRecord = RecipeRecord()
     gpu: GpuRecord | None = None

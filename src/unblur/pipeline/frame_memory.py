@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from unblur.core.errors import InputError
 from unblur.core.memory import available_bytes, gigabytes, resident_bytes
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PEAKS = {"torch": 7.7, "onnxruntime": 12.1, "openvino": 15.1}
 """Peak of the resident memory of one frame, in units of the network's largest activation, by backend on a CPU.
@@ -55,6 +56,8 @@ def largest_activation(network: nn.Module) -> float:
     """Bytes of the largest tensor between two modules, in float32, for each pixel of the frame. The network is on the
     CPU: ask before an engine takes it elsewhere.
     """
+    import torch  # a folder where everything is finished needs none
+
     largest = 0
 
     def note(module: nn.Module, inputs: object, output: object) -> None:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -131,3 +133,25 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "flat").touch()
     with pytest.raises(InputError, match="choose a folder"), exclusive(tmp_path / "flat" / "x", print):
         pass
+
+
+def test_a_lock_that_is_released_while_it_is_looked_at_is_no_foreign_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look at the file may be the one before which its holder removes it."""
+    genuine = {name: getattr(Path, name) for name in ("exists", "is_file", "lstat", "read_bytes")}
+
+    def vanishing(name: str) -> Callable[..., Any]:
+        def look(path: Path, **options: Any) -> Any:
+            if path == lock_file(tmp_path / "e"):
+                path.unlink(missing_ok=True)
+            return genuine[name](path, **options)
+
+        return look
+
+    for name in genuine:
+        with monkeypatch.context() as patch:
+            lock_file(tmp_path / "e").write_text("1\n")
+            patch.setattr(Path, name, vanishing(name))
+            with exclusive(tmp_path / "e", lambda _: None):
+                pass

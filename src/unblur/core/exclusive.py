@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +61,7 @@ def lock_file(path: Path) -> Path:
 
 def _take(file: Path) -> FileLock | None:
     """The lock, held and signed; None while another holds it."""
-    if file.is_symlink() or (file.exists() and not _is_lock(file)):
+    if not _may_be_locked(file):
         raise InputError(f"{file} is where unblur keeps a lock, and is none; move it away.")
     lost = False
 
@@ -94,9 +95,10 @@ def _release(file: Path, lock: FileLock) -> None:
     lock.release()
 
 
-def _is_lock(file: Path) -> bool:
+def _may_be_locked(file: Path) -> bool:
+    """Whether there is a lock file or nothing. Looked at once: its holder may remove it between two looks."""
     try:
-        return file.is_file() and re.fullmatch(rb"(\d+\r?\n)?", file.read_bytes()[:32]) is not None
+        return stat.S_ISREG(file.lstat().st_mode) and re.fullmatch(rb"(\d+\r?\n)?", file.read_bytes()[:32]) is not None
     except (FileNotFoundError, PermissionError):  # released since; Windows forbids to read what is locked
         return True
 

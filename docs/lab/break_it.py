@@ -37,6 +37,8 @@ Work = Callable[[Path], None]
 
 def work(place: Path) -> None:
     """Each kind of file that is stored: an artefact, a folder made of it, a sealed file, a ledger and a report."""
+    # Whoever writes into a folder sweeps it; here, where all may be written already, each does.
+    leftovers.sweep(place)
     store = Store(place / "store")
     file = store.make(Recipe("file", {}, {}), "a.bin", lambda path: path.write_bytes(DATA))
 

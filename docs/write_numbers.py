@@ -15,7 +15,7 @@ from typing import Any
 
 from unblur.compare.report import Report
 from unblur.compare.speed import SpeedReport, write_speed
-from unblur.compare.write import render_markdown
+from unblur.compare.tell.write import render_markdown
 from unblur.metrics.decibels import decibels_from_json, decibels_text
 
 BLOCK = re.compile(r"(<!-- numbers: (?P<report>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

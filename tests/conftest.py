@@ -58,7 +58,7 @@ def dynamic_graph(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) ->
 
 def _exported_once(checkpoint: Checkpoint, factory: pytest.TempPathFactory, name: str, **size: Any) -> Path:
     """An exported graph that all workers of a test run share: PyTorch takes half a minute to trace a dynamic one."""
-    from unblur.export.api import export_graph
+    from unblur.export.graph import export_graph
 
     # Workers have their own folder in that of the run.
     shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()

@@ -14,7 +14,7 @@ import pytest
 from unblur.cli import app
 from unblur.cli.door import Arguments
 from unblur.engines.catalogue import CATALOGUE
-from unblur.engines.gpus import find_gpu
+from unblur.engines.xray.gpus import find_gpu
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "gpu.md").read_text()

@@ -17,7 +17,7 @@ from torch import nn
 
 from unblur.cli import app
 from unblur.core.errors import MissingRuntimeError
-from unblur.engines.tensorrt_product import open_product
+from unblur.engines.tensorrt.product import open_product
 from unblur.images.files import write_picture
 
 ROOT = Path(__file__).parents[1]

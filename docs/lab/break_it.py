@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from unblur.calibration.ledger import Ledger
+from unblur.calibration.search.ledger import Ledger
 from unblur.cli.door import door
 from unblur.core import leftovers
 from unblur.core.artefacts import read_sealed, write_sealed, write_together

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from unblur.calibration.forms import FORMS
-from unblur.calibration.quantise import tensors_to_measure
 from unblur.calibration.statistics import measure_statistics
+from unblur.graphs.rewrites.forms import FORMS
+from unblur.graphs.rewrites.quantise import tensors_to_measure
 
 THREADS = 2
 
@@ -25,8 +25,8 @@ def main(network: str, height: int, width: int, count: int, folder: Path) -> Non
     """Export in another process first, so that its memory is not counted here."""
     graph = folder / f"{network}-dynamic.onnx"
     if not graph.exists():
-        from unblur.export.api import export_graph
-        from unblur.pipeline.random_checkpoint import random_checkpoint
+        from unblur.export.graph import export_graph
+        from unblur.networks.random_weights import random_checkpoint
 
         export_graph(random_checkpoint(network, 0, folder), graph, dynamic=True)
         print(f"{graph} is written; run the same command again to measure.")

@@ -3,7 +3,7 @@
     python docs/lab/measure_casts.py [GOPRO_FOLDER]
 
 The frames and the scores are those of measure_forms.py. Arithmetic in 16 bits is emulated in float32
-(src/unblur/export/emulation.py), so that any CPU can run it.
+(src/unblur/graphs/rewrites/emulation.py), so that any CPU can run it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from measure_forms import CHECKPOINT, SIDE, panels_of, run_of
 
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
-from unblur.export.api import export_graph
-from unblur.export.casting import NARROW_TYPES, cast_graph
-from unblur.export.emulation import widen
+from unblur.export.graph import export_graph
+from unblur.graphs.rewrites.casting import NARROW_TYPES, cast_graph
+from unblur.graphs.rewrites.emulation import widen
 from unblur.networks.checkpoints import load_checkpoint
 
 

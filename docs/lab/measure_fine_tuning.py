@@ -20,12 +20,12 @@ from measure_forms import CHECKPOINT, SIDE, Run, panels_of, run_of, statistics_o
 from numpy.typing import NDArray
 
 from unblur.calibration.algorithms import Algorithm
-from unblur.calibration.forms import OPENVINO, TENSORRT_RTX
 from unblur.calibration.manifest import load_manifest
-from unblur.calibration.quantise import quantise
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
-from unblur.export.api import export_graph
+from unblur.export.graph import export_graph
+from unblur.graphs.rewrites.forms import OPENVINO, TENSORRT_RTX
+from unblur.graphs.rewrites.quantise import quantise
 from unblur.images.contract import Frame
 from unblur.metrics.quality import psnr_db
 from unblur.networks.checkpoints import load_checkpoint

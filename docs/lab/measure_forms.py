@@ -23,20 +23,20 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.calibration.algorithms import Algorithm
-from unblur.calibration.bias_correction import correct_biases
-from unblur.calibration.equalise import equalise
-from unblur.calibration.forms import FORMS, S8, Form, with_narrow_weights
-from unblur.calibration.keeping import kept_by_default
 from unblur.calibration.manifest import Manifest, load_manifest
-from unblur.calibration.quantise import QuantisedGraph, quantise, tensors_to_measure
 from unblur.calibration.realised import Backend, realised_on_cpu
-from unblur.calibration.rounding import round_adaptively
+from unblur.calibration.repairs.bias_correction import correct_biases
+from unblur.calibration.repairs.equalise import equalise
+from unblur.calibration.repairs.rounding import round_adaptively
 from unblur.calibration.statistics import TensorStatistics, measure_statistics
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
 from unblur.engines.catalogue import open_engine
-from unblur.engines.written_graph import WrittenGraph
-from unblur.export.api import export_graph
+from unblur.export.graph import export_graph
+from unblur.graphs.rewrites.forms import FORMS, S8, Form, with_narrow_weights
+from unblur.graphs.rewrites.keeping import kept_by_default
+from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise, tensors_to_measure
+from unblur.graphs.sessions import WrittenGraph
 from unblur.images.contract import METADATA_KEY, Frame, PixelContract
 from unblur.images.pairs import find_pairs, read_pair
 from unblur.images.synthetic import synthetic_pair

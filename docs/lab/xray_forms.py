@@ -16,22 +16,22 @@ from typing import Any
 
 import onnx
 
-from unblur.calibration.forms import FP8, TENSORRT, TENSORRT_RTX, Form
-from unblur.calibration.quantise import quantise, tensors_to_measure
-from unblur.calibration.ranges import Range, Ranges
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
-from unblur.engines.audit import realised_precision
-from unblur.engines.gpus import gpus_of
-from unblur.engines.graph_facts import read_facts
-from unblur.engines.kernel_kinds import kind_of
-from unblur.engines.roofline import NOTE, can_run, roofline
-from unblur.engines.tensorrt_builder import compile_engine
-from unblur.engines.written_graph import WrittenGraph
-from unblur.export.api import export_graph
-from unblur.export.casting import cast_graph
+from unblur.engines.tensorrt.builder import compile_engine
+from unblur.engines.xray.audit import realised_precision
+from unblur.engines.xray.gpus import gpus_of
+from unblur.engines.xray.kernel_kinds import kind_of
+from unblur.engines.xray.roofline import NOTE, can_run, roofline
+from unblur.export.graph import export_graph
+from unblur.graphs.facts import read_facts
+from unblur.graphs.rewrites.casting import cast_graph
+from unblur.graphs.rewrites.forms import FP8, TENSORRT, TENSORRT_RTX, Form
+from unblur.graphs.rewrites.quantise import quantise, tensors_to_measure
+from unblur.graphs.rewrites.ranges import Range, Ranges
+from unblur.graphs.sessions import WrittenGraph
 from unblur.images.synthetic import synthetic_pair
-from unblur.pipeline.random_checkpoint import random_checkpoint
+from unblur.networks.random_weights import random_checkpoint
 
 SIDE = 256
 TARGETS = ("sm86", "sm89", "sm120")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from unblur.calibration.algorithms import ALGORITHMS, CANDIDATES, Algorithm, Grid, divergence, quantised
 from unblur.calibration.histogram import BINS, HALF_BINS, add_counts, centres, folded
-from unblur.calibration.ranges import Range
 from unblur.calibration.statistics import TensorStatistics
 from unblur.core.errors import InputError
+from unblur.graphs.rewrites.ranges import Range
 
 Values = NDArray[np.float32]
 GRIDS: tuple[Grid, ...] = ("s8", "u8")

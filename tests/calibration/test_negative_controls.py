@@ -16,14 +16,14 @@ import pytest
 from onnx import numpy_helper
 
 from unblur.calibration.collect import collect
-from unblur.calibration.quantise import QuantisedGraph, quantise
 from unblur.cli.calibrate_network import main
+from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise
 from unblur.images.contract import PixelContract
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import load_checkpoint
-from unblur.pipeline import calibrate as calibrate_module
-from unblur.pipeline import graphs, quantised
+from unblur.pipeline.making import eight_bits, graph
+from unblur.pipeline.making import ranges as calibrate_module
 from unblur.pipeline.store import Store
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "banet-nano.safetensors"
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose graph has been exported, and two manifests of the same scenes."""
     root = tmp_path_factory.mktemp("project")
     (root / "pipeline.toml").touch()
-    graphs.stored_graph(Store(root / "artifacts"), load_checkpoint(CHECKPOINT), SIZE)
+    graph.stored_graph(Store(root / "artifacts"), load_checkpoint(CHECKPOINT), SIZE)
     scenes = [synthetic_pair(seed, *SIZE, "train")[0] for seed in range(4)]
     for name, frames in {"honest": scenes, "black": [np.zeros_like(scene) for scene in scenes]}.items():
         for k, frame in enumerate(frames):
@@ -82,8 +82,8 @@ def test_calibration_on_black_frames_breaks_it(
 @pytest.fixture
 def elsewhere(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store of its own for what is wrong, with the exported graph of the project."""
-    exported = graphs.stored_graph(Store(project / "artifacts"), load_checkpoint(CHECKPOINT), SIZE)
-    for module in ("quantised", "bake_off"):
+    exported = graph.stored_graph(Store(project / "artifacts"), load_checkpoint(CHECKPOINT), SIZE)
+    for module in ("making.eight_bits", "making.bake_off"):
         monkeypatch.setattr(f"unblur.pipeline.{module}.stored_graph", lambda *_, **__: exported)
     (tmp_path / "pipeline.toml").touch()
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,7 @@ def times_four(kind: str, number: int) -> Callable[..., QuantisedGraph]:
 def test_one_scale_times_four_breaks_it(
     kind: str, number: int, elsewhere: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantised, "quantise", times_four(kind, number))
+    monkeypatch.setattr(eight_bits, "quantise", times_four(kind, number))
     manifest = str(project / "honest.toml")
     assert calibrate("--manifest", manifest, "--fidelity-db", str(BUDGET_DB), "--output", "no.onnx") == 3
     assert not (elsewhere / "no.onnx").exists()

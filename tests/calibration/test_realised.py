@@ -9,12 +9,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from unblur.calibration.forms import FP8, ONNXRUNTIME, OPENVINO, Form, with_narrow_weights
-from unblur.calibration.quantise import QuantisedGraph, quantise, tensors_to_measure
-from unblur.calibration.ranges import Range, Ranges
 from unblur.calibration.realised import Backend, demand_8_bits, realised_on_cpu
 from unblur.core.errors import BudgetError, InputError
-from unblur.engines.written_graph import WrittenGraph
+from unblur.graphs.rewrites.forms import FP8, ONNXRUNTIME, OPENVINO, Form, with_narrow_weights
+from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise, tensors_to_measure
+from unblur.graphs.rewrites.ranges import Range, Ranges
+from unblur.graphs.sessions import WrittenGraph
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from unblur.calibration.score import HeldOut, Judge, Score
-from unblur.compare.fidelity import Restored, fidelity, quality
+from unblur.compare.measure.fidelity import Restored, fidelity, quality
 from unblur.core.errors import BudgetError, InputError
-from unblur.engines.graph_file import read_graph
 from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
+from unblur.graphs.file import read_graph
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.decibels import Loss
 

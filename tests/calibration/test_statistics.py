@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.calibration.histogram import BINS, add_counts
-from unblur.calibration.pieces import PiecewiseGraph
 from unblur.calibration.statistics import DECAY, measure_statistics
 from unblur.core.errors import InputError
-from unblur.engines.graph_file import read_graph
+from unblur.graphs.file import read_graph
+from unblur.graphs.pieces import PiecewiseGraph
 from unblur.images.contract import Frame
 from unblur.images.synthetic import synthetic_pair
 

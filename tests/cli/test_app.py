@@ -55,10 +55,12 @@ def test_a_verbs_help_imports_no_runtime() -> None:
 
 def test_planning_and_resuming_deblurring_imports_no_runtime() -> None:
     """A folder that is finished must not cost the seconds that a runtime takes to load."""
-    modules = "deblur_folder, deblur_tasks, engine_choice, places"
-    assert (
-        imported(f"from unblur.pipeline import {modules}; engine_choice.choose_engine('auto', 'f32')") & HEAVY == set()
+    modules = (
+        "from unblur.pipeline.deblur import folder as deblur_folder, tasks as deblur_tasks; "
+        "from unblur.engines import choice as engine_choice; "
+        "from unblur.pipeline import places"
     )
+    assert imported(f"{modules}; engine_choice.choose_engine('auto', 'f32')") & HEAVY == set()
 
 
 def test_help_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from test_rehearsal import endless
 
 from unblur.cli.build_engine import main
 from unblur.cli.show_engine import main as show_engine
-from unblur.engines.tensorrt_manifest import read_manifest
+from unblur.engines.tensorrt.manifest import read_manifest
 
 
 @pytest.mark.tensorrt_rtx

@@ -14,18 +14,18 @@ from pathlib import Path
 import onnx
 import pytest
 
-from unblur.calibration.forms import FORMS as KNOWN_FORMS
+from unblur.calibration.algorithms import DEFAULT_ALGORITHM
 from unblur.calibration.manifest import load_manifest
 from unblur.calibration.score import Score
 from unblur.cli import app, collect_frames
 from unblur.cli.calibrate_network import FORMS, _parser, _row, main
 from unblur.core.artefacts import file_digest
-from unblur.engines.graph_file import read_graph
+from unblur.graphs.file import read_graph
+from unblur.graphs.rewrites.forms import FORMS as KNOWN_FORMS
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.decibels import Loss
-from unblur.pipeline.calibrate import DEFAULT_ALGORITHM
-from unblur.pipeline.engine_graph import Calibration
+from unblur.pipeline.job import Calibration
 from unblur.pipeline.store import Artefact
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(tmp_path: Path, pictures: Path, tiny_path: Path, fixed_graph: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a manifest; its graph is exported already."""
     exported = Artefact(fixed_graph, file_digest(fixed_graph), fresh=False)
-    for module in ("quantised", "bake_off"):
+    for module in ("making.eight_bits", "making.bake_off"):
         monkeypatch.setattr(f"unblur.pipeline.{module}.stored_graph", lambda *_, **__: exported)
     (tmp_path / "pipeline.toml").touch()
     monkeypatch.chdir(tmp_path)
@@ -186,7 +186,7 @@ def test_pairs_that_are_none_and_frames_of_another_size_are_refused_before_the_w
     write_picture(place / "odd" / "0.png", Picture(odd), odd)
     assert calibrate(tiny_path, "--frames", "odd") == 2
     assert "Held-out frame 1 is 40x40, the graph 48x64" in capsys.readouterr().err
-    monkeypatch.setattr("unblur.pipeline.calibrate.stored_manifest", no_work)
+    monkeypatch.setattr("unblur.pipeline.making.ranges.stored_manifest", no_work)
     write_picture(place / "sharp" / "0.png", Picture(odd[:36]), odd[:36])
     assert calibrate(tiny_path, "--frames", "odd", "--truth", "sharp") == 2
     assert "is 40x40 and its truth 36x40" in capsys.readouterr().err

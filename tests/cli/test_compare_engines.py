@@ -15,9 +15,9 @@ from PIL import Image
 from unblur.cli.compare_engines import _arguments, _parser, main
 from unblur.cli.deblur_images import main as deblur
 from unblur.cli.sizes import size
-from unblur.compare.budgets import parse_budgets
+from unblur.compare.judge.budgets import parse_budgets
 from unblur.engines.catalogue import find_engine
-from unblur.export.api import export_graph
+from unblur.export.graph import export_graph
 from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unblur.cli.measure_speed import main
-from unblur.pipeline.random_checkpoint import random_checkpoint
+from unblur.networks.random_weights import random_checkpoint
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ from unblur.engines.catalogue import open_engine
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline import graphs
-from unblur.pipeline.bake_off import drawn_held_out
-from unblur.pipeline.graphs import stored_graph
+from unblur.pipeline.held_out import drawn_held_out
+from unblur.pipeline.making import graph
+from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.store import Store
 
 SMALL = ["--engine", "onnxruntime", "--objective", "macs", "--threads", "1", "--algorithm", "minmax"]
@@ -33,7 +33,7 @@ def exported_once(fixed_graph: Path) -> Iterator[None]:
         shutil.copy(fixed_graph, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "export_graph", copy)
+        patch.setattr(graph, "export_graph", copy)
         yield
 
 

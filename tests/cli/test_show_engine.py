@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from unblur.building.engine import BuildOptions, build_engine
+from unblur.building.examine import examine_engine
 from unblur.cli import app
 from unblur.cli.show_engine import main
-from unblur.engines import tensorrt_product
-from unblur.engines.xray_page import render_page
-from unblur.engines.xray_report import make_report
-from unblur.export.build import BuildOptions, build_engine
-from unblur.export.examine import examine_engine
+from unblur.engines.tensorrt import product
+from unblur.engines.xray.page import render_page
+from unblur.engines.xray.report import make_report
 from unblur.networks import build_network
 from unblur.networks.banet.network import BANet
 
@@ -246,7 +246,7 @@ def test_a_graph_of_every_size_and_a_missing_compiler(
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    monkeypatch.setattr(tensorrt_product.importlib, "import_module", absent)
+    monkeypatch.setattr(product.importlib, "import_module", absent)
     assert main([str(fixed_graph)]) == 4
     assert 'pip install "unblur[tensorrt]"' in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import pytest
 
 from unblur.cli import app
 from unblur.cli.show_engine import main
-from unblur.engines.xray import KernelTensor
+from unblur.engines.xray.kernels import KernelTensor
 
 pytestmark = pytest.mark.tensorrt_rtx
 

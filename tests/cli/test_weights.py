@@ -95,7 +95,7 @@ def test_every_door_loads_what_it_is_told(
     config.write_text("network = 'banet_nano'\nstages = [{iterations = 1}]\n")
     monkeypatch.chdir(tmp_path)
     for name in ("open_product", "resolve_targets"):  # the product may be missing where tests run
-        module = "tensorrt_product" if name == "open_product" else "tensorrt_targets"
+        module = "tensorrt.product" if name == "open_product" else "tensorrt.targets"
         monkeypatch.setattr(f"unblur.engines.{module}.{name}", lambda *_: None)
     asked = []
 

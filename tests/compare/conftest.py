@@ -11,7 +11,8 @@ from small_frames import QUICK, save_frame
 
 from unblur.compare.comparison import Candidate, Settings
 from unblur.engines.base import BaseRunner
-from unblur.engines.runner import Runner, Signature
+from unblur.engines.runner import Runner
+from unblur.images.signature import Signature
 from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from small_frames import QUICK, save_frame
 
-from unblur.compare.budgets import Budget
 from unblur.compare.comparison import Candidate, compare_engines
-from unblur.compare.frames import find_frames
+from unblur.compare.judge.budgets import Budget
+from unblur.compare.measure.frames import find_frames
 from unblur.compare.report import Report
-from unblur.compare.sentences import how_measured, verdict_sentence
+from unblur.compare.tell.sentences import how_measured, verdict_sentence
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import restore_frame

@@ -17,11 +17,16 @@ from fake_machine import FakeMachine
 from tiny_graph import write_graph
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines import onnxruntime_runner, openvino_runner, tensorrt_product, tensorrt_runner, torch_runner
-from unblur.engines.catalogue import CATALOGUE, REFERENCE, default_threads, open_engine
-from unblur.engines.graph_file import CHECKPOINT_KEY, ORDER_KEY, read_graph
-from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner, Provider
-from unblur.engines.tensorrt_manifest import companions
+from unblur.core.provenance import default_threads
+from unblur.engines import onnxruntime_runner, openvino_runner, torch_runner
+from unblur.engines.catalogue import CATALOGUE, REFERENCE, open_engine
+from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
+from unblur.engines.tensorrt import product as tensorrt_product
+from unblur.engines.tensorrt import runner as tensorrt_runner
+from unblur.engines.tensorrt.manifest import companions
+from unblur.graphs.file import ORDER_KEY, read_graph
+from unblur.graphs.metadata import CHECKPOINT_KEY
+from unblur.graphs.sessions import Provider
 from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -183,7 +188,7 @@ def test_onnxruntime_sends_nothing_and_leaves_no_device_id(tmp_path: Path) -> No
     graph = onnx.helper.make_graph([node], "g", [value("x", *shape)], [value("y", *shape)])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     code = (
-        "import sys; from unblur.engines.onnxruntime_runner import open_onnxruntime; "
+        "import sys; from unblur.graphs.sessions import open_onnxruntime; "
         "open_onnxruntime('test').InferenceSession(bytes.fromhex(sys.argv[1]), providers=['CPUExecutionProvider'])"
     )
     environment = {key: value for key, value in os.environ.items() if key not in ("CI", "ORT_DISABLE_TELEMETRY")}

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
 from unblur.engines.base import BaseRunner
-from unblur.engines.runner import Signature
 from unblur.images.contract import PixelContract
+from unblur.images.signature import Signature
 from unblur.networks.checkpoints import Checkpoint
 
 STARVE = """

@@ -113,7 +113,7 @@ def test_the_process_gets_its_flags_back(tf32: bool) -> None:
 def test_what_is_missing_is_told(
     tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, variant: CudaVariant, patches: Any, match: str
 ) -> None:
-    from unblur.engines.tensorrt_product import Device, Driver
+    from unblur.engines.tensorrt.product import Device, Driver
 
     driver = Driver(13000, (Device("Old GPU", "sm75", 1),))
     monkeypatch.setattr(torch_cuda_runner, "probe_driver", lambda: driver)

@@ -11,8 +11,8 @@ from onnx import TensorProto, numpy_helper
 
 from unblur.core.errors import BudgetError, UnblurError
 from unblur.export.axes import LENGTHS, Backend, axes_part, installed_backends, prove_axes
-from unblur.export.casting import Narrow, cast_graph
-from unblur.export.emulation import widen
+from unblur.graphs.rewrites.casting import Narrow, cast_graph
+from unblur.graphs.rewrites.emulation import widen
 
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
 TRAPS = (25, 49, 50, 98, 100, 123, 200, 205, 246, 287, 540, 1080)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from unblur.building.engine import BuildOptions, build_engine
 from unblur.core.errors import MissingRuntimeError
-from unblur.engines.engine_file import read_engine
-from unblur.engines.tensorrt_runner import TensorRtRunner
-from unblur.export.build import BuildOptions, build_engine
+from unblur.engines.tensorrt.file import read_engine
+from unblur.engines.tensorrt.runner import TensorRtRunner
 from unblur.networks.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.gpu

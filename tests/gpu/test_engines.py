@@ -24,8 +24,8 @@ from tiny_graph import BYTES, FLOAT, write_graph
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.catalogue import CATALOGUE, open_engine
-from unblur.engines.engine_file import EngineFile, read_engine
 from unblur.engines.runner import Runner
+from unblur.engines.tensorrt.file import EngineFile, read_engine
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoints import Checkpoint
 
@@ -69,10 +69,10 @@ def onnxruntime_case(name: str, size: tuple[int, int] | None, contract: PixelCon
 
 def built(product_name: Any, graph: Path, output: Path) -> EngineFile:
     """Compile with the real product for the GPU at hand; a graph of every size for sides from 8 to 24."""
-    from unblur.engines.tensorrt_builder import compile_engine
-    from unblur.engines.tensorrt_manifest import companions
-    from unblur.engines.tensorrt_product import open_product
-    from unblur.engines.tensorrt_profiles import Profile
+    from unblur.engines.tensorrt.builder import compile_engine
+    from unblur.engines.tensorrt.manifest import companions
+    from unblur.engines.tensorrt.product import open_product
+    from unblur.engines.tensorrt.profiles import Profile
 
     model = onnx.load(graph)
     contract = next(entry.value for entry in model.metadata_props if entry.key.endswith("pixel_contract"))
@@ -95,7 +95,7 @@ def built(product_name: Any, graph: Path, output: Path) -> EngineFile:
 
 
 def tensorrt_case(product: str, memory: Any, size: tuple[int, int] | None, contract: PixelContract) -> Any:
-    from unblur.engines.tensorrt_runner import TensorRtRunner
+    from unblur.engines.tensorrt.runner import TensorRtRunner
 
     case = suite._graph_case("onnxruntime", size, contract)
 
@@ -158,7 +158,7 @@ def opened(case: Case, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPath
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
 def bound(request: pytest.FixtureRequest, fixed_graph: Path, tmp_path: Path) -> Callable[..., Any]:
     """Open a 48x64 BANet, compiled here."""
-    from unblur.engines.tensorrt_runner import TensorRtRunner
+    from unblur.engines.tensorrt.runner import TensorRtRunner
 
     if importlib.util.find_spec(request.param.replace("-", "_")) is None:
         pytest.skip(f"needs the product {request.param}")

@@ -11,24 +11,25 @@ from pathlib import Path
 import onnx
 import pytest
 
-from unblur.calibration.forms import find_form
-from unblur.calibration.ledger import Ledger
-from unblur.calibration.quantise import tensors_to_measure
-from unblur.calibration.ranges import Range, Ranges
 from unblur.calibration.score import HeldOut, Judge
-from unblur.calibration.search import Budget
-from unblur.calibration.search_page import SearchReport
+from unblur.calibration.search.ledger import Ledger
+from unblur.calibration.search.page import SearchReport
+from unblur.calibration.search.search import Budget
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.catalogue import open_engine
-from unblur.engines.graph_file import read_graph
-from unblur.engines.written_graph import WrittenGraph
-from unblur.export.emulation import widen
+from unblur.graphs.file import read_graph
+from unblur.graphs.rewrites.emulation import widen
+from unblur.graphs.rewrites.forms import find_form
+from unblur.graphs.rewrites.quantise import tensors_to_measure
+from unblur.graphs.rewrites.ranges import Range, Ranges
+from unblur.graphs.sessions import WrittenGraph
 from unblur.images.contract import PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
-from unblur.pipeline import graphs, search_bench
-from unblur.pipeline.graphs import stored_graph
+from unblur.pipeline import search_bench
+from unblur.pipeline.making import graph as graphs
+from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.search_bench import Assignments, Bench, Question
 from unblur.pipeline.search_precision import RANGES, Calibrated, search_precision, write_point
 from unblur.pipeline.store import Store

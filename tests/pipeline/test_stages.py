@@ -15,7 +15,7 @@ from unblur.core.errors import ChangedError
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import CompareSection, FramesSection, PathsSection, PipelineConfig
-from unblur.pipeline.engine_graph import BUNDLED
+from unblur.pipeline.job import BUNDLED
 from unblur.pipeline.store import Artefact, Store
 
 SETTINGS = CompareSection(engines=("torch",), rounds=1, threads=1)

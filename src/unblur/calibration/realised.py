@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import onnx
 
-from unblur.calibration.quantise import QuantisedGraph
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines.graph_facts import read_facts
 from unblur.engines.onnxruntime_runner import integer_convolutions
 from unblur.engines.openvino_runner import CONVOLUTIONS, DEVICE
-from unblur.engines.written_graph import as_backend, open_session
+from unblur.graphs.facts import read_facts
+from unblur.graphs.rewrites.quantise import QuantisedGraph
+from unblur.graphs.sessions import as_backend, open_session
 
 Backend = Literal["onnxruntime", "openvino"]
 

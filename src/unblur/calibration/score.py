@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError
-from unblur.engines.graph_file import read_graph
-from unblur.engines.written_graph import WrittenGraph, as_backend, as_written
+from unblur.graphs.file import read_graph
+from unblur.graphs.sessions import WrittenGraph, as_backend, as_written
 from unblur.images.contract import METADATA_KEY, Frame
 from unblur.metrics.decibels import (
     Loss,

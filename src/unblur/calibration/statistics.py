@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.calibration.histogram import BINS, Counts, add_counts
-from unblur.calibration.pieces import PiecewiseGraph
 from unblur.core.artefacts import atomic_path, file_digest, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.graphs.pieces import PiecewiseGraph
 from unblur.images.contract import Frame
 
 DECAY = 0.99

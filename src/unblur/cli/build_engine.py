@@ -25,11 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     precision = _precision(arguments)
     _refuse_conflicts(arguments, precision)
 
-    from unblur.engines.tensorrt_manifest import outputs_of
-    from unblur.engines.tensorrt_product import open_product
-    from unblur.engines.tensorrt_targets import parse_targets, resolve_targets
-    from unblur.export.best import candidate, ranking_of
-    from unblur.export.build import rebuild_engine
+    from unblur.building.best import candidate, ranking_of
+    from unblur.building.engine import rebuild_engine
+    from unblur.engines.tensorrt.manifest import outputs_of
+    from unblur.engines.tensorrt.product import open_product
+    from unblur.engines.tensorrt.targets import parse_targets, resolve_targets
 
     progress = ConsoleProgress()
     output = arguments.output or arguments.rebuild
@@ -141,7 +141,7 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
 
 
 def _export(arguments: argparse.Namespace, graph: Path, progress: Progress) -> Path:
-    from unblur.export.api import export_graph
+    from unblur.export.graph import export_graph
 
     export_graph(
         open_checkpoint(arguments, progress), graph, height=arguments.height, width=arguments.width,
@@ -153,9 +153,9 @@ def _export(arguments: argparse.Namespace, graph: Path, progress: Progress) -> P
 def _build(
     arguments: argparse.Namespace, graph: Path, precision: Any, targets: tuple[str, ...], progress: Progress
 ) -> None:
-    from unblur.engines.graph_file import read_graph
-    from unblur.export.best import build_best
-    from unblur.export.build import build_engine
+    from unblur.building.best import build_best
+    from unblur.building.engine import build_engine
+    from unblur.graphs.file import read_graph
 
     contract = read_graph(graph, arguments.output_name).signature.contract
     options = _options(arguments, precision, targets, contract, progress)
@@ -169,10 +169,10 @@ def _build(
 def _calibrate_and_build(
     arguments: argparse.Namespace, precision: str, targets: tuple[str, ...], progress: Progress
 ) -> None:
-    from unblur.pipeline.engine_graph import BUNDLED, Calibration
+    from unblur.calibration.repairs.names import check_repairs
+    from unblur.pipeline.job import BUNDLED, Calibration, Source
+    from unblur.pipeline.making.scored_engine import PSNR_LOSS_DB, build_best_of_all, build_quantised
     from unblur.pipeline.places import artefact_folder
-    from unblur.pipeline.quantised import check_repairs
-    from unblur.pipeline.quantised_engine import PSNR_LOSS_DB, Source, build_best_of_all, build_quantised
     from unblur.pipeline.store import Store
 
     checkpoint = open_checkpoint(arguments, progress)
@@ -194,8 +194,8 @@ def _calibrate_and_build(
 def _options(
     arguments: argparse.Namespace, precision: Any, targets: tuple[str, ...], contract: Any, progress: Progress
 ) -> Any:
-    from unblur.engines.tensorrt_profiles import derive_profiles, parse_profile
-    from unblur.export.build import BuildOptions
+    from unblur.building.engine import BuildOptions
+    from unblur.engines.tensorrt.profiles import derive_profiles, parse_profile
     from unblur.images.sizes import padded_sizes
 
     profiles = tuple(parse_profile(text) for text in arguments.shapes)

@@ -15,7 +15,7 @@ from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
     from unblur.calibration.score import HeldOut, Score
-    from unblur.compare.frames import FrameFile
+    from unblur.compare.measure.frames import FrameFile
     from unblur.pipeline.calibrate_network import Calibrated
 
 FORMS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8")
@@ -60,13 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     _check(arguments)
     # After the arguments: --help and a mistyped flag import no runtime.
-    from unblur.calibration.forms import find_form
-    from unblur.compare.frames import find_frames
-    from unblur.engines.graph_file import is_exported
-    from unblur.pipeline.calibrate import CalibrationSet, algorithms_for, check_algorithm, stored_manifest
+    from unblur.calibration.algorithms import algorithms_for, check_algorithm
+    from unblur.calibration.repairs.names import check_repairs
+    from unblur.compare.measure.frames import find_frames
+    from unblur.graphs.file import is_exported
+    from unblur.graphs.rewrites.forms import find_form
     from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
+    from unblur.pipeline.job import CalibrationSet
+    from unblur.pipeline.making.ranges import stored_manifest
     from unblur.pipeline.places import artefact_folder, bundled_manifest
-    from unblur.pipeline.quantised import check_repairs
     from unblur.pipeline.store import Store
 
     outputs = {arguments.output: is_exported, report_of(arguments.output): json_with("unblur", "graph_sha256")}
@@ -115,7 +117,7 @@ def _has_truth(arguments: argparse.Namespace) -> bool:
 
 def _held_out(files: Sequence[FrameFile], size: tuple[int, int], drawn: int) -> list[HeldOut]:
     from unblur.calibration.score import HeldOut
-    from unblur.pipeline.bake_off import drawn_held_out
+    from unblur.pipeline.held_out import drawn_held_out
 
     return [HeldOut(*file.read()) for file in files] if files else drawn_held_out(size, drawn)
 

@@ -74,14 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError("--reference takes the place of --checkpoint, --channel-order and --manifest; leave them out.")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.cli.report_table import print_report
-    from unblur.compare.budgets import parse_budgets
     from unblur.compare.comparison import Reference, Settings, compare_engines
-    from unblur.compare.frames import find_frames
-    from unblur.compare.write import write_report
+    from unblur.compare.judge.budgets import parse_budgets
+    from unblur.compare.measure.frames import find_frames
+    from unblur.compare.tell.write import write_report
     from unblur.metrics.stopwatch import Protocol
     from unblur.networks.checkpoints import Checkpoint
-    from unblur.pipeline.candidates import graph_reference, make_candidate, make_file_candidate
-    from unblur.pipeline.engine_graph import Calibration, refuse_calibration_frames
+    from unblur.pipeline.job import Calibration
+    from unblur.pipeline.opening import graph_reference, make_candidate, make_file_candidate, refuse_calibration_frames
     from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.store import Store
 

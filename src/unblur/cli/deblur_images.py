@@ -54,10 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all finished; 2 usage, or some pictures could not be deblurred (the others are finished)."""
     args = arguments().parse_args(argv)
     # After the arguments: --help and a mistyped flag need no picture library, and a finished folder needs no runtime.
-    from unblur.pipeline.deblur_folder import Opened, deblur_pictures, task_key
-    from unblur.pipeline.deblur_tasks import plan_tasks, planned_sizes
-    from unblur.pipeline.engine_choice import choose_engine
-    from unblur.pipeline.engine_graph import Calibration, is_calibrated
+    from unblur.engines.catalogue import is_calibrated
+    from unblur.engines.choice import choose_engine
+    from unblur.pipeline.deblur.folder import Opened, deblur_pictures, task_key
+    from unblur.pipeline.deblur.tasks import plan_tasks, planned_sizes
+    from unblur.pipeline.job import Calibration
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 
     progress = ConsoleProgress()
@@ -72,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ranges = calibration.to_json() if is_calibrated(name) else None
 
     def open_engine() -> Opened:
-        from unblur.pipeline.frame_memory import FrameMemory, largest_activation
-        from unblur.pipeline.open_runner import open_runner
+        from unblur.pipeline.deblur.frame_memory import FrameMemory, largest_activation
+        from unblur.pipeline.opening import open_runner
         from unblur.pipeline.store import Store
 
         checkpoint = open_checkpoint(args, progress)

@@ -50,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.compare.speed import HEADINGS, measure_speed, notes_of, rows_of, write_speed
     from unblur.metrics.stopwatch import Protocol
-    from unblur.pipeline.candidates import make_candidate
-    from unblur.pipeline.engine_graph import Calibration
+    from unblur.networks.random_weights import random_checkpoint
+    from unblur.pipeline.job import Calibration
+    from unblur.pipeline.opening import make_candidate
     from unblur.pipeline.places import artefact_folder
-    from unblur.pipeline.random_checkpoint import random_checkpoint
     from unblur.pipeline.store import Store
 
     progress = ConsoleProgress()

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from unblur.compare.report import Report
-from unblur.compare.sentences import verdict_sentence
-from unblur.compare.table import HEADINGS, columns_of, rows_of
+from unblur.compare.tell.sentences import verdict_sentence
+from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
 from unblur.core.console import printable
 
 LEFT_OUT = ("spread", "precision")

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="the folder to write (default: ENGINE.reproduce)")
     arguments = parser.parse_args(argv)
 
-    from unblur.engines.reproduce import write_reproduction
+    from unblur.engines.tensorrt.reproduce import write_reproduction
 
     engine: Path = arguments.engine
     folder = write_reproduction(engine, arguments.output or engine.with_name(engine.name + ".reproduce"))

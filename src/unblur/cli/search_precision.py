@@ -17,7 +17,7 @@ from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
     from unblur.calibration.score import HeldOut
-    from unblur.calibration.search_page import SearchReport
+    from unblur.calibration.search.page import SearchReport
 
 LOSS_DB, DRAWN, SIZE = 0.02, 4, (256, 256)
 FIRST_SEED = 1000
@@ -74,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.output:
         check_output(arguments.output, inputs_of(arguments, "output"), "Precision search", "points", "recipe")
     # After the arguments: --help and a mistyped flag import no runtime.
-    from unblur.calibration.forms import find_form
-    from unblur.calibration.search import Budget
-    from unblur.pipeline.calibrate import stored_manifest
+    from unblur.calibration.search.search import Budget
+    from unblur.graphs.rewrites.forms import find_form
+    from unblur.pipeline.making.ranges import stored_manifest
     from unblur.pipeline.places import artefact_folder, bundled_manifest
     from unblur.pipeline.search_bench import Question
     from unblur.pipeline.search_precision import calibrated, search_precision
@@ -116,8 +116,8 @@ def _held_out(
 ) -> tuple[list[HeldOut], tuple[int, int]]:
     """Frames to score on, and the size of the graph that takes them."""
     from unblur.calibration.score import HeldOut
-    from unblur.compare.frames import find_frames
-    from unblur.pipeline.bake_off import drawn_held_out
+    from unblur.compare.measure.frames import find_frames
+    from unblur.pipeline.held_out import drawn_held_out
 
     if not arguments.frames:
         at = arguments.size or SIZE
@@ -144,7 +144,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
              if key not in alone and value != defaults[key]]  # fmt: skip
     if given:
         raise InputError(f"--reproduce takes everything else from the report, not {' '.join(given)}.")
-    from unblur.engines.graph_file import is_exported
+    from unblur.graphs.file import is_exported
     from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.search_precision import write_point
     from unblur.pipeline.store import Store
@@ -158,7 +158,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def _tell(report: SearchReport, folder: Path) -> None:
-    from unblur.calibration.search_page import summary
+    from unblur.calibration.search.page import summary
 
     chosen = report.result.chosen
     print(summary(report))

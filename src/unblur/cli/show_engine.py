@@ -11,8 +11,8 @@ from unblur.core.console import ConsoleProgress, printable
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
-    from unblur.engines.profile_times import Measured
-    from unblur.engines.xray_report import XRayReport
+    from unblur.engines.xray.profile_times import Measured
+    from unblur.engines.xray.report import XRayReport
 
 
 @door
@@ -40,17 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.profile and (len(arguments.subject) != 1 or len(arguments.gpu) != 1):
         raise InputError("--profile is of one engine on one GPU; name that engine alone and its GPU with --gpu.")
 
+    from unblur.building.examine import examine_engine, examine_graph
+    from unblur.building.examine_layers import SUFFIX, examine_layers
     from unblur.core.artefacts import json_with, protect, text_with, write_bytes, write_json
-    from unblur.engines.audit import demand_asked
-    from unblur.engines.gpus import find_gpu, gpus_of
-    from unblur.engines.roofline import can_run
-    from unblur.engines.tensorrt_manifest import companions
-    from unblur.engines.tensorrt_targets import parse_targets
-    from unblur.engines.xray_page import render_page
-    from unblur.engines.xray_report import make_report
-    from unblur.engines.xray_text import describe
-    from unblur.export.examine import examine_engine, examine_graph
-    from unblur.export.inspected import SUFFIX, examine_layers
+    from unblur.engines.tensorrt.manifest import companions
+    from unblur.engines.tensorrt.targets import parse_targets
+    from unblur.engines.xray.audit import demand_asked
+    from unblur.engines.xray.gpus import find_gpu, gpus_of
+    from unblur.engines.xray.page import render_page
+    from unblur.engines.xray.report import make_report
+    from unblur.engines.xray.roofline import can_run
+    from unblur.engines.xray.text import describe
 
     kinds = {arguments.html: text_with("<title>X-ray: "), arguments.json: json_with("engines")}
     belonging = [file for path in arguments.subject for file in companions(path)]
@@ -103,11 +103,11 @@ def _lint(path: Path, precision: str, targets: Sequence[str], output: str | None
     """Hold a graph to both products before it is compiled, and say what they would refuse."""
     import dataclasses
 
-    from unblur.engines.graph_file import open_graph
-    from unblur.engines.graph_lints import describe_lints, lint
-    from unblur.engines.tensorrt_product import ProductName
-    from unblur.engines.tensorrt_targets import PORTABLE
-    from unblur.export.casting import cast_graph
+    from unblur.engines.tensorrt.lint.lint import describe_lints, lint
+    from unblur.engines.tensorrt.product import ProductName
+    from unblur.engines.tensorrt.targets import PORTABLE
+    from unblur.graphs.file import open_graph
+    from unblur.graphs.rewrites.casting import cast_graph
 
     _, model = open_graph(path, output)
     if precision == "fp16":
@@ -125,8 +125,8 @@ def _lint(path: Path, precision: str, targets: Sequence[str], output: str | None
 def _measure(reports: Sequence[XRayReport], profile: Path) -> Measured:
     """The one report's kernels beside their measured times, printed."""
     from unblur.core.reading import read_regular
-    from unblur.engines.profile_times import measure_against, parse_profile
-    from unblur.engines.xray_text import describe_measured
+    from unblur.engines.xray.profile_times import measure_against, parse_profile
+    from unblur.engines.xray.text import describe_measured
 
     if len(reports) != 1:
         raise InputError(f"The engine has kernels for {len(reports)} targets; name the profiled one with --target.")

@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write")
     arguments = parser.parse_args(argv)
 
-    from unblur.engines.graph_file import is_exported
-    from unblur.export.api import export_graph
+    from unblur.export.graph import export_graph
+    from unblur.graphs.file import is_exported
 
     protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
     progress = ConsoleProgress()

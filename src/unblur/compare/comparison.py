@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from unblur.compare.budgets import Budgets, check_budgets
-from unblur.compare.fidelity import mean_quality
-from unblur.compare.frame_pass import Notes, compare_frame
-from unblur.compare.frames import FrameFile
-from unblur.compare.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
+from unblur.compare.judge.budgets import Budgets, check_budgets
+from unblur.compare.judge.verdict import judge
+from unblur.compare.measure.fidelity import mean_quality
+from unblur.compare.measure.frame_pass import Notes, compare_frame
+from unblur.compare.measure.frames import FrameFile
+from unblur.compare.measure.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
 from unblur.compare.report import (
     EngineResult,
     Failure,
@@ -20,7 +21,6 @@ from unblur.compare.report import (
     LatencySession,
     Report,
 )
-from unblur.compare.verdict import judge
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from unblur.compare.comparison import Candidate, Size
-from unblur.compare.latency import measure_latency
+from unblur.compare.measure.latency import measure_latency
 from unblur.compare.report import LatencyResult, LatencySession, Part
-from unblur.compare.sentences import busy_sentence
-from unblur.compare.table import milliseconds
+from unblur.compare.tell.sentences import busy_sentence
+from unblur.compare.tell.table import milliseconds
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError

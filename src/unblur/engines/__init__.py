@@ -1,1 +1,1 @@
-"""What a backend runs: the Runner protocol, its implementations, and the TensorRT builder."""
+"""What a backend runs: the Runner protocol, its implementations, and the engines by name."""

@@ -10,7 +10,7 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
-from unblur.engines.runner import Signature
+from unblur.images.signature import Signature
 
 _OUT_OF_MEMORY = re.compile(r"allocate .*(memory|bytes)|bad.alloc|out of memory|not enough memory", re.IGNORECASE)
 """How PyTorch, ONNX Runtime and OpenVINO say it; none has an exception of its own for a CPU."""

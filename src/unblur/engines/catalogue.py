@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import psutil
-
 from unblur.core.bounds import THREADS_MAX
 from unblur.core.errors import InputError, nearest
-from unblur.engines.engine_file import EngineFile, read_engine
-from unblur.engines.graph_file import GraphFile, read_graph
-from unblur.engines.onnxruntime_runner import CPU, CUDA, CUDA_TF32, TENSORRT, OnnxRuntimeRunner, Provider
+from unblur.core.provenance import default_threads
+from unblur.engines.onnxruntime_runner import CUDA, CUDA_TF32, TENSORRT, OnnxRuntimeRunner
 from unblur.engines.rehearsal import rehearse
 from unblur.engines.runner import Runner
 from unblur.engines.source import Weights
+from unblur.engines.tensorrt.file import EngineFile, read_engine
+from unblur.graphs.file import GraphFile, read_graph
+from unblur.graphs.sessions import CPU, Provider
 
 REFERENCE = "torch"
 """The engine that every other is measured against: eager PyTorch in float32."""
@@ -28,7 +27,7 @@ class Engine:
     """An entry of the catalogue, and what it runs: the checkpoint itself, an exported graph, or an engine file.
 
     `open` gets its name, the checkpoint, the graph or engine file (None where it runs the checkpoint), and threads.
-    `form`: how the 8-bit graph that it runs is written (unblur.calibration.forms); "" where none is demanded.
+    `form`: how the 8-bit graph that it runs is written (unblur.graphs.rewrites.forms); "" where none is demanded.
     """
 
     text: str
@@ -91,7 +90,7 @@ def _onnxruntime_int8(name: str, _: Weights, graph: GraphFile, threads: int) -> 
 
 def _tensorrt(product: str, precision: str) -> Engine:
     def open_it(name: str, _: Weights, file: EngineFile, threads: int) -> Runner:
-        from unblur.engines.tensorrt_runner import TensorRtRunner
+        from unblur.engines.tensorrt.runner import TensorRtRunner
 
         del threads
         if (file.product, file.precision) != (product, precision):
@@ -148,13 +147,6 @@ def find_engine(name: str) -> Engine:
     return CATALOGUE[name]
 
 
-def default_threads() -> int:
-    """Physical cores that this process may run on: the same number for every backend."""
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed))
-
-
 def open_engine(
     name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None, output: str | None = None
 ) -> Runner:
@@ -194,3 +186,9 @@ def open_engine(
     if isinstance(opened, GraphFile) and (checkpoint is None or opened.checkpoint is None):
         rehearse(name, opened, threads)
     return engine.open(name, cast(Any, checkpoint), opened, threads)  # which engines that run files do not ask
+
+
+def is_calibrated(engine: str) -> bool:
+    """Whether the engine of this name, or of NAME:FILE, runs a graph that is calibrated here."""
+    name, colon, _ = engine.partition(":")
+    return bool(find_engine(name).form) and not colon

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,48 +12,20 @@ from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner, out_of_memory
-from unblur.engines.graph_file import GraphFile
-from unblur.engines.onnx_file import reason
-from unblur.engines.tensorrt_product import probe_driver
+from unblur.engines.tensorrt.product import probe_driver
+from unblur.graphs.file import GraphFile
+from unblur.graphs.onnx_file import reason
+from unblur.graphs.sessions import CPU, Provider, open_onnxruntime, refusals
 
 INTEGER_OPERATORS = ("QLinearConv", "ConvInteger")
 SHOWN = 5
 """So many nodes are named in an error."""
 
 
-@dataclass(frozen=True)
-class Provider:
-    """What ONNX Runtime executes with. `extra` is the extra of unblur that brings it.
-
-    `precision`: what a float32 graph is computed in, None for exactly that.
-    """
-
-    name: str
-    extra: Literal["cpu", "gpu"]
-    options: tuple[tuple[str, str], ...] = ()
-    precision: str | None = None
-
-
-CPU = Provider("CPUExecutionProvider", "cpu")
 CUDA = Provider("CUDAExecutionProvider", "gpu", (("device_id", "0"), ("use_tf32", "0")))
 CUDA_TF32 = Provider("CUDAExecutionProvider", "gpu", (("device_id", "0"), ("use_tf32", "1")), "tf32")
 # TensorRT's own default allows TF32, and the provider has no option against it.
 TENSORRT = Provider("TensorrtExecutionProvider", "gpu", (("device_id", "0"),), "tf32")
-
-
-def open_onnxruntime(who: str, extra: Literal["cpu", "gpu"] = "cpu") -> Any:
-    """The module onnxruntime, which must be imported here only. Raises MissingRuntimeError with the way to get it.
-
-    From 1.29 on it sends usage data and keeps a device id in the user's cache unless this variable is set before the
-    first session; a person who wants that sets it to 0.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingRuntimeError(
-            f'{who}: the package onnxruntime is not installed ({error}); pip install "unblur[{extra}]".'
-        ) from error
 
 
 class OnnxRuntimeRunner(BaseRunner):
@@ -144,12 +113,6 @@ def _open_session(
         raise MissingRuntimeError(f"{name}: {provider.name} does not start ({reason(error)}).") from error
     session.disable_fallback()
     return session
-
-
-def refusals() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises about a graph: classes of its own, which have no common base."""
-    states = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    return tuple(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def integer_convolutions(optimised: Path) -> set[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.bf16 import missing_bf16
-from unblur.engines.graph_file import GraphFile
+from unblur.graphs.file import GraphFile
 
 DEVICE = "CPU"
 HINTS = {"f32": "f32", "bf16": "bf16"}

@@ -20,7 +20,7 @@ import psutil
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError, UnblurError
 from unblur.core.reading import parse_json
-from unblur.engines.graph_file import GraphFile, read_graph
+from unblur.graphs.file import GraphFile, read_graph
 
 ERRORS: dict[str, type[UnblurError]] = {e.__name__: e for e in (InputError, BudgetError, MissingRuntimeError)}
 

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.base import BaseRunner
-from unblur.engines.runner import Signature
 from unblur.engines.source import Weights
-from unblur.engines.tensorrt_product import probe_driver
+from unblur.engines.tensorrt.product import probe_driver
 from unblur.engines.torch_runner import compilation, prepare
+from unblur.images.signature import Signature
 
 SIZES_MAX = 8
 """So many sizes keep their buffers and graphs; then the one unused for longest makes room."""

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner
 from unblur.engines.bf16 import missing_bf16, torch_has_bf16
-from unblur.engines.runner import Signature
 from unblur.engines.source import Weights
+from unblur.images.signature import Signature
 
 COMPILED_SIZES_MAX = 32
 """Each frame size is compiled anew; beyond this many something else is wrong."""

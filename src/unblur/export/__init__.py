@@ -1,1 +1,1 @@
-"""From network to exact ONNX graph: rewrites, trace, checks, casts."""
+"""From checkpoint to proven exact ONNX graph."""

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from unblur.core.errors import BudgetError, UnblurError
 from unblur.engines.openvino_runner import run_openvino
-from unblur.engines.written_graph import WrittenGraph, as_backend
+from unblur.graphs.sessions import WrittenGraph, as_backend
 from unblur.networks.banet.network import STRIP_BINS, nearest_index
 from unblur.networks.banet.strips import pool_matrix
 

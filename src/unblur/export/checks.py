@@ -27,9 +27,9 @@ from unblur.core.console import Progress
 from unblur.core.errors import BudgetError
 from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import Runner
-from unblur.engines.written_graph import WrittenGraph, as_backend
 from unblur.export.axes import LENGTHS, Backend, installed_backends, prove_axes
 from unblur.export.trace import FIRST_BLOCK
+from unblur.graphs.sessions import WrittenGraph, as_backend
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.banet.form import BANetForm

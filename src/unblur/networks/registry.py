@@ -7,72 +7,22 @@ BANet+ have the same 310 keys.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from unblur.core.errors import InputError, nearest
-from unblur.images.contract import PixelContract
-from unblur.networks.banet.form import BANetForm
-from unblur.networks.banet.network import BANet, BANetSpec
-
-_MOST_CHANNELS = 1 << 16
-"""A file may claim any shape; beyond this a proposal's sizes would overflow even on device "meta"."""
-
-_MOST_BLOCKS = 64
-"""And any depth: the published networks have ten blocks, and building thousands to compare names takes minutes."""
+from unblur.networks.banet.family import BANET
+from unblur.networks.banet.network import BANetSpec
+from unblur.networks.family import Family, Shapes
 
 _SHOWN_CHARACTERS = 120
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class Family:
-    """One architecture of the registry. `infer` gives its best proposal, whatever the state dict holds.
-
-    `form`: the exact form of a network at (height, width), None for every size, with channels flipped or not: a module
-    in float64 that gives the restored tensor and the output of its first block.
-    """
-
-    infer: Callable[[Shapes], BANetSpec]
-    build: Callable[[BANetSpec], nn.Module]
-    form: Callable[[Any, tuple[int, int] | None, bool], nn.Module]
-    presets: Mapping[str, BANetSpec]
-    contract: PixelContract = field(default_factory=PixelContract)
-
-
-def _infer_banet(shapes: Shapes) -> BANetSpec:
-    numbers = {m[1] for key in shapes if (m := re.match(r"BAM_([0-9]+)\.", key))}
-
-    def channels(key: str, default: int) -> int:
-        shape = shapes.get(key, ())
-        return shape[0] if shape and 0 < shape[0] <= _MOST_CHANNELS else default
-
-    width = channels("BAM_1.input_conv.weight", 128)
-    return BANetSpec(
-        depth=min(len(numbers), _MOST_BLOCKS) or 10,
-        stem_width=channels("en_layer1.0.weight", 64),
-        width=width + width % 2,
-        fuse_width=channels("BAM_1.BA.fuse_conv.weight", max(1, width // 2)),
-    )
-
 
 FAMILIES: Mapping[str, Family] = {
-    "banet": Family(
-        infer=_infer_banet,
-        build=BANet,
-        form=BANetForm,
-        presets={
-            "banet": BANetSpec(),
-            "banet_plus": BANetSpec(width=192, fuse_width=192),
-            "banet_nano": BANetSpec(depth=3, stem_width=16, width=32, fuse_width=16),
-        },
-    ),
+    "banet": BANET,
 }
 
 

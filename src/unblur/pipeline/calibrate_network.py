@@ -10,18 +10,20 @@ from typing import Any
 
 import onnx
 
-from unblur.calibration.forms import Form
-from unblur.calibration.quantised_lint import demand_fitting_scales, misfit_scales
+from unblur.calibration.repairs.names import check_repairs
+from unblur.calibration.scales import demand_fitting_scales, misfit_scales
 from unblur.calibration.score import HeldOut, Score
 from unblur.core.artefacts import atomic_paths, json_bytes
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
-from unblur.engines.graph_facts import read_facts
-from unblur.engines.graph_file import calibration_of, read_graph
-from unblur.pipeline.bake_off import Scored, bake_off, digest_of_frames, find_overlaps, refuse_overlaps
-from unblur.pipeline.calibrate import CalibrationSet
-from unblur.pipeline.graphs import Size
-from unblur.pipeline.quantised import check_repairs, stored_quantised
+from unblur.graphs.facts import read_facts
+from unblur.graphs.file import read_graph
+from unblur.graphs.metadata import calibration_of
+from unblur.graphs.rewrites.forms import Form
+from unblur.pipeline.held_out import digest_of_frames, find_overlaps, refuse_overlaps
+from unblur.pipeline.job import CalibrationSet, Size
+from unblur.pipeline.making.bake_off import Scored, bake_off
+from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.store import RUNTIMES, Artefact, Store, toolchain
 
 FORMAT = "unblur calibration 1"

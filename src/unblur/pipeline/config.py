@@ -7,19 +7,18 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from unblur.calibration.algorithms import ALGORITHMS
-from unblur.compare.budgets import Budget
+from unblur.calibration.algorithms import ALGORITHMS, BEST, DEFAULT_ALGORITHM
+from unblur.calibration.repairs.names import check_repairs
+from unblur.compare.judge.budgets import Budget
 from unblur.core.bounds import check_pixels
 from unblur.core.config import Section, Seed, Side, Threads, check, read_toml, set_value
 from unblur.core.errors import InputError, nearest
-from unblur.engines.tensorrt_builder import LEVELS
-from unblur.engines.tensorrt_targets import parse_targets
+from unblur.engines.tensorrt.builder import LEVELS
+from unblur.engines.tensorrt.targets import parse_targets
 from unblur.images.pairs import named_layout
-from unblur.pipeline.calibrate import BEST, DEFAULT_ALGORITHM
-from unblur.pipeline.engine_graph import Calibration
+from unblur.pipeline.job import Calibration
+from unblur.pipeline.making.scored_engine import PSNR_LOSS_DB
 from unblur.pipeline.places import BUNDLED_MANIFEST
-from unblur.pipeline.quantised import check_repairs
-from unblur.pipeline.quantised_engine import PSNR_LOSS_DB
 
 
 class NetworkSection(Section):

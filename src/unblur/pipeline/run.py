@@ -15,14 +15,14 @@ from unblur.compare.report import Report
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.catalogue import find_engine
-from unblur.engines.tensorrt_manifest import companions
-from unblur.engines.tensorrt_product import open_product
+from unblur.engines.tensorrt.manifest import companions
+from unblur.engines.tensorrt.product import open_product
 from unblur.networks.checkpoints import load_checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import PipelineConfig
-from unblur.pipeline.engine_graph import refuse_calibration_frames
-from unblur.pipeline.graphs import stored_graph
-from unblur.pipeline.quantised_engine import Source
+from unblur.pipeline.job import Source
+from unblur.pipeline.making.graph import stored_graph
+from unblur.pipeline.opening import refuse_calibration_frames
 from unblur.pipeline.store import Artefact, Store
 
 

@@ -1,7 +1,7 @@
 """What a precision search asks of an assignment: its graph, its decibels, its cost, on the engine it is for.
 
 On a CPU an assignment is scored and timed as the engine runs it. For TensorRT for RTX, which needs a GPU to run, it
-is scored as its FP16 graph is written (`unblur.export.emulation`) and costs what the X-ray says: bytes, or the
+is scored as its FP16 graph is written (`unblur.graphs.rewrites.emulation`) and costs what the X-ray says: bytes, or the
 roofline's lower bound, never called a latency.
 """
 
@@ -20,25 +20,25 @@ from uuid import uuid4
 import numpy as np
 import onnx
 
-from unblur.calibration.forms import Form
-from unblur.calibration.groups import Group, find_groups, kept_convolutions
-from unblur.calibration.ledger import Ledger
-from unblur.calibration.quantise import QuantisedGraph, quantise
-from unblur.calibration.ranges import Ranges
 from unblur.calibration.realised import Backend, realised_on_cpu
 from unblur.calibration.score import HeldOut, Judge
-from unblur.calibration.search import Assignment, Budget, Outcome
+from unblur.calibration.search.groups import Group, find_groups, kept_convolutions
+from unblur.calibration.search.ledger import Ledger
+from unblur.calibration.search.search import Assignment, Budget, Outcome
 from unblur.core.errors import InputError
-from unblur.engines.audit import realised_precision
 from unblur.engines.catalogue import open_engine
-from unblur.engines.gpus import find_gpu
-from unblur.engines.graph_facts import read_facts
-from unblur.engines.roofline import roofline
 from unblur.engines.runner import Runner
-from unblur.engines.tensorrt_builder import compile_engine
-from unblur.engines.xray import XRay
-from unblur.export.casting import cast_graph
-from unblur.export.emulation import widen
+from unblur.engines.tensorrt.builder import compile_engine
+from unblur.engines.xray.audit import realised_precision
+from unblur.engines.xray.gpus import find_gpu
+from unblur.engines.xray.kernels import XRay
+from unblur.engines.xray.roofline import roofline
+from unblur.graphs.facts import read_facts
+from unblur.graphs.rewrites.casting import cast_graph
+from unblur.graphs.rewrites.emulation import widen
+from unblur.graphs.rewrites.forms import Form
+from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise
+from unblur.graphs.rewrites.ranges import Ranges
 from unblur.metrics.stopwatch import Protocol, Timed, measure
 from unblur.networks.checkpoints import Checkpoint
 

@@ -11,26 +11,28 @@ from typing import Any
 
 import onnx
 
-from unblur.calibration.forms import Form, find_form
-from unblur.calibration.ledger import Ledger
+from unblur.calibration.algorithms import BEST, check_algorithm
 from unblur.calibration.manifest import Manifest
-from unblur.calibration.ranges import Ranges
 from unblur.calibration.score import HeldOut
-from unblur.calibration.search import Assignment, Budget, search
-from unblur.calibration.search_page import SearchReport, write_search
+from unblur.calibration.search.ledger import Ledger
+from unblur.calibration.search.page import SearchReport, write_search
+from unblur.calibration.search.search import Assignment, Budget, search
 from unblur.core.artefacts import atomic_path, json_text, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.core.provenance import machine
+from unblur.core.provenance import default_threads, machine
 from unblur.core.reading import parse_json, read_regular
-from unblur.engines.catalogue import default_threads
-from unblur.engines.graph_facts import read_facts
-from unblur.engines.graph_file import CALIBRATION_KEY
+from unblur.graphs.facts import read_facts
+from unblur.graphs.metadata import CALIBRATION_KEY
+from unblur.graphs.rewrites.forms import Form, find_form
+from unblur.graphs.rewrites.ranges import Ranges
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.bake_off import best_algorithm, digest_of_frames, find_overlaps, refuse_overlaps
-from unblur.pipeline.calibrate import BEST, CalibrationSet, check_algorithm, stored_ranges
-from unblur.pipeline.graphs import OPSET, Size, stored_graph
-from unblur.pipeline.quantised import stored_quantised
+from unblur.pipeline.held_out import digest_of_frames, find_overlaps, refuse_overlaps
+from unblur.pipeline.job import OPSET, CalibrationSet, Size
+from unblur.pipeline.making.bake_off import best_algorithm
+from unblur.pipeline.making.eight_bits import stored_quantised
+from unblur.pipeline.making.graph import stored_graph
+from unblur.pipeline.making.ranges import stored_ranges
 from unblur.pipeline.search_bench import COMPILED, Assignments, Bench, Question
 from unblur.pipeline.store import RUNTIMES, Store, toolchain
 

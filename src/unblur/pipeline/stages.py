@@ -8,29 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unblur.compare.budgets import check_budgets
+from unblur.building.engine import BuildOptions, build_engine
 from unblur.compare.comparison import Settings, compare_engines
-from unblur.compare.frames import FrameFile, find_frames
+from unblur.compare.judge.budgets import check_budgets
+from unblur.compare.judge.verdict import judge
+from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
-from unblur.compare.verdict import judge
-from unblur.compare.write import write_report
+from unblur.compare.tell.write import write_report
 from unblur.core.artefacts import json_text, value_digest, write_json
 from unblur.core.console import Progress
+from unblur.engines.catalogue import is_calibrated
 from unblur.engines.runner import restore_frame
-from unblur.engines.tensorrt_manifest import companions
-from unblur.engines.tensorrt_product import open_product
-from unblur.engines.tensorrt_targets import CURRENT, PORTABLE
-from unblur.export.build import BuildOptions, build_engine
+from unblur.engines.tensorrt.manifest import companions
+from unblur.engines.tensorrt.product import open_product
+from unblur.engines.tensorrt.targets import CURRENT, PORTABLE
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.candidates import make_candidate
 from unblur.pipeline.config import BuildSection, CompareSection, FramesSection, PipelineConfig
-from unblur.pipeline.engine_graph import Calibration, is_calibrated
-from unblur.pipeline.graphs import Size
-from unblur.pipeline.quantised_engine import Source, build_best_of_all, build_quantised
+from unblur.pipeline.job import Calibration, Size, Source
+from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised
+from unblur.pipeline.opening import make_candidate
 from unblur.pipeline.store import Artefact, Recipe, Store
 
 COMPILED_GRAPH = "tensorrt-graph"

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unblur.core.errors import InputError
-from unblur.engines.graph_facts import is_map
+from unblur.graphs.facts import is_map
 from unblur.training.config import FakeQuantise
 
 

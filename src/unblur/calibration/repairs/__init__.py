@@ -1,0 +1,1 @@
+"""Rewrites that win back decibels: before quantisation, or after it."""

@@ -1,0 +1,204 @@
+"""Repair: round each weight up or down for the sake of the convolution's result, not of the weight.
+
+Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (AdaRound), ICML 2020, section 3: what to
+make small is the mean of |(Ŵ - W) x|² over the patches x that a convolution reads, one channel of Ŵ at a time. It
+needs of the frames only the patches' matrix of second moments, G = mean(x xᵀ). The paper relaxes the choice and trains
+it; here single weights are turned over as long as one turn helps, each turn's gain known exactly from G: no learning
+rate, no random start, the same weights every time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
+from unblur.graphs.rewrites.quantise import QuantisedConvolution, QuantisedGraph
+from unblur.graphs.sessions import WrittenGraph
+
+PATCHES = 4096
+"""Of a map that are looked at in a frame, evenly spread: ten times the entries of a patch are enough for G."""
+
+MEMORY_BYTES = 256 << 20
+"""For the matrices of convolutions that are measured in one pass over the frames."""
+
+PASSES = 50
+"""Over the weights of a convolution; it ends earlier when no turn helps, in practice after about ten."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RoundedWeights:
+    """The repaired graph; `weights`: name of an 8-bit tensor -> its new values; `gains_db`: by how much the error that
+    rounding a convolution's weights makes in its result became smaller, 10 log10 of the powers' ratio."""
+
+    graph: QuantisedGraph
+    weights: dict[str, NDArray[np.int8]]
+    gains_db: dict[str, float]
+
+
+def round_adaptively(
+    original: onnx.ModelProto,
+    graph: QuantisedGraph,
+    inputs: Sequence[NDArray[Any]],
+    *,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> RoundedWeights:
+    """Round the weights of every quantised convolution of `graph`, which was made from `original`.
+
+    `inputs`: frames as the pixel contract encodes them, none of them kept for scoring. Patches are those of `original`.
+    Raises InputError for no frame, weights that are no integers (8-bit floating point has uneven steps), a transposed
+    or a grouped convolution, and a weight that two convolutions share.
+    """
+    if not inputs:
+        raise InputError("Adaptive rounding needs at least one calibration frame.")
+    if graph.form.weight.onnx_type != onnx.TensorProto.INT8:
+        raise InputError(f"Adaptive rounding is for integer weights; form {graph.form.name} has none: leave it out.")
+    nodes = {node.name: node for node in original.graph.node}
+    constants = {t.name: t for t in original.graph.initializer}
+    stored = {t.name: numpy_helper.to_array(t) for t in graph.model.graph.initializer}
+    patches = {c.name: _Patches.of(nodes[c.name], constants) for c in graph.convolutions}
+    if len({c.weight for c in graph.convolutions}) < len(graph.convolutions):
+        raise InputError("Two convolutions of the graph share a weight, which adaptive rounding cannot suit to both.")
+    weights, gains_db = {}, {}
+    chunks = list(_chunks(graph.convolutions, {name: one.length for name, one in patches.items()}))
+    for chunk in progress.track(chunks, "adaptive rounding", len(chunks)):
+        moments = _moments(original, [(c.data, patches[c.name]) for c in chunk], inputs, threads)
+        for convolution, moment in zip(chunk, moments, strict=True):
+            exact = numpy_helper.to_array(constants[nodes[convolution.name].input[1]]).astype(np.float64)
+            before = stored[convolution.weight]
+            steps = np.asarray(convolution.weight_scales, np.float64).reshape(-1, 1)
+            flat = exact.reshape(len(exact), -1) / steps
+            rounded = choose(flat, before.reshape(flat.shape), moment, graph.form.weight.largest)
+            weights[convolution.weight] = rounded.astype(np.int8).reshape(before.shape)
+            errors = [
+                float(np.sum(steps[:, 0] ** 2 * _power(w - flat, moment)))
+                for w in (before.reshape(flat.shape), rounded)
+            ]
+            gains_db[convolution.name] = 10 * math.log10(errors[0] / errors[1]) if all(errors) else 0.0
+    return RoundedWeights(with_weights(graph, weights), weights, gains_db)
+
+
+def with_weights(graph: QuantisedGraph, weights: Mapping[str, NDArray[np.int8]]) -> QuantisedGraph:
+    """Weights that were found on a graph of another size, in this one of the same network and form."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+    return replace(graph, model=model)
+
+
+def choose(exact: Floats, start: NDArray[Any], moment: Floats, largest: int) -> Floats:
+    """Whole numbers beside `exact` (channels, entries), for which d G dᵀ of each row's error d is small.
+
+    start: a rounding of `exact`; what differs from it by 1 or more (it was clipped) stays. moment: G, (entries,
+    entries), of what the entries are multiplied with. Ends where turning no single entry over makes it smaller.
+    """
+    rounded = start.astype(np.float64)
+    error = rounded - exact
+    gradient = error @ moment
+    for _ in range(PASSES):
+        turned = 0
+        for k in range(exact.shape[1]):
+            # The other neighbour lies on the other side of the exact value, one step away.
+            step = -np.sign(error[:, k])
+            change = step * (2 * gradient[:, k] + step * moment[k, k])
+            turn = (change < 0) & (np.abs(error[:, k]) < 1) & (np.abs(rounded[:, k] + step) <= largest)
+            if turn.any():
+                turned += int(turn.sum())
+                rounded[turn, k] += step[turn]
+                error[turn, k] += step[turn]
+                gradient[turn] += step[turn, None] * moment[k]
+        if not turned:
+            break
+    return rounded
+
+
+def _power(error: Floats, moment: Floats) -> Floats:
+    """d G dᵀ of each row d."""
+    power: Floats = np.einsum("ij,ij->i", error @ moment, error)
+    return power
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """What a convolution reads for one value of its result. ONNX Conv: pads are top, left, bottom, right."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    length: int
+
+    @classmethod
+    def of(cls, node: NodeProto, constants: Mapping[str, onnx.TensorProto]) -> _Patches:
+        given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type != "Conv" or given.get("group", 1) != 1 or given.get("auto_pad", b"NOTSET") != b"NOTSET":
+            raise InputError(f"{node.name} is transposed, grouped or pads by itself; adaptive rounding cannot suit it.")
+        shape = tuple(constants[node.input[1]].dims)
+        top, left, bottom, right = given.get("pads", (0, 0, 0, 0))
+        down, across = given.get("strides", (1, 1))
+        rows, columns = given.get("dilations", (1, 1))
+        return cls(
+            (shape[2], shape[3]), (down, across), (rows, columns), (top, left, bottom, right), math.prod(shape[1:])
+        )
+
+    def read(self, data: NDArray[np.float32]) -> Floats:
+        """(1, C, H, W) -> (patches, C * kernel height * kernel width), evenly spread over the map."""
+        top, left, bottom, right = self.pads
+        padded = np.pad(data[0], ((0, 0), (top, bottom), (left, right)))
+        sides = [
+            (padded.shape[k + 1] - self.dilations[k] * (self.kernel[k] - 1) - 1) // self.strides[k] + 1 for k in (0, 1)
+        ]
+        count = min(PATCHES, sides[0] * sides[1])
+        rows, columns = np.divmod(np.arange(count) * (sides[0] * sides[1]) // count, sides[1])
+        rows, columns = rows * self.strides[0], columns * self.strides[1]
+        found = [
+            padded[:, rows + i * self.dilations[0], columns + j * self.dilations[1]]
+            for i in range(self.kernel[0])
+            for j in range(self.kernel[1])
+        ]
+        return np.stack(found, axis=1).reshape(self.length, count).T.astype(np.float64)
+
+
+def _moments(
+    model: onnx.ModelProto, wanted: Sequence[tuple[str, _Patches]], inputs: Sequence[NDArray[Any]], threads: int
+) -> list[Floats]:
+    """Mean of x xᵀ over frames and patches, for each tensor and way of reading it."""
+    tensors = sorted({data for data, _ in wanted})
+    entry = model.graph.input[0].name
+    graph = WrittenGraph(model, [name for name in tensors if name != entry] or tensors, threads=threads)
+    total = [np.zeros((one.length, one.length)) for _, one in wanted]
+    for tensor in inputs:
+        maps = {entry: tensor, **graph.run(tensor)}
+        for k, (data, one) in enumerate(wanted):
+            patches = one.read(maps[data])
+            total[k] += patches.T @ patches / (len(patches) * len(inputs))
+    return total
+
+
+def _chunks(
+    convolutions: Sequence[QuantisedConvolution], lengths: Mapping[str, int]
+) -> Iterator[list[QuantisedConvolution]]:
+    """Runs of convolutions whose matrices fit into MEMORY_BYTES together; at least one each."""
+    chunk: list[QuantisedConvolution] = []
+    used = 0
+    for convolution in convolutions:
+        needed = 8 * lengths[convolution.name] ** 2
+        if chunk and used + needed > MEMORY_BYTES:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(convolution)
+        used += needed
+    yield chunk

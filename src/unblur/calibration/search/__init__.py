@@ -1,0 +1,1 @@
+"""Which convolutions go to 8 bits: groups, the search, its ledger and its page."""

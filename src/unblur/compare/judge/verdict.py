@@ -1,0 +1,50 @@
+"""Budgets held against what was measured."""
+
+from __future__ import annotations
+
+from unblur.compare.judge.budgets import Budget, Budgets, budget_of
+from unblur.compare.report import Check, EngineResult, Report
+
+LATENCY_BUDGETS = frozenset({"latency_ms_max", "speedup_min"})
+
+
+def judge(report: Report, budgets: Budgets) -> Report:
+    """The report under these budgets.
+
+    An engine that this machine cannot run breaks a budget of its own name; that of all candidates does not reach it,
+    and the verdict says so.
+    """
+    engines = []
+    for engine in report.engines:
+        alone = engine.is_reference or engine.not_measured is not None
+        checks = check(engine, budget_of(engine.name, budgets, alone=alone))
+        engines.append(engine.model_copy(update={"checks": checks}))
+    stated = {name: budget.model_dump(exclude_none=True) for name, budget in budgets.items()}
+    return report.model_copy(update={"engines": tuple(engines), "budgets": stated})
+
+
+def check(engine: EngineResult, budget: Budget) -> tuple[Check, ...]:
+    """One check per limit of the budget. A limit that nothing was measured for is broken, never passed over.
+
+    Exception, visible as such in the report: an engine that was left out of the latency measurement on purpose has no
+    check of latency.
+    """
+    latency = engine.latency
+    measured: dict[str, float | None] = {
+        "fidelity_db_min": engine.worst_fidelity_db,
+        "psnr_loss_db_max": engine.psnr_loss_db,
+        "latency_ms_max": latency.summary.median_ms if latency else None,
+        "speedup_min": latency.speedup.value if latency else None,
+    }
+    limits: dict[str, float] = budget.model_dump(exclude_none=True)
+    return tuple(
+        Check(budget=key, limit=limit, measured=measured[key], kept=_kept(key, limit, measured[key]))
+        for key, limit in limits.items()
+        if engine.timed or key not in LATENCY_BUDGETS
+    )
+
+
+def _kept(key: str, limit: float, value: float | None) -> bool:
+    if value is None:
+        return False
+    return value >= limit if key.endswith("_min") else value <= limit

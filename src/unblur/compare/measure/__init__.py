@@ -1,0 +1,1 @@
+"""Frames, fidelity, latency and crops."""

@@ -1,0 +1,1 @@
+"""Table, sentences, page and files of a report."""

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT for RTX: product, builder, engine file, runner."""

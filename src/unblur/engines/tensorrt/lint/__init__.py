@@ -1,0 +1,1 @@
+"""What TensorRT does not take, told before anything is built."""

@@ -1,0 +1,72 @@
+"""GPU families to compile for: named, the one at hand, or all from Ampere on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unblur.core.errors import InputError, MissingRuntimeError, nearest
+from unblur.engines.tensorrt.product import Device, Product, probe_driver
+
+TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""GPU families that TensorRT for RTX 1.7 compiles for ahead of time (its enum ComputeCapability)."""
+
+PORTABLE = "portable"
+"""Name of the target when none is asked of TensorRT for RTX: any GPU from Ampere (sm80) on."""
+
+CURRENT = "current"
+"""The GPU at hand."""
+
+
+def parse_targets(text: str | None) -> tuple[str, ...]:
+    """ "sm89,sm120" -> ("sm89", "sm120"); "current" -> ("current",); None -> ().
+
+    Raises InputError for an unknown family, naming the nearest, and for "current" beside others.
+    """
+    if text is None:
+        return ()
+    targets = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",")))
+    if CURRENT in targets and len(targets) > 1:
+        raise InputError(f"The target {CURRENT!r} is the GPU at hand and stands alone, not beside others: {text}.")
+    for target in targets:
+        known = (*TARGETS, CURRENT)
+        if target not in known:
+            raise InputError(f"Unknown target {target!r}{nearest(target, known)}; known: {', '.join(known)}.")
+    return targets
+
+
+def demand_supported(product: Product, device: Device) -> None:
+    """Raise MissingRuntimeError for a GPU that TensorRT for RTX runs nothing on, whatever it was compiled for.
+
+    Its runtime says "Supported compute capabilities: ... 12.1 >12.0": newer ones than those of TARGETS run too. On an
+    H100 (sm90) it refuses every engine, and compiles one for no GPU at all (docs/gpu.md).
+    """
+    if product.name != "tensorrt-rtx" or device.target in TARGETS or int(device.target.removeprefix("sm")) > 121:
+        return
+    raise MissingRuntimeError(
+        f"TensorRT for RTX {product.version} does not support this GPU ({device.name}, {device.target}); it knows "
+        f"{', '.join(TARGETS)}. Use TensorRT (the package tensorrt), or the engine torch-cuda-form-compile-fp16-graph."
+    )
+
+
+def resolve_targets(product: Product, targets: Sequence[str]) -> tuple[tuple[str, ...], Device | None]:
+    """What a product compiles for, and the GPU at hand where that matters.
+
+    The data-centre product compiles for the GPU at hand and no other. Raises MissingRuntimeError where a GPU is
+    needed and none answers, InputError for a target that the product cannot compile for.
+    """
+    if product.name == "tensorrt-rtx" and CURRENT not in targets:
+        return tuple(targets), None
+    device = probe_driver(product).devices[0]
+    demand_supported(product, device)
+    if product.name == "tensorrt-rtx":
+        if device.target not in TARGETS:
+            raise InputError(
+                f"TensorRT for RTX {product.version} does not compile for {device.target} ({device.name}) by name; "
+                "leave out --target: a portable engine runs there."
+            )
+    elif strange := [target for target in targets if target not in (CURRENT, device.target)]:
+        raise InputError(
+            f"TensorRT compiles for the GPU at hand ({device.name}, {device.target}), not for {', '.join(strange)}; "
+            "leave out --target, or compile with --flavor tensorrt-rtx."
+        )
+    return (device.target,), device

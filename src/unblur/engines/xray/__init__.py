@@ -1,0 +1,1 @@
+"""The kernels of an engine: parsed, sorted, counted, held against the roofline."""

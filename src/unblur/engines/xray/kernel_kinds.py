@@ -1,0 +1,95 @@
+"""Sort the kernels of an engine: what each is there for, and which block of the network it belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from unblur.engines.xray.kernels import Kernel, KernelTensor
+from unblur.graphs.facts import GraphFacts, is_map
+
+CONVOLUTION, STRIPS, GEMM, COPY = "convolution", "strips", "gemm", "copy"
+REQUANTISATION, EPILOGUE, PIXELS, OTHER = "requantisation", "epilogue", "pixels", "other"
+
+KINDS = {
+    CONVOLUTION: "a convolution of a map, with whatever is fused to it",
+    GEMM: "a matrix product (BANet: the strip pooling)",
+    STRIPS: "convolutions and generated kernels that read only strips and other small tensors",
+    COPY: "moves a map and computes nothing: transpose, reshape, slice, concatenate, cast",
+    REQUANTISATION: "converts to or from 8 bits outside of a convolution",
+    EPILOGUE: "an activation or gate on a map that was not fused into a convolution",
+    PIXELS: "pixel arithmetic at the network's input or output",
+    OTHER: "everything else",
+}
+"""Kind -> what it means, in the order of the tables."""
+
+MOVES = frozenset({"Tran", "Resh", "Slic", "Conc", "Cast", "Move", "Copy", "Spli", "Sque", "Unsq", "Expa"})
+"""Words of a generated kernel's name (operators cut to four letters) that move data and compute nothing."""
+
+LAYOUT_LAYERS = frozenset({"Reformat", "MyelinReformat"})
+"""Layer types of the data-centre product that do the same."""
+
+ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "Tanh", "Clip", "Mul", "Gelu", "Elu",
+                         "Mish", "Softplus"})  # fmt: skip
+ACTIVATION_WORDS = frozenset({"Relu", "Leak", "Sigm", "Tanh", "Max", "Min", "Mul", "Gelu"})
+
+QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+EIGHT_BITS = frozenset({"Int8", "FP8"})
+
+OUTSIDE = "frame"
+"""Block of a kernel that holds no node of any block: pixel conversion."""
+
+_STAGES = ((re.compile(r"en(c(oder)?)?_"), "encoder"), (re.compile(r"de(c(oder)?)?_"), "decoder"))
+_GENERATED = re.compile(r"__myl_(?P<words>[A-Za-z]+)_")
+
+
+def words_of(kernel: Kernel) -> tuple[str, ...]:
+    """Operators in a generated kernel's name: `__myl_CastConc_myl0_0` -> ("Cast", "Conc"); () for a plain name."""
+    match = _GENERATED.match(kernel.name)
+    return tuple(re.findall("[A-Z][a-z0-9]*", match["words"])) if match else ()
+
+
+def reads_as_map(tensor: KernelTensor, facts: GraphFacts) -> bool:
+    """Whether a tensor is a map of the network (or the frame), not a strip, a weight or a scalar."""
+    if len(tensor.shape) != 4:
+        return False
+    if tensor.shape[1:] == (facts.height, facts.width, 3):  # the frame as bytes, hwc
+        return True
+    return is_map(*tensor.shape[2:], facts.height, facts.width)
+
+
+def kind_of(kernel: Kernel, facts: GraphFacts) -> str:
+    """One of KINDS."""
+    reads_map = any(reads_as_map(t, facts) for t in kernel.inputs)
+    if kernel.kind == "gemm":
+        return GEMM
+    if kernel.is_convolution:
+        return CONVOLUTION if reads_map else STRIPS
+    operators = {facts.operators.get(node, "") for node in kernel.nodes}
+    types = {t.type for t in (*kernel.inputs, *kernel.constants, *kernel.outputs)}
+    if types & EIGHT_BITS or operators & QUANTISERS:
+        return REQUANTISATION
+    if not reads_map:
+        return STRIPS
+    words = words_of(kernel)
+    if kernel.kind in LAYOUT_LAYERS or (words and MOVES.issuperset(words)):
+        return COPY
+    if any(t.name in facts.edges for t in (*kernel.inputs, *kernel.outputs)):
+        return PIXELS
+    return EPILOGUE if ACTIVATION_WORDS.intersection(words) or operators & ACTIVATIONS else OTHER
+
+
+def block_of(kernel: Kernel, facts: GraphFacts) -> str:
+    """The block of the network most of the kernel's nodes belong to: BAM_1, encoder, decoder; else OUTSIDE.
+
+    Blocks are the first component of the convolutions' names: `BAM_3.fuse_conv_1/Conv` is of BAM_3.
+    """
+    blocks = {_stage(convolution.name) for convolution in facts.convolutions}
+    found = Counter(block for node in kernel.nodes if (block := _stage(node)) in blocks)
+    return found.most_common(1)[0][0] if found else OUTSIDE
+
+
+def _stage(node: str) -> str:
+    first = re.split(r"[./]", node, maxsplit=1)[0]
+    return next((stage for pattern, stage in _STAGES if pattern.match(first)), first)

@@ -1,0 +1,101 @@
+"""Checkpoint -> ONNX graph, exact and proven, or nothing under that name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from unblur.core.artefacts import atomic_path, file_digest, json_text
+from unblur.core.bounds import check_pixels
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
+from unblur.core.provenance import package_versions
+from unblur.export.checks import Proof, check_graph
+from unblur.export.trace import trace
+from unblur.graphs.file import ORDER_KEY
+from unblur.graphs.metadata import CHECKPOINT_KEY
+from unblur.images.contract import METADATA_KEY, PixelContract
+from unblur.networks.checkpoints import Checkpoint
+
+OPSETS = (19, 20, 21)
+SMALLEST = 16
+"""Smallest height and width of a graph; below it the strips are wider than the map."""
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """A written graph: its file, SHA-256, pixel contract, number of nodes, and what was proved of it."""
+
+    path: Path
+    digest: str
+    contract: PixelContract
+    nodes: int
+    proofs: tuple[Proof, ...]
+
+
+def export_graph(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    dynamic: bool = False,
+    pixels: Literal["float", "uint8"] = "float",
+    opset: int = 20,
+    prove: bool = False,
+    progress: Progress = SILENT,
+) -> ExportedGraph:
+    """Write the exact graph of a checkpoint's network, for one size or (`dynamic`) for every even one.
+
+    The graph is written beside its final name, checked, run in ONNX Runtime against the network, and renamed
+    only when it is right. `prove` adds a sweep over sizes. Raises InputError for a size, opset or path that
+    cannot be, BudgetError when the graph and the network differ, naming the worst pixel.
+    """
+    size = _size(checkpoint.contract, height, width, dynamic)
+    if opset not in OPSETS:
+        raise InputError(f"Opset {opset} is not supported; use one of {', '.join(map(str, OPSETS))}.")
+    contract = checkpoint.contract.as_uint8() if pixels == "uint8" else checkpoint.contract
+    form = checkpoint.form(size, contract)
+    progress.note(f"tracing {checkpoint.name} at {'every even size' if size is None else f'{size[0]}x{size[1]}'}")
+    model = trace(form, size, contract.multiple, opset)
+    metadata = {
+        METADATA_KEY: contract.to_json(),
+        "unblur.network": checkpoint.name,
+        CHECKPOINT_KEY: checkpoint.digest,
+        ORDER_KEY: checkpoint.contract.channel_order,
+        "unblur.size": "dynamic" if size is None else f"{size[0]}x{size[1]}",
+        "unblur.opset": str(opset),
+        "unblur.tools": json_text(package_versions(), indent=None),
+    }
+    onnx.helper.set_model_props(model, metadata)
+    model.producer_name, model.producer_version = "unblur", package_versions().get("unblur", "")
+    with atomic_path(output) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+        proofs = check_graph(temporary, checkpoint, contract, size, prove=prove, progress=progress)
+    return ExportedGraph(output, file_digest(output), contract, len(model.graph.node), tuple(proofs))
+
+
+def _size(contract: PixelContract, height: int | None, width: int | None, dynamic: bool) -> tuple[int, int] | None:
+    if dynamic:
+        if height is not None or width is not None:
+            raise InputError("A dynamic graph takes every size; leave out --height and --width, or --dynamic.")
+        return None
+    if height is None or width is None:
+        raise InputError("The graph's size is missing; give --height and --width, or --dynamic for every size.")
+    for name, length in (("height", height), ("width", width)):
+        if length < SMALLEST:
+            raise InputError(f"{name} is {length}; a graph's height and width are at least {SMALLEST}.")
+    try:
+        check_pixels(height, width)
+    except ValueError as error:
+        raise InputError(f"{error}; export a smaller size.") from error
+    even = contract.padded_size(height, width)
+    if even != (height, width):
+        raise InputError(
+            f"{height}x{width} is no size of a graph: the network takes multiples of {contract.multiple}. "
+            f"Export {even[0]}x{even[1]}; odd frames are padded to it right and bottom, and cropped."
+        )
+    return even

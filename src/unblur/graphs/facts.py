@@ -1,0 +1,131 @@
+"""What a graph asks for: each convolution with its type and its multiply-accumulates, by the ONNX file alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx
+from onnx import NodeProto, TensorProto
+
+from unblur.core.errors import InputError
+from unblur.graphs.file import type_name
+from unblur.graphs.metadata import PRECISION_KEY
+from unblur.graphs.onnx_file import infer
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+TYPES: dict[int, str] = {
+    TensorProto.FLOAT: "Float",
+    TensorProto.FLOAT16: "Half",
+    TensorProto.BFLOAT16: "BFloat16",
+    TensorProto.INT8: "Int8",
+    TensorProto.FLOAT8E4M3FN: "FP8",
+}
+"""ONNX element type -> the compiler's word for it."""
+
+
+SMALLEST_MAP = 64
+"""A map has at least this part of the frame's height and width; what is smaller is pooled to a handful of numbers."""
+
+NARROW = 2.5
+"""A strip is narrow in one side only: there it is this many times further below the frame's than in the other."""
+
+
+def is_map(height: int, width: int, frame_height: int, frame_width: int) -> bool:
+    """Whether a tensor of (height, width) is a map of the frame, at whatever scale, and not a strip or a few numbers.
+
+    A U-Net's 1/8 map is one: it is narrow in both sides. A strip of 360x7 in a 720p frame is 2 and 183 times smaller.
+    """
+    down, across = frame_height / height, frame_width / width
+    return max(down, across) <= min(SMALLEST_MAP, NARROW * min(down, across))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution node: `asked` is the type it shall compute in, `macs` counts one frame."""
+
+    name: str
+    asked: str
+    macs: int
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """Facts of a graph of one size; height and width are the frame's, in pixels.
+
+    `operators` maps node name -> operator; `edges` are the names of the graph's inputs and outputs; `declared` is
+    the precision in the metadata ("fp16"), None where the file does not say.
+    """
+
+    convolutions: tuple[Convolution, ...]
+    operators: dict[str, str]
+    edges: frozenset[str]
+    declared: str | None
+    height: int
+    width: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all convolutions, one frame."""
+        return sum(convolution.macs for convolution in self.convolutions)
+
+
+def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool = True) -> GraphFacts:
+    """Infer shapes and types and look at every convolution.
+
+    An operand behind a DequantizeLinear asks for the quantised type. `count` False: the graph is dynamic, inference
+    does not find its shapes, and all `macs` are 0. Raises InputError for a convolution without a name (the compiler's
+    list could not be matched to it), without a known shape, or in a type no engine computes in.
+    """
+    graph = infer(model).graph
+    types = {t.name: t.data_type for t in graph.initializer}
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        types[value.name] = tensor.elem_type
+        if all(d.HasField("dim_value") for d in tensor.shape.dim):
+            shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
+    producer = {name: node for node in graph.node for name in node.output}
+    convolutions = []
+    for node in graph.node:
+        if node.op_type in CONVOLUTIONS:
+            if not node.name:
+                raise InputError(
+                    f"The {node.op_type} that makes {node.output[0]!r} has no name; export it with unblur."
+                )
+            convolutions.append(
+                Convolution(node.name, _asked(node, types, producer), _macs(node, shapes) if count else 0)
+            )
+    if not convolutions:
+        raise InputError("The graph has no convolution; is it a deblurring network?")
+    declared = next((entry.value for entry in model.metadata_props if entry.key == PRECISION_KEY), None)
+    edges = frozenset(value.name for value in (*graph.input, *graph.output))
+    operators = {node.name: node.op_type for node in graph.node}
+    return GraphFacts(tuple(convolutions), operators, edges, declared, height, width)
+
+
+def _asked(node: NodeProto, types: dict[str, int], producer: dict[str, NodeProto]) -> str:
+    def stored(name: str) -> int:
+        source = producer.get(name)
+        if source is not None and source.op_type == "DequantizeLinear":
+            name = source.input[0]
+        return types.get(name, TensorProto.UNDEFINED)
+
+    pixels, weights = (stored(name) for name in node.input[:2])
+    # Quantised weights alone save memory, not arithmetic: then the type of the map is what is asked.
+    kind = pixels if pixels == weights else types.get(node.input[0], TensorProto.UNDEFINED)
+    if kind not in TYPES:
+        raise InputError(f"{node.name} computes in {type_name(kind)}, which no engine here does.")
+    return TYPES[kind]
+
+
+def _macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    missing = [name for name in (node.input[0], node.input[1], node.output[0]) if name not in shapes]
+    if missing:
+        raise InputError(f"{node.name}: the shape of {missing[0]!r} is not known; export the graph for one size.")
+    weight = shapes[node.input[1]]
+    # Conv: weights [O, I/g, kh, kw], each output sums I/g*kh*kw products. ConvTranspose: [I, O/g, kh, kw], each
+    # input is spread over O/g*kh*kw outputs.
+    through = shapes[node.output[0]] if node.op_type == "Conv" else shapes[node.input[0]]
+    return math.prod(through) * math.prod(weight[1:])

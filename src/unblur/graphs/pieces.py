@@ -1,0 +1,176 @@
+"""A graph run piece by piece, so that every inner map can be looked at once and let go.
+
+The wanted maps of BANet-18M at 720p are some 20 GB: they cannot all be outputs of one run. Running the graph again
+for each group of them would cost dozens of runs per frame; reducing them inside the graph needs operators that ONNX
+does not have (a histogram) and leaves it to the runtime when a map is freed. So the graph is cut after every node that
+makes a wanted map, and the pieces are run one after another: each operation once per frame, as in the whole graph, on
+whole maps and therefore exact at every border. In memory are the values that later pieces read, and one piece's work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
+
+from unblur.core.errors import InputError, nearest
+from unblur.graphs.file import read_graph
+from unblur.graphs.sessions import WHO, open_onnxruntime, open_session
+from unblur.images.contract import Frame
+
+CHANNEL_PARTS = 4
+"""So many parts a transposed convolution is run in."""
+
+MAPPED_BYTES = 1 << 20
+"""Maps from this size on are returned to the system when they are freed."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One ONNX Runtime session; `inputs` and `outputs` are values of the graph, `last` those nobody reads later."""
+
+    session: Any
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    last: tuple[str, ...]
+
+
+class PiecewiseGraph:
+    """A float32 graph of one input, opened to give wanted inner tensors frame by frame."""
+
+    def __init__(self, path: Path, tensors: Sequence[str], threads: int) -> None:
+        """Raises InputError as `read_graph`, for a tensor that is not a float map of this graph, and for a graph that
+        ONNX Runtime refuses; MissingRuntimeError without it."""
+        self._signature = read_graph(path).signature
+        self._onnxruntime = open_onnxruntime(WHO)
+        _give_memory_back()
+        model = shape_inference.infer_shapes(onnx.load(path))
+        self._input = model.graph.input[0].name
+        types = _types(model)
+        for tensor in tensors:
+            if types.get(tensor) != TensorProto.FLOAT:
+                known = [name for name, kind in types.items() if kind == TensorProto.FLOAT]
+                raise InputError(
+                    f"{path} has no float32 tensor {tensor!r} between its nodes{nearest(tensor, known)}; "
+                    "ask for inputs and outputs of its nodes by name."
+                )
+        self._wanted = frozenset(tensors)
+        self._pieces = self._cut(model, types, path, threads)
+
+    def maps(self, frame: Frame) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Each wanted tensor of one (H, W, 3) RGB uint8 frame with its name, once, in the order of computation.
+
+        A map is valid until the next one is asked for. Raises InputError as `Signature.check`.
+        """
+        tensor = self._signature.contract.encode(frame)
+        self._signature.check(tensor)
+        live = {self._input: self._onnxruntime.OrtValue.ortvalue_from_numpy(tensor)}
+        if self._input in self._wanted:
+            yield self._input, tensor
+        for piece in self._pieces:
+            made = piece.session.run_with_ort_values(list(piece.outputs), {name: live[name] for name in piece.inputs})
+            live.update(zip(piece.outputs, made, strict=True))
+            del made
+            for name in piece.outputs:
+                if name in self._wanted:
+                    yield name, live[name].numpy()
+            for name in piece.last:
+                del live[name]
+
+    def _cut(self, model: onnx.ModelProto, types: dict[str, int], path: Path, threads: int) -> list[_Piece]:
+        weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        groups: list[list[NodeProto]] = [[]]
+        for node in model.graph.node:
+            groups[-1].extend(_by_channels(node, weights))
+            if not self._wanted.isdisjoint(node.output):
+                groups.append([])
+        groups.pop()  # what comes after the last wanted tensor is not run
+        read = [{name for node in group for name in node.input if name and name not in weights} for group in groups]
+        last_reader = {name: k for k, names in enumerate(read) for name in names}
+        pieces = []
+        for k, group in enumerate(groups):
+            own = {name for node in group for name in node.output if name}
+            inputs = sorted(read[k] - own)
+            outputs = sorted(name for name in own if name in self._wanted or last_reader.get(name, k) > k)
+            session = self._open(model, group, weights, inputs, outputs, types, path, threads)
+            last = [name for name in {*inputs, *outputs} if last_reader.get(name, k) <= k]
+            pieces.append(_Piece(session, tuple(inputs), tuple(outputs), tuple(last)))
+        return pieces
+
+    def _open(
+        self, model: onnx.ModelProto, nodes: list[NodeProto], weights: dict[str, TensorProto],
+        inputs: list[str], outputs: list[str], types: dict[str, int], path: Path, threads: int,
+    ) -> Any:  # fmt: skip
+        used = sorted({name for node in nodes for name in node.input if name in weights})
+        graph = helper.make_graph(
+            nodes,
+            "piece",
+            [helper.make_tensor_value_info(name, types[name], None) for name in inputs],
+            [helper.make_tensor_value_info(name, types[name], None) for name in outputs],
+            [weights[name] for name in used],
+        )
+        piece = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+        return open_session(piece, f"a part of {path}", threads=threads, adjust=_frugal)
+
+
+def _frugal(options: Any, onnxruntime: Any) -> None:
+    # The level above changes the layout of maps, which costs a second copy of each.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = False  # one for each piece would keep that piece's largest maps
+
+
+def _by_channels(node: NodeProto, weights: dict[str, TensorProto]) -> list[NodeProto]:
+    """A transposed convolution as several of fewer output channels each, whose weights are added to `weights`.
+
+    ONNX Runtime keeps a column for each input pixel, kernel element and output channel: 0.9 GB for BANet's at 720p.
+    Output channels do not depend on each other, so the parts together are bit for bit the whole.
+    """
+    names = [name for name in node.input[1:] if name]
+    grouped = any(attribute.name == "group" and attribute.i != 1 for attribute in node.attribute)
+    if node.op_type != "ConvTranspose" or grouped or not all(name in weights for name in names):
+        return [node]
+    kernel = numpy_helper.to_array(weights[names[0]])
+    slices = [part for part in np.array_split(np.arange(kernel.shape[1]), CHANNEL_PARTS) if part.size]
+    parts = []
+    for k, part in enumerate(slices):
+        own = [f"{name}.part_{k}" for name in names]
+        arrays = [kernel[:, part], *(numpy_helper.to_array(weights[name])[part] for name in names[1:])]
+        weights |= {name: numpy_helper.from_array(array, name) for name, array in zip(own, arrays, strict=True)}
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.name = f"{node.name}/part_{k}"
+        del copy.input[1:], copy.output[:]
+        copy.input.extend(own)
+        copy.output.append(f"{node.output[0]}.part_{k}")
+        parts.append(copy)
+    return [*parts, helper.make_node("Concat", [copy.output[0] for copy in parts], [node.output[0]], axis=1)]
+
+
+@cache
+def _give_memory_back() -> None:
+    """Make the C library return a freed map to the system at once, for the rest of the process.
+
+    glibc takes maps below 32 MB out of its heap, where aligned blocks leave holes that the next map does not fit
+    (measured: 1.8 GB resident for maps of 8 MB of which a handful are alive). A pool of ONNX Runtime instead keeps 2 GB
+    of larger ones. Other C libraries than glibc have no such switch and are left as they are.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+        ctypes.CDLL(None).mallopt(mmap_threshold, MAPPED_BYTES)
+
+
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element type of every value that a frame flows through: the input, and what nodes make."""
+    values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {value.name: value.type.tensor_type.elem_type for value in values if value.name not in weights}

@@ -1,0 +1,268 @@
+"""Precision as a rewrite: a float32 graph becomes one whose convolutions read and multiply 8 bits.
+
+Integers follow ONNX QuantizeLinear (round half to even, saturate) and Jacob et al., CVPR 2018; 8-bit floating point
+follows OFP8. Weights are stored in 8 bits behind a DequantizeLinear; activations pass a QuantizeLinear and a
+DequantizeLinear, which every backend fuses into its own 8-bit kernels, or computes as written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from unblur.core.errors import InputError, nearest
+from unblur.graphs.facts import CONVOLUTIONS, read_facts
+from unblur.graphs.metadata import FORM_KEY, PRECISION_KEY
+from unblur.graphs.rewrites.forms import Element, Form
+from unblur.graphs.rewrites.keeping import kept_by_default
+from unblur.graphs.rewrites.placement import Placement, place
+from unblur.graphs.rewrites.ranges import Range, Ranges
+
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+LARGEST_BIAS = 2**30
+"""Of an int32 bias: what is left of int32 is for the sum of products."""
+
+
+@dataclass(frozen=True)
+class QuantisedConvolution:
+    """A convolution in 8 bits: its node, the tensor it read before, and the initialisers that hold its operands.
+
+    `weight` is the 8-bit tensor, `bias` None where there is none. The weight scales are one a channel or one in all.
+    """
+
+    name: str
+    data: str
+    weight: str
+    bias: str | None
+    input_scale: float
+    weight_scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class QuantisedGraph:
+    """The rewritten graph; `kept` maps each convolution that stays in floating point to the reason."""
+
+    model: onnx.ModelProto
+    form: Form
+    convolutions: tuple[QuantisedConvolution, ...]
+    kept: dict[str, str]
+
+    @property
+    def macs_share(self) -> float:
+        """Part of the multiply-accumulates of all convolutions that the graph asks for in 8 bits, 0 to 1.
+
+        Raises InputError for a graph of every size.
+        """
+        facts = read_facts(self.model, 0, 0)
+        chosen = {convolution.name for convolution in self.convolutions}
+        return sum(c.macs for c in facts.convolutions if c.name in chosen) / facts.macs
+
+
+def tensors_to_measure(model: onnx.ModelProto, form: Form, keep: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Tensors of the float32 graph whose ranges `quantise` needs with the same arguments."""
+    return place(model, form, kept_by_default(model, form) if keep is None else keep).ranges
+
+
+def quantise(
+    model: onnx.ModelProto, ranges: Ranges, form: Form, *, keep: Mapping[str, str] | None = None
+) -> QuantisedGraph:
+    """Rewrite a float32 graph for 8 bits in the given form; metadata and contract stay.
+
+    `keep`: convolution -> reason for all that stay in floating point; None for `kept_by_default`, which needs a graph
+    of one size. A tensor that is 0
+    throughout gets scale 1. Raises InputError for a graph that is quantised or cast already, an opset below the
+    form's, an unknown name in `keep`, a tensor without a range, weights that are no finite float32 constants, or a
+    scale that the form's type cannot hold.
+    """
+    _refuse(model, form)
+    kept = kept_by_default(model, form) if keep is None else dict(keep)
+    names = [node.name for node in model.graph.node if node.op_type in CONVOLUTIONS]
+    for name in kept:
+        if name not in names:
+            raise InputError(f"No convolution {name!r} in the graph to keep{nearest(name, names)}.")
+    placement = place(model, form, kept)
+    if not placement.convolutions:
+        raise InputError(f"Form {form.name} leaves no convolution to quantise: all {len(names)} are kept.")
+    writer = _Writer(model.graph, ranges, form, placement)
+    for node in model.graph.node:
+        writer.add(node)
+    rewritten = onnx.ModelProto()
+    rewritten.CopyFrom(model)
+    del rewritten.graph.node[:], rewritten.graph.initializer[:], rewritten.graph.value_info[:]
+    rewritten.graph.node.extend(writer.nodes)
+    read = {name for node in writer.nodes for name in node.input}
+    rewritten.graph.initializer.extend(t for t in writer.constants.values() if t.name in read)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(rewritten, {**properties, PRECISION_KEY: form.precision, FORM_KEY: form.name})
+    onnx.checker.check_model(rewritten, full_check=True)
+    return QuantisedGraph(rewritten, form, tuple(writer.convolutions), kept)
+
+
+def _refuse(model: onnx.ModelProto, form: Form) -> None:
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    node = next((node for node in model.graph.node if node.op_type in QUANTISERS), None)
+    if PRECISION_KEY in properties or node is not None:
+        what = properties.get(PRECISION_KEY) or f"quantised (it has the {node.op_type if node else ''})"
+        raise InputError(f"The graph is already {what}; quantise the float32 graph it came from.")
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset < form.smallest_opset:
+        raise InputError(
+            f"The graph is of opset {opset}; form {form.name} needs {form.smallest_opset}: export it with --opset 20."
+        )
+
+
+class _Writer:
+    """Emits the nodes of the quantised graph; each pair right after the node that makes the tensor."""
+
+    def __init__(self, graph: onnx.GraphProto, ranges: Ranges, form: Form, placement: Placement) -> None:
+        self._form, self._placement, self._ranges = form, placement, ranges
+        self._chosen = frozenset(placement.convolutions)
+        self._stems = _stems(graph, self._chosen)
+        self._names = {node.name for node in graph.node}
+        self._scales: dict[str, float] = {}
+        self._weights: dict[tuple[str, int], tuple[str, str, tuple[float, ...]]] = {}
+        self.constants = {t.name: t for t in graph.initializer}
+        self.nodes: list[NodeProto] = []
+        self.convolutions: list[QuantisedConvolution] = []
+        for value in graph.input:
+            self._pair(value.name)
+
+    def add(self, node: NodeProto) -> None:
+        copied = NodeProto()
+        copied.CopyFrom(node)
+        for k, name in enumerate(node.input):
+            if (node.name, k) in self._placement.reads:
+                copied.input[k] = f"{name}/dequantised"
+        if node.name in self._chosen:
+            self._operands(node, copied)
+        self.nodes.append(copied)
+        for name in node.output:
+            self._pair(name)
+
+    def _pair(self, tensor: str) -> None:
+        """QuantizeLinear and DequantizeLinear of a tensor, where it has a pair."""
+        if tensor not in self._placement.scaled_by:
+            return
+        measured = [self._ranges.of(name) for name in self._placement.scaled_by[tensor]]
+        whole = Range(min(r.low for r in measured), max(r.high for r in measured))
+        element = self._form.activation
+        scale, zero = whole.affine() if element.affine else (whole.symmetric_scale(element.largest), 0)
+        scale = self._representable(scale, tensor)
+        self._scales[tensor] = scale
+        self._constant(f"{tensor}/scale", np.array(scale, np.float32))
+        self.constants[f"{tensor}/zero"] = helper.make_tensor(f"{tensor}/zero", element.onnx_type, [], [zero])
+        stem, operands = self._stems[tensor], [f"{tensor}/scale", f"{tensor}/zero"]
+        self._emit("QuantizeLinear", [tensor, *operands], f"{tensor}/quantised", stem)
+        self._emit("DequantizeLinear", [f"{tensor}/quantised", *operands], f"{tensor}/dequantised", stem)
+
+    def _operands(self, node: NodeProto, copied: NodeProto) -> None:
+        """Weight, and in the forms that want it the bias, as 8-bit and 32-bit constants."""
+        data, stem = node.input[0], _stem(node.name)
+        bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+        axis = 0 if node.op_type == "Conv" else 1
+        weight, dequantised, scales = self._weight(node, axis, bias if self._form.outputs else None, stem)
+        copied.input[1] = dequantised
+        if bias is not None and self._form.outputs:
+            step = self._scales[data] * np.asarray(scales)
+            values = np.rint(self._floats(bias, node) / step).astype(np.int32)
+            name = f"{bias}/int32/{data}"
+            per_channel = self._form.per_channel
+            self._constant(name, values)
+            self._constant(f"{name}/scale", step.astype(np.float32) if per_channel else np.float32(step[0]))
+            self._emit("DequantizeLinear", [name, f"{name}/scale"], f"{name}/dequantised", f"{stem}/bias", axis=0)
+            copied.input[2], bias = f"{name}/dequantised", name
+        self.convolutions.append(QuantisedConvolution(node.name, data, weight, bias, self._scales[data], scales))
+
+    def _weight(self, node: NodeProto, axis: int, bias: str | None, stem: str) -> tuple[str, str, tuple[float, ...]]:
+        """Names of the 8-bit weight and of its dequantised value, and the scales; once for a weight that is shared."""
+        name = node.input[1]
+        if (name, axis) in self._weights:
+            return self._weights[name, axis]
+        values = self._floats(name, node)
+        element = self._form.weight
+        others = tuple(k for k in range(values.ndim) if k != axis)
+        peaks = np.abs(values).max(axis=others if self._form.per_channel else None, keepdims=True)
+        scales = np.array([Range(0.0, float(p)).symmetric_scale(element.largest) for p in peaks.ravel()])
+        if bias is not None:
+            # A channel of tiny weights and a large bias: widen its steps until the bias fits.
+            floor = np.abs(self._floats(bias, node)) / (self._scales[node.input[0]] * LARGEST_BIAS)
+            scales = np.maximum(scales, floor if self._form.per_channel else floor.max())
+        scales = np.array([self._representable(float(scale), name) for scale in scales])
+        stored = f"{name}/{self._form.precision}"
+        self._constant(stored, to_element(values / scales.reshape(peaks.shape), element))
+        steps = scales.astype(np.float32) if self._form.per_channel else np.float32(scales[0])
+        self._constant(f"{stored}/scale", steps)
+        self.constants[f"{stored}/zero"] = helper.make_tensor(
+            f"{stored}/zero", element.onnx_type, list(np.shape(steps)), [0] * np.size(steps)
+        )
+        operands = [stored, f"{stored}/scale", f"{stored}/zero"]
+        self._emit("DequantizeLinear", operands, f"{stored}/dequantised", f"{stem}/weight", axis=axis)
+        self._weights[name, axis] = (stored, f"{stored}/dequantised", tuple(float(s) for s in scales))
+        return self._weights[name, axis]
+
+    def _floats(self, name: str, node: NodeProto) -> NDArray[np.float64]:
+        constant = self.constants.get(name)
+        if constant is None or constant.data_type != TensorProto.FLOAT:
+            raise InputError(f"{node.name}: {name!r} is no float32 constant; export the graph with unblur, or keep it.")
+        values = numpy_helper.to_array(constant).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InputError(f"{node.name}: {name!r} holds NaN or infinity; check the checkpoint.")
+        return values
+
+    def _representable(self, scale: float, what: str) -> float:
+        """The scale as the graph will hold it: rounded up where it is rounded, so that nothing is clipped for it."""
+        kind: type[np.floating[Any]] = np.float16 if self._form.half_scales else np.float32
+        with np.errstate(over="ignore"):
+            rounded = kind(scale)
+        if self._form.half_scales and float(rounded) < scale:
+            rounded = np.nextafter(rounded, kind(np.inf))
+        if not np.isfinite(rounded) or not rounded > 0:
+            raise InputError(
+                f"The scale of {what}, {scale:.3g}, is no positive {np.dtype(kind)}; check the ranges, or keep the "
+                "convolution in floating point."
+            )
+        return float(rounded)
+
+    def _constant(self, name: str, values: Any) -> None:
+        self.constants[name] = numpy_helper.from_array(np.asarray(values), name)
+
+    def _emit(self, op: str, inputs: list[str], output: str, stem: str, axis: int | None = None) -> None:
+        name, k = f"{stem}/{op}", 2
+        while name in self._names:
+            name, k = f"{stem}/{op}_{k}", k + 1
+        self._names.add(name)
+        node = helper.make_node(op, inputs, [output], name)
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)
+
+
+def to_element(values: NDArray[np.float64], element: Element) -> NDArray[Any]:
+    """Values in units of the scale -> the 8-bit type: round half to even, saturate at its largest magnitude."""
+    clipped = np.clip(values, -element.largest, element.largest)
+    kind = helper.tensor_dtype_to_np_dtype(element.onnx_type)
+    # float32 first: from float64 the 8-bit float rounds through float32 anyway.
+    rounded = np.rint(clipped) if np.issubdtype(kind, np.integer) else clipped.astype(np.float32)
+    result: NDArray[Any] = rounded.astype(kind)
+    return result
+
+
+def _stem(node: str) -> str:
+    return node.rpartition("/")[0] or node
+
+
+def _stems(graph: onnx.GraphProto, chosen: frozenset[str]) -> dict[str, str]:
+    """Tensor -> what its pair is named after: the first 8-bit convolution that reads it, else whatever makes it."""
+    stems = {value.name: value.name for value in graph.input}
+    for node in graph.node:
+        stems |= dict.fromkeys(node.output, _stem(node.name))
+    for node in reversed(graph.node):
+        if node.name in chosen:
+            stems[node.input[0]] = _stem(node.name)
+    return stems

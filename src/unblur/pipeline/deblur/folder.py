@@ -1,0 +1,224 @@
+"""Pictures in, deblurred pictures out: each output whole, or not there; what is finished is not done again."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unblur.core.artefacts import value_digest
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
+from unblur.core.exclusive import exclusive
+from unblur.core.memory import available_bytes, gigabytes
+from unblur.engines.runner import Runner, restore_frame
+from unblur.images.alpha import fill_hidden, put_back_hidden
+from unblur.images.files import Picture, decode_picture, encode_picture, read_bytes, write_encoded
+from unblur.images.sizes import picture_size
+from unblur.pipeline.deblur.finished import Finished
+from unblur.pipeline.deblur.frame_memory import FrameMemory
+from unblur.pipeline.deblur.tasks import Plan, Task
+from unblur.pipeline.store import RUNTIMES, toolchain
+
+SHOWN = 5
+"""How many paths an error lists of each kind."""
+
+SAID = 1e8
+"""Bytes of memory below which nobody needs to be told."""
+
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Failures to write that the next picture would meet too, after minutes of work."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many pictures were deblurred now, how many were finished before, and why others were not."""
+
+    done: int
+    skipped: int
+    failed: tuple[str, ...]
+
+
+def task_key(
+    picture: bytes,
+    checkpoint_digest: str,
+    engine: str,
+    calibration: Mapping[str, Any] | None = None,
+    channel_order: str | None = None,
+) -> str:
+    """SHA-256 of all that an output depends on: the input's bytes, the weights and the order of channels that they are
+    said to be trained with, the engine, how it was calibrated, and the toolchain.
+    """
+    backend = "tensorrt-rtx" if engine.startswith("tensorrt-rtx") else engine.split("-")[0]
+    return value_digest({
+        "input": hashlib.sha256(picture).hexdigest(),
+        "checkpoint": checkpoint_digest,
+        "channel_order": channel_order,
+        "engine": engine,
+        "calibration": calibration,
+        # onnxruntime-gpu installs the module that onnxruntime is, and tensorrt_rtx has two packages
+        "toolchain": toolchain(frozenset(backend + suffix for suffix in ("", "-gpu", "-cu12", "-cu13")) & RUNTIMES),
+        "pillow": importlib.metadata.version("pillow"),
+    })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A runner, and what its frames take of memory where that is known."""
+
+    runner: Runner
+    memory: FrameMemory | None = None
+
+
+def deblur_pictures(
+    plan: Plan,
+    key: Callable[[bytes], str],
+    open_engine: Callable[[], Opened],
+    *,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Deblur what is not finished. `key` gives an input's key from its bytes; `open_engine` is called at most once,
+    when the first picture is ready for it. One process at a time writes into a folder: another waits.
+
+    A picture that cannot be read, restored or written is noted in the outcome, like what the plan passed over, and the
+    others go on. Raises InputError before any work when an output exists that unblur did not write (unless
+    `overwrite`), and when nothing can be written any more (a full or read-only disk, no record): what was finished
+    before stays.
+    """
+    failed = [_fail(sentence, progress) for sentence in plan.passed_over]
+    todo, foreign, unread = _unfinished(plan, Finished(plan.record), key)
+    failed += [_fail(error, progress) for error in unread]
+    done, skipped = 0, len(plan.tasks) - len(todo) - len(unread)
+    if not todo:
+        return Outcome(done, skipped, tuple(failed))
+    with contextlib.ExitStack() as stack:
+        record = None
+        if foreign:  # judged again: without the lock, another process may have written between two looks
+            record = stack.enter_context(_hold(plan.record, progress))
+            foreign = [task for task in foreign if record.state(task.label, task.output, "") == "foreign"]
+            if foreign and not overwrite:
+                raise _foreign(foreign)
+        opened: Opened | None = None
+        for task in progress.track(todo, "deblurring", total=len(todo)):
+            try:
+                data = read_bytes(task.source)
+                picture = decode_picture(data, task.source)
+            except InputError as error:
+                failed.append(_fail(error, progress))
+                continue
+            record = record or stack.enter_context(_hold(plan.record, progress))
+            this = key(data)
+            state = record.state(task.label, task.output, this)
+            if state == "finished":  # by another process, meanwhile
+                skipped += 1
+                continue
+            if state == "foreign" and not overwrite:
+                failed.append(_fail(_foreign([task]), progress))
+                continue
+            if opened is None:
+                record.save()  # a folder that cannot be written to shows before the engine is built
+                opened = open_engine()
+                stack.callback(opened.runner.close)
+                _tell_largest(todo, opened, progress)
+            try:
+                encoded = _restore(task, picture, opened)
+            except InputError as error:
+                failed.append(_fail(error, progress))
+                continue
+            if record.state(task.label, task.output, this) == "foreign" and not overwrite:
+                failed.append(_fail(_foreign([task]), progress))
+                continue
+            record.promise(task.label, task.output, this, hashlib.sha256(encoded).hexdigest())
+            try:
+                write_encoded(task.output, encoded)
+            except InputError as error:
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno in _HOPELESS:
+                    raise
+                failed.append(_fail(error, progress))
+                continue
+            done += 1
+    return Outcome(done, skipped, tuple(failed))
+
+
+@contextlib.contextmanager
+def _hold(path: Path, progress: Progress) -> Iterator[Finished]:
+    """The record, while no other process writes it."""
+    with exclusive(path, progress.note):
+        record = Finished(path)
+        try:
+            yield record
+        finally:
+            record.close()
+
+
+def _restore(task: Task, picture: Picture, opened: Opened) -> bytes:
+    """The encoded output. Raises InputError naming the input."""
+    height, width = picture.frame.shape[:2]
+    try:
+        if opened.memory is not None:
+            opened.memory.refuse(height, width)
+        restored = restore_frame(opened.runner, fill_hidden(picture.frame, picture.alpha))
+        return encode_picture(task.output, picture, put_back_hidden(restored, picture.frame, picture.alpha))
+    except MemoryError as error:
+        raise InputError(
+            f"{task.source}: memory does not hold this picture of {height}x{width}; free some, or split it into parts."
+        ) from error
+    except InputError as error:
+        raise InputError(f"{task.source}: {error}") from error
+
+
+def _tell_largest(todo: Sequence[Task], opened: Opened, progress: Progress) -> None:
+    """Before the work, not after minutes of it."""
+    if opened.memory is None:
+        return
+    sizes = []
+    for task in todo:
+        with contextlib.suppress(InputError):  # told when its turn comes
+            sizes.append(picture_size(task.source))
+    height, width = max(sizes, key=math.prod, default=(0, 0))
+    needed = opened.memory.bytes(height, width)
+    if needed is not None and needed >= SAID:
+        progress.note(
+            f"memory: about {gigabytes(needed)} for the largest picture ({height}x{width}), "
+            f"{gigabytes(available_bytes())} are free"
+        )
+
+
+def _unfinished(
+    plan: Plan, record: Finished, key: Callable[[bytes], str]
+) -> tuple[list[Task], list[Task], list[InputError]]:
+    """What is to be done, what of it is foreign, and why inputs cannot be read."""
+    todo, foreign, failed = [], [], []
+    for task in plan.tasks:
+        try:
+            data = read_bytes(task.source)
+        except InputError as error:
+            failed.append(error)
+            continue
+        state = record.state(task.label, task.output, key(data))
+        if state == "foreign":
+            foreign.append(task)
+        if state != "finished":
+            todo.append(task)
+    return todo, foreign, failed
+
+
+def _fail(error: InputError | str, progress: Progress) -> str:
+    progress.note(f"left out: {error}")
+    return str(error)
+
+
+def _foreign(tasks: list[Task]) -> InputError:
+    names = ", ".join(str(task.output) for task in tasks[:SHOWN])
+    more = f" and {len(tasks) - SHOWN} more" if len(tasks) > SHOWN else ""
+    return InputError(
+        f"{names}{more} exists and is not what unblur wrote there; choose another output folder, or replace it "
+        "with --overwrite."
+    )

@@ -1,0 +1,1 @@
+"""What the store makes: graphs, ranges, 8-bit graphs, engines."""

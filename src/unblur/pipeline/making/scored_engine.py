@@ -1,0 +1,142 @@
+"""Checkpoint -> 8-bit engine: calibrate, quantise in the product's form, make the rest FP16, hold it to a budget of
+decibels, build. Everything up to the engine comes out of the store, so that the second build calibrates nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import onnx
+
+from unblur.building.best import Best, build_best
+from unblur.building.engine import BuildOptions, BuiltEngine, build_engine
+from unblur.calibration.score import Judge, Score
+from unblur.core.console import SILENT, Progress
+from unblur.core.errors import BudgetError, InputError
+from unblur.core.provenance import default_threads
+from unblur.engines.tensorrt.product import ProductName, open_product
+from unblur.graphs.rewrites.casting import cast_graph
+from unblur.graphs.rewrites.forms import FP8, Form, find_form
+from unblur.pipeline.held_out import DRAWN, drawn_held_out, find_overlaps, refuse_overlaps
+from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Size, Source
+from unblur.pipeline.making.eight_bits import stored_quantised
+from unblur.pipeline.making.graph import stored_graph
+from unblur.pipeline.making.ranges import stored_manifest
+from unblur.pipeline.store import Store
+
+EightBits = Literal["int8", "fp8"]
+LARGEST = 4
+"""Graphs of up to so many times the manifest's pixels are scored themselves: larger ones would take minutes."""
+
+FIDELITY_DB, PSNR_LOSS_DB = 40.0, 0.05
+"""What 8 bits must keep on the worst held-out frame, and may lose of PSNR on the mean, unless the caller says."""
+
+
+def form_of(precision: EightBits, product: ProductName) -> Form:
+    """How a product wants 8 bits written."""
+    return FP8 if precision == "fp8" else find_form(product)
+
+
+def build_quantised(
+    store: Store,
+    source: Source,
+    output: Path,
+    options: BuildOptions,
+    calibration: Calibration = BUNDLED,
+    psnr_loss_db: float = PSNR_LOSS_DB,
+    progress: Progress = SILENT,
+) -> BuiltEngine:
+    """Build the engine of `options.precision`, "int8" or "fp8". The score stands in its manifest.
+
+    Raises as `scored_graph` and `build_engine`.
+    """
+    precision: EightBits = "fp8" if options.precision == "fp8" else "int8"
+    product = open_product(options.flavor).name  # say what is missing before minutes of work
+    graph, about = scored_graph(
+        store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress
+    )
+    return build_engine(graph, output, options, progress, about=about)
+
+
+def build_best_of_all(
+    store: Store,
+    source: Source,
+    output: Path,
+    options: BuildOptions,
+    calibration: Calibration = BUNDLED,
+    psnr_loss_db: float = PSNR_LOSS_DB,
+    progress: Progress = SILENT,
+) -> Best:
+    """`build_best` with an INT8 and an FP8 graph of the same checkpoint among the candidates.
+
+    One that breaks its budget of decibels, or has no convolution for 8 bits, is left out with the reason. Raises
+    InputError for a manifest that cannot be used, and as `build_best`.
+    """
+    product = open_product(options.flavor).name
+    stored_manifest(store, calibration.path, progress)
+    quantised, left_out = {}, []
+    for precision in get_args(EightBits):
+        try:
+            graph, about = scored_graph(
+                store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress
+            )
+        except (BudgetError, InputError) as error:
+            left_out.append((precision, str(error)))
+        else:
+            quantised[graph] = about
+    exported = stored_graph(store, source.checkpoint, source.size, source.pixels, source.opset, progress=progress)
+    return build_best(exported.path, output, options, quantised, left_out, progress)
+
+
+def scored_graph(
+    store: Store,
+    source: Source,
+    precision: EightBits,
+    product: ProductName,
+    calibration: Calibration = BUNDLED,
+    fidelity_db: float | None = None,
+    psnr_loss_db: float = PSNR_LOSS_DB,
+    progress: Progress = SILENT,
+) -> tuple[Path, dict[str, Any]]:
+    """The quantised graph, and what a manifest shall say of it: its score on drawn held-out frames.
+
+    What is scored is what will be compiled, as it is written, against float32; for sizes much larger than the
+    manifest's, and for every size, at the manifest's: ranges, repairs and what stays FP16 are the same.
+
+    Raises InputError as `stored_quantised` and where the manifest has one of the frames; BudgetError where the score is
+    below `fidelity_db` (None: FIDELITY_DB) on the worst frame, or more PSNR is lost than `psnr_loss_db` on the mean.
+    """
+    of = CalibrationSet(
+        source.checkpoint, stored_manifest(store, calibration.path, progress), source.pixels, source.opset
+    )
+    form = form_of(precision, product)
+    graph = stored_quantised(
+        store, store.root, of, source.size, form, calibration.algorithm, calibration.repairs, progress
+    )
+    size = of.manifest.size
+    if source.size is not None and source.size[0] * source.size[1] <= LARGEST * size[0] * size[1]:
+        size = source.size
+    scored = graph
+    if source.size not in (None, size):
+        scored = stored_quantised(
+            store, store.root, of, size, form, calibration.algorithm, calibration.repairs, progress
+        )
+    score = _score(store, of, size, source.size is None, scored.path, progress)
+    try:
+        score.enforce(
+            f"{source.checkpoint.name} in {precision}",
+            FIDELITY_DB if fidelity_db is None else fidelity_db,
+            psnr_loss_db,
+        )
+    except BudgetError as error:
+        raise BudgetError(f"{error} Nothing was built; --fp16 is the next wider precision.") from error
+    return graph.path, {"score": score.to_json() | {"frames": f"{DRAWN} drawn, seeds from 0", "size": list(size)}}
+
+
+def _score(store: Store, of: CalibrationSet, size: Size, dynamic: bool, quantised: Path, progress: Progress) -> Score:
+    frames = drawn_held_out(size)
+    refuse_overlaps(of.manifest, find_overlaps(of.manifest, frames))
+    reference = stored_graph(store, of.checkpoint, None if dynamic else size, of.pixels, of.opset, progress=progress)
+    progress.note(f"scoring what will be compiled on {len(frames)} held-out frames of {size[0]}x{size[1]}")
+    judge = Judge(reference.path, frames, of.threads or default_threads())
+    return judge.score(cast_graph(onnx.load(quantised), "fp16").model, exact=True)

@@ -1,0 +1,189 @@
+"""From the name of an engine to an open runner; what it needs is made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from unblur.compare.comparison import Candidate, Reference
+from unblur.compare.measure.frames import FrameFile
+from unblur.core.console import SILENT, Progress, printable
+from unblur.core.errors import InputError
+from unblur.engines.catalogue import find_engine, is_calibrated, open_engine
+from unblur.engines.runner import Runner
+from unblur.engines.tensorrt.file import EngineFile, read_engine
+from unblur.graphs.file import GraphFile, read_graph
+from unblur.graphs.rewrites.forms import find_form
+from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.held_out import calibration_frames_like
+from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Size
+from unblur.pipeline.making.eight_bits import stored_quantised
+from unblur.pipeline.making.engine import stored_engine
+from unblur.pipeline.making.graph import stored_graph
+from unblur.pipeline.making.ranges import stored_manifest
+from unblur.pipeline.store import Artefact, Store
+
+
+def open_runner(
+    name: str,
+    checkpoint: Checkpoint,
+    store: Store,
+    sizes: Callable[[], Mapping[Size, int]],
+    *,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+    calibration: Calibration = BUNDLED,
+) -> Runner:
+    """Open an engine of the catalogue: with the store's dynamic graph if it runs one, or compiled for `sizes`.
+
+    `sizes` tells the padded sizes of the frames to come and how many of each; it is asked only where they matter.
+    Raises as `open_engine`, `engine_graph` and `stored_engine`.
+    """
+    runs = find_engine(name).runs
+    file = None
+    if runs == "graph":
+        artefact = engine_graph(name, store, checkpoint, None, calibration, threads, progress)
+        file = artefact.path
+        progress.note(f"graph: {'made once to' if artefact.fresh else 'found'} {file}")
+    elif runs == "engine":
+        file = stored_engine(name, store, checkpoint, sizes(), progress, calibration)
+        progress.note(f"engine: {file}")
+    return open_engine(name, checkpoint, file, threads)
+
+
+def refuse_calibration_frames(
+    store: Store, engines: Sequence[str], calibration: Calibration, frames: Iterable[FrameFile],
+    progress: Progress = SILENT,
+) -> None:  # fmt: skip
+    """Raise InputError where an engine that is calibrated here would be judged on a frame of its manifest.
+
+    By the pixels' fingerprints. A manifest that tells of overlaps was collected with them on purpose, and every report
+    says so; then nothing is refused. A frame that cannot be read is the comparison's to tell.
+    """
+    if not any(is_calibrated(name) for name in engines):
+        return
+    manifest = stored_manifest(store, calibration.path, progress)
+    if manifest.overlaps:
+        return
+    for file in frames:
+        try:
+            frame, _ = file.read()
+        except InputError:
+            continue
+        same = calibration_frames_like(manifest, frame)
+        if same:
+            raise InputError(
+                f"{file.name} is the calibration frame {same[0]} of {manifest.path}: what is measured there would "
+                "flatter the engine. Leave it out, or collect the manifest with --not-in and --allow-overlap, and "
+                "every report will tell."
+            )
+
+
+def engine_graph(
+    name: str, store: Store, checkpoint: Checkpoint, size: Size | None, calibration: Calibration = BUNDLED,
+    threads: int | None = None, progress: Progress = SILENT,
+) -> Artefact:  # fmt: skip
+    """The graph of a (height, width), or (None) of every even size, for an engine that runs graphs.
+
+    Raises as `stored_graph`, `stored_manifest` and `stored_quantised`.
+    """
+    form = find_engine(name).form
+    if not form:
+        return stored_graph(store, checkpoint, size, progress=progress)
+    manifest = stored_manifest(store, calibration.path, progress)
+    of = CalibrationSet(checkpoint, manifest, threads=threads or 0)
+    return stored_quantised(
+        store, store.root, of, size, find_form(form), calibration.algorithm, calibration.repairs, progress
+    )
+
+
+def make_candidate(
+    name: str, store: Store, checkpoint: Checkpoint, threads: int | None, progress: Progress = SILENT,
+    calibration: Calibration = BUNDLED, output: str | None = None, *, dynamic: bool = False,
+) -> Candidate:  # fmt: skip
+    """ "openvino" runs the graph exported for the size at hand, or (`dynamic`) the one of every size, which
+    `open_runner` takes: another graph, with arithmetic of its own. "openvino:FILE.onnx" runs that very file.
+    "openvino-int8" as "openvino", and its graph is calibrated as `calibration` says.
+
+    `output`: of a file's several outputs the restored frame.
+
+    "tensorrt-rtx-fp16" likewise: compiled for the size at hand, or "tensorrt-rtx-fp16:FILE.engine". Raises InputError
+    for an unknown engine, one that runs the checkpoint itself with a file, and a file that does not exist or does not
+    say of which checkpoint it is. What opening raises comes when the candidate is opened.
+    """
+    backend, colon, file = name.partition(":")
+    engine = find_engine(backend)
+    if not colon:
+
+        def open_stored(size: Size | None) -> Runner:
+            made: Path | None = None
+            if engine.runs == "graph":
+                at = None if dynamic else size
+                made = engine_graph(name, store, checkpoint, at, calibration, threads, progress).path
+            elif engine.runs == "engine":
+                if size is None:
+                    raise InputError(
+                        f"{name} is compiled for one size here, and these frames are of several: compare frames of "
+                        f"one size, or build an engine for all with --shapes and name it, {name}:FILE."
+                    )
+                made = stored_engine(backend, store, checkpoint, {size: 1}, progress, calibration)
+            return open_engine(backend, checkpoint, made, threads)
+
+        return Candidate(name, open_stored)
+    if _file_of(name, output).checkpoint is None:
+        raise InputError(
+            f"{name}: {file} does not say of which checkpoint it is, and beside {checkpoint.path.name} a graph of "
+            "another network would look like a bad engine. Write it again with `unblur export --checkpoint "
+            f"{checkpoint.path.name}`, or name the float32 graph that it shall be held against: --reference FILE.onnx."
+        )
+    label = printable(f"{backend}:{Path(file).name}")
+    return Candidate(label, lambda _: open_engine(backend, checkpoint, Path(file), threads, output))
+
+
+def graph_reference(path: Path, threads: int | None = None, output: str | None = None) -> Reference:
+    """A float32 graph, run by ONNX Runtime, in the place of a checkpoint. Raises InputError for a file that is no
+    graph with a pixel contract, and for one in another precision.
+    """
+    graph = read_graph(path, output)
+    if graph.precision != "f32" or graph.quantised:
+        raise InputError(f"--reference {path} is {graph.precision}; name the float32 graph that it was made from.")
+    label = printable(f"onnxruntime:{path.name}")
+    return Reference(
+        engine=Candidate(label, lambda _: open_engine("onnxruntime", None, path, threads, output)),
+        text="the float32 graph that was named",
+        network=printable(path.stem),
+        source=printable(path.name),
+        digest=graph.digest,
+        contract=graph.signature.contract,
+    )
+
+
+def make_file_candidate(name: str, reference: Path, threads: int | None, output: str | None = None) -> Candidate:
+    """ "onnxruntime:FILE.onnx" or "tensorrt-rtx-fp16:FILE.engine" beside a reference that is a graph; "openvino" runs
+    that very graph.
+
+    Raises InputError for an engine that would need the checkpoint, a file that does not exist, and one that says it is
+    of another checkpoint than the reference says.
+    """
+    backend, colon, file = name.partition(":")
+    engine = find_engine(backend)
+    if not colon and (engine.runs != "graph" or engine.form):
+        raise InputError(f"{name} needs the checkpoint, and --reference is a graph; write {name}:FILE or leave it out.")
+    path = Path(file) if colon else reference
+    told, own = _file_of(f"{backend}:{path}", output).checkpoint, read_graph(reference, output).checkpoint
+    if None not in (told, own) and told != own:
+        raise InputError(
+            f"{name}: {path} is of another checkpoint than the reference {reference}; name its own float32 graph."
+        )
+    return Candidate(printable(f"{backend}:{path.name}"), lambda _: open_engine(backend, None, path, threads, output))
+
+
+def _file_of(name: str, output: str | None) -> GraphFile | EngineFile:
+    backend, _, file = name.partition(":")
+    engine = find_engine(backend)
+    if engine.runs == "checkpoint":
+        raise InputError(f"{name}: {backend} runs the checkpoint itself; leave out ':{file}'.")
+    if not Path(file).is_file():
+        kind = "an exported graph" if engine.runs == "graph" else "an engine file"
+        raise InputError(f"{name}: there is no file {file}; name {kind}.")
+    return read_graph(Path(file), output) if engine.runs == "graph" else read_engine(Path(file))

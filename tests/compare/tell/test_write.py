@@ -1,0 +1,173 @@
+"""The three files of a report: complete, whole, and the page needs nothing beside it."""
+
+import json
+import os
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unblur.cli.report_table import print_report
+from unblur.compare.comparison import Candidate, compare_engines
+from unblur.compare.judge.budgets import Budget
+from unblur.compare.measure.frames import find_frames
+from unblur.compare.report import Report
+from unblur.compare.tell.page import ticks
+from unblur.compare.tell.write import render_markdown, render_page, write_report
+from unblur.core.errors import InputError, MissingRuntimeError
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Collects references, text and tags, and holds that every tag is closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [value or "" for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+@pytest.fixture
+def report(checkpoint, pictures, settings, faulty) -> Report:
+    def missing(size):
+        raise MissingRuntimeError("no such processor")
+
+    engines = [
+        faulty("off", lambda t: np.clip(t + 0.03, -0.5, 0.5)),
+        Candidate("absent", missing),
+        faulty("<script>alert(1)</script>", lambda t: t),
+    ]
+    budgets = {"*": Budget(fidelity_db_min=60), "off": Budget(latency_ms_max=1e4), "absent": Budget(fidelity_db_min=0)}
+    (pictures[0] / "bad.png").write_bytes(b"?")
+    (pictures[1] / "bad.png").write_bytes(b"?")
+    settings = replace(settings, budgets=budgets, skip_missing=True)
+    return compare_engines(checkpoint, engines, find_frames(*pictures), settings)
+
+
+def test_the_page_is_self_contained(report: Report) -> None:
+    text = render_page(report)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert page.references
+    assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_the_page_shows_every_engine_sample_and_failure(report: Report) -> None:
+    text = render_page(report)
+    words = " ".join(Page(text).words)
+    for name in ("torch", "off", "absent", "<script>alert(1)</script>", "(blurred input)"):
+        assert name in words
+    assert "2 of 4 budgets broken" in words
+    assert "off: fidelity_db_min 60: measured 30." in words
+    assert "no such processor" in words
+    assert "bad.png" in words
+    assert report.latency is not None
+    measured = [sample for sample in report.latency.samples if not sample.warmup]
+    assert text.count('class="dot"') == len(measured)
+    assert text.count('class="limit"') == 1
+
+
+def test_the_page_is_well_formed_without_truth_latency_or_budgets(checkpoint, pictures, settings, faulty) -> None:
+    found = find_frames(pictures[0])
+    bare = compare_engines(checkpoint, [faulty("x", lambda t: t)], found, replace(settings, protocol=None))
+    words = " ".join(Page(render_page(bare)).words)
+    assert "No budget was stated" in words
+    assert "SSIM" not in words
+    assert "median (ms)" not in words
+    assert "| engine | verdict | precision | fidelity" in render_markdown(bare)
+    assert "PSNR (dB)" not in render_markdown(bare)
+
+
+def test_markdown_has_the_same_rows(report: Report) -> None:
+    lines = render_markdown(report).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in table[2:]] == [
+        "(blurred input)",
+        "torch",
+        "off",
+        "absent",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+    ]
+    assert len({row.count("|") for row in table}) == 1
+    assert any("absent: no such processor" in line for line in lines)
+    assert "## Broken budgets" in lines
+
+
+def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, settings, faulty, tmp_path: Path) -> None:
+    """A name in Latin-1, and one with a terminal's escape, HTML and a table's border in it; one picture is damaged."""
+    hostile = "\x1b[31m<img src=x onerror=alert(1)>|b.png"
+    latin = os.fsdecode(b"gr\xfc\xdfe.png")
+    for folder in pictures:
+        (folder / "a.png").rename(folder / latin)
+        (folder / hostile).write_bytes(b"?")
+    engine = faulty(f"on {latin}", lambda t: t * 0)
+    report = compare_engines(checkpoint, [engine], find_frames(*pictures), settings)
+    written = write_report(report, tmp_path / "report")
+    values = json.loads(written.json.read_text())
+    assert {frame["frame"] for frame in values["engines"][0]["frames"]} == {"gr\\xfc\\xdfe.png", "night/b.png"}
+    (failure,) = values["failures"]
+    assert failure["frame"] == "\\x1b[31m<img src=x onerror=alert(1)>|b.png"
+    for file in (written.json, written.markdown, written.html):
+        assert "\x1b" not in file.read_text("utf-8")
+        assert str(pictures[0].parent) not in file.read_text("utf-8")
+    for file in (written.markdown, written.html):
+        assert "<img src=x" not in file.read_text("utf-8")
+        assert "&lt;img src=x onerror=alert(1)&gt;" in file.read_text("utf-8")
+    print_report(report)
+    with pytest.raises(InputError, match="1 comparison") as caught:
+        report.enforce()
+    assert "\x1b" not in str(caught.value)
+
+
+def test_three_files_are_written(report: Report, tmp_path: Path) -> None:
+    written = write_report(report, tmp_path / "new" / "folder")
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
+    values = json.loads(written.json.read_text())
+    assert {engine["name"] for engine in values["engines"]} >= {"torch", "off", "absent"}
+    assert len(values["latency"]["samples"]) == len(report.latency.samples)
+    assert values["machine"]["cpu"]
+    assert values["versions"]["torch"]
+    assert values["checkpoint_digest"] == report.checkpoint_digest
+    assert "data:image" not in written.json.read_text()
+
+
+def test_a_folder_that_cannot_be_written(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="folder"):
+        write_report(report, tmp_path / "file")
+
+
+@pytest.mark.parametrize("longest", [0.0031, 0.7, 1.0, 9.99, 42.0, 1234.5])
+def test_ticks_are_few_and_round(longest: float) -> None:
+    found = ticks(longest)
+    assert 3 <= len(found) <= 6
+    assert found[0] == 0
+    assert found[-1] <= longest
+    assert f"{found[1]:.0e}"[0] in "125"

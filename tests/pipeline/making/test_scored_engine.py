@@ -1,0 +1,152 @@
+"""A checkpoint becomes an 8-bit engine by itself: calibrated, scored, within its budget, and told in the manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+
+from unblur.building.engine import BuildOptions, rebuild_engine
+from unblur.calibration.collect import collect
+from unblur.cli import build_engine as door
+from unblur.core.console import SILENT
+from unblur.core.errors import BudgetError, InputError
+from unblur.engines.tensorrt.manifest import read_manifest
+from unblur.engines.tensorrt.profiles import parse_profile
+from unblur.export import graph as api
+from unblur.graphs.metadata import CALIBRATION_KEY
+from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline import stages
+from unblur.pipeline.config import BuildSection
+from unblur.pipeline.job import Calibration, Source
+from unblur.pipeline.making import graph as graphs
+from unblur.pipeline.making.graph import stored_graph
+from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised, form_of
+from unblur.pipeline.store import Artefact, Store
+
+pytestmark = pytest.mark.tensorrt_rtx
+
+SIZE = (48, 64)
+# Observed 38 dB on these random weights; the floors of trained networks are tested where those are scored.
+INT8 = BuildOptions("int8", targets=("sm89",), fidelity_db=25.0)
+LOSS_DB = 1.0
+
+
+@pytest.fixture(scope="module")
+def store(tiny: Checkpoint, fixed_graph: Path, dynamic_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """With graphs in it that the tests have already: it takes PyTorch half a minute to trace them again."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    with pytest.MonkeyPatch.context() as patch:
+        for size, graph in ((SIZE, fixed_graph), (None, dynamic_graph)):
+            patch.setattr(graphs, "export_graph", lambda _, path, graph=graph, **options: shutil.copyfile(graph, path))
+            stored_graph(store, tiny, size)
+    return store
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    path = tmp_path_factory.mktemp("manifest") / "three.toml"
+    collect(["synthetic:0"], 3, SIZE, path)
+    return Calibration(path)
+
+
+def test_from_a_checkpoint_to_an_int8_engine(
+    tiny: Checkpoint, store: Store, calibration: Calibration, tmp_path: Path
+) -> None:
+    built = build_quantised(store, Source(tiny, SIZE), tmp_path / "a.engine", INT8, calibration, LOSS_DB)
+    manifest = built.manifest
+    assert set(manifest["targets"]["sm89"]["convolutions_run_in"]) == {"Int8", "Half"}
+    assert manifest["calibration"]["form"] == "tensorrt-rtx"
+    assert manifest["calibration"]["repairs"] == []
+    assert manifest["score"]["size"] == list(SIZE)
+    assert 25 < manifest["score"]["fidelity_db_worst"] < 60
+    assert CALIBRATION_KEY in {entry.key for entry in onnx.load(built.graph_path).metadata_props}
+    before = {path for path in store.root.rglob("*") if path.is_file()}
+    again = build_quantised(store, Source(tiny, SIZE), tmp_path / "b.engine", INT8, calibration, LOSS_DB)
+    assert {path for path in store.root.rglob("*") if path.is_file()} == before  # nothing is calibrated twice
+    assert again.manifest["graph_sha256"] == manifest["graph_sha256"]
+    rebuilt = rebuild_engine(built.path)
+    assert [rebuilt.manifest[name] for name in ("score", "calibration")] == [
+        manifest[name] for name in ("score", "calibration")
+    ]
+
+
+def test_a_graph_of_every_size(tiny: Checkpoint, store: Store, calibration: Calibration, tmp_path: Path) -> None:
+    options = replace(INT8, profiles=(parse_profile("32x32:48x64:64x96"),))
+    built = build_quantised(store, Source(tiny, None), tmp_path / "a.engine", options, calibration, LOSS_DB)
+    assert "Int8" in built.manifest["targets"]["sm89"]["convolutions_run_in"]
+    assert built.manifest["score"]["size"] == list(SIZE)
+
+
+def test_a_budget_that_is_broken_builds_nothing(
+    tiny: Checkpoint, store: Store, calibration: Calibration, tmp_path: Path
+) -> None:
+    source, output = Source(tiny, SIZE), tmp_path / "a.engine"
+    with pytest.raises(BudgetError, match=r"in int8: fidelity is .* the budget 70 dB.*Nothing was built"):
+        build_quantised(store, source, output, replace(INT8, fidelity_db=70.0), calibration, LOSS_DB)
+    with pytest.raises(BudgetError, match=r"of PSNR are lost .* the budget is -1 dB"):
+        build_quantised(store, source, output, INT8, calibration, -1.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_best_knows_8_bits_and_says_what_it_left_out(
+    tiny: Checkpoint, store: Store, calibration: Calibration, tmp_path: Path
+) -> None:
+    options = replace(INT8, precision=None)
+    best = build_best_of_all(store, Source(tiny, SIZE), tmp_path / "a.engine", options, calibration, LOSS_DB)
+    assert {ranked.precision for ranked in best.ranking} == {"fp32", "fp16", "bf16", "int8"}
+    (int8,) = (ranked.built for ranked in best.ranking if ranked.precision == "int8")
+    assert int8.manifest["score"]["fidelity_db_worst"] > 25
+    assert [(name, reason.partition(" leaves")[0]) for name, reason in best.left_out] == [("fp8", "Form fp8")]
+    report = json.loads(best.report_path.read_text())
+    assert report["left_out"][0]["precision"] == "fp8"
+    with pytest.raises(InputError, match=r"none.toml"):
+        build_best_of_all(
+            store, Source(tiny, SIZE), tmp_path / "b.engine", options, replace(calibration, manifest=Path("none.toml"))
+        )
+
+
+def test_the_stage_of_a_run(tiny: Checkpoint, store: Store, calibration: Calibration) -> None:
+    graph, source = stored_graph(store, tiny, SIZE), Source(tiny, SIZE)
+    build = BuildSection(precision="int8", targets=("sm89",), fidelity_db=25.0, psnr_loss_db=LOSS_DB)
+
+    def made(build: BuildSection, calibration: Calibration = calibration) -> Artefact:
+        return stages.engine(store, graph, source, build, calibration, SILENT)
+
+    first = made(build)
+    manifest = read_manifest(stages.engine_file(first.path))
+    assert manifest["precision"] == "int8"
+    assert manifest["score"]["fidelity_db_worst"] > 25
+    assert not made(build).fresh
+    assert made(build, replace(calibration, repairs=("equalisation",))).fresh
+    with pytest.raises(BudgetError):
+        made(build.model_copy(update={"psnr_loss_db": -1.0}))
+
+
+def test_each_product_has_its_form() -> None:
+    names = [form_of("int8", "tensorrt").name, form_of("int8", "tensorrt-rtx").name, form_of("fp8", "tensorrt").name]
+    assert names == ["tensorrt", "tensorrt-rtx", "fp8"]
+
+
+def test_the_door(
+    tiny_path: Path, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(api, "check_graph", lambda *arguments, **options: [])  # exactness is tested elsewhere
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = ["--checkpoint", str(tiny_path), "--height", "48", "--width", "64", "--int8", "--target", "sm89",
+             "--manifest", str(calibration.manifest), "--output", str(tmp_path / "a.engine")]  # fmt: skip
+    assert door.main([*asked, "--fidelity-db", "25", "--psnr-loss-db", "1", "--repair", "equalisation"]) == 0
+    told = capsys.readouterr().out
+    assert "calibrated by percentile on 3 frames of three.toml, repairs: equalisation" in told
+    assert "dB of PSNR lost on 4 drawn" in told
+    assert door.main([*asked, "--fidelity-db", "70"]) == 3
+    assert door.main([*asked, "--algorithm", "minmaks"]) == 2
+    assert "did you mean 'minmax'" in capsys.readouterr().err
+    assert door.main([*asked[:2], "--int8", *asked[-4:]]) == 2
+    assert "give --height and --width, or --dynamic" in capsys.readouterr().err

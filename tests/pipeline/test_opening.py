@@ -1,0 +1,159 @@
+"""Which engine is taken, what it is given, and where things lie."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unblur.pipeline.opening as module
+from unblur.core.errors import InputError
+from unblur.engines.catalogue import CATALOGUE
+from unblur.engines.choice import BACKENDS, ON_GPU, choose_engine
+from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline import places
+from unblur.pipeline.job import Calibration
+from unblur.pipeline.making.graph import stored_graph
+from unblur.pipeline.store import Artefact, Recipe, Store
+
+
+def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def engine_graph(
+        name: str, store: Store, checkpoint: Any, size: Any, calibration: Calibration, threads: Any, progress: Any
+    ) -> Artefact:
+        asked.append((name, store, checkpoint, size, calibration, threads))
+        return Artefact(tmp_path / "g.onnx", "d" * 64, fresh=True)
+
+    monkeypatch.setattr(module, "engine_graph", engine_graph)
+    monkeypatch.setattr(module, "open_engine", lambda *arguments: arguments)
+    store: Any = Store(tmp_path)
+    weights: Any = object()
+    sizes = {(16, 18): 2}
+    built: list[tuple[Any, ...]] = []
+
+    def stored_engine(*arguments: Any) -> Path:
+        built.append(arguments[:4])
+        return tmp_path / "e.engine"
+
+    def unasked() -> Any:
+        raise AssertionError("the sizes do not matter here")
+
+    monkeypatch.setattr(module, "stored_engine", stored_engine)
+    assert module.open_runner("torch-bf16", weights, store, unasked, threads=3) == ("torch-bf16", weights, None, 3)
+    assert asked == []
+    opened = module.open_runner("openvino-bf16", weights, store, unasked)
+    assert opened == ("openvino-bf16", weights, tmp_path / "g.onnx", None)
+    module.open_runner("openvino-int8", weights, store, unasked, threads=2, calibration=Calibration(algorithm="mse"))
+    assert asked == [
+        ("openvino-bf16", store, weights, None, Calibration(), None),
+        ("openvino-int8", store, weights, None, Calibration(algorithm="mse"), 2),
+    ]
+    opened = module.open_runner("tensorrt-rtx-fp16", weights, store, lambda: sizes)
+    assert opened == ("tensorrt-rtx-fp16", weights, tmp_path / "e.engine", None)
+    assert built == [("tensorrt-rtx-fp16", store, weights, sizes)]
+    with pytest.raises(InputError, match="did you mean 'openvino'"):
+        module.open_runner("opnvino", weights, store, unasked)
+
+
+@pytest.mark.parametrize("prove", [True, False])
+def test_a_proof_counts_for_the_backends_it_ran_in(prove: bool, tmp_path: Path, tiny: Checkpoint) -> None:
+    made: list[Recipe] = []
+
+    class Asked(Store):
+        def make(self, recipe: Recipe, label: str, write: Any) -> Artefact:
+            made.append(recipe)
+            return Artefact(tmp_path / label, "d" * 64, fresh=True)
+
+    stored_graph(Asked(tmp_path), tiny, None, prove=prove)
+    assert "onnxruntime" in made[0].runtimes
+    assert ("openvino" in made[0].runtimes) == prove
+
+
+@pytest.mark.parametrize(
+    ("installed", "precision", "expected"),
+    [
+        ({"openvino", "onnxruntime", "torch"}, "f32", "openvino"),
+        ({"onnxruntime", "torch"}, "f32", "onnxruntime"),
+        ({"torch"}, "f32", "torch"),
+        ({"openvino", "onnxruntime", "torch"}, "bf16", "openvino-bf16"),
+        ({"onnxruntime", "torch"}, "bf16", "torch-bf16"),
+        ({"openvino", "onnxruntime", "torch"}, "int8", "openvino-int8"),
+        ({"onnxruntime", "torch"}, "int8", "onnxruntime-int8"),
+    ],
+)
+def test_auto_takes_the_fastest_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], precision: str, expected: str
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in installed else None)
+    assert choose_engine("auto", precision) == expected
+
+
+def test_a_named_engine_is_taken_by_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert choose_engine("openvino", "f32") == "openvino", "not installed is for the engine to say, exit code 4"
+    with pytest.raises(InputError, match="onnxruntime has no bf16"):
+        choose_engine("onnxruntime", "bf16")
+    assert choose_engine("openvino-int8", "f32") == choose_engine("openvino", "int8") == "openvino-int8"
+    with pytest.raises(InputError, match="openvino-int8 has no bf16"):
+        choose_engine("openvino-int8", "bf16")
+    with pytest.raises(InputError, match="torch has no int8"):
+        choose_engine("torch", "int8")
+    assert choose_engine("tensorrt-rtx", "fp16") == "tensorrt-rtx-fp16"
+    with pytest.raises(InputError, match="NVIDIA GPU only; take --engine tensorrt or tensorrt-rtx"):
+        choose_engine("auto", "fp16")
+
+
+def test_every_choice_is_in_the_catalogue() -> None:
+    for precision, backends in BACKENDS.items():
+        assert {choose_engine(backend, precision) for backend in backends} <= set(CATALOGUE)
+    for backend, precisions in ON_GPU.items():
+        assert {choose_engine(backend, precision) for precision in precisions} <= set(CATALOGUE)
+
+
+def test_places_inside_and_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "project/deep").mkdir(parents=True)
+    (tmp_path / "project/pipeline.toml").touch()
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path / "project/deep")
+    assert places.artefact_folder() == tmp_path / "project/artifacts"
+    monkeypatch.chdir(tmp_path)
+    assert places.artefact_folder() == tmp_path / "cache/unblur"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert places.artefact_folder() == tmp_path / "home/.cache/unblur"
+
+
+def test_the_projects_own_bundled_checkpoint_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/banet-nano.safetensors").touch()
+    (tmp_path / "pipeline.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert places.bundled_checkpoint() == tmp_path / "checkpoints/banet-nano.safetensors"
+    assert places.bundled_manifest() == Path(__file__).parents[2] / "calibration/manifests/synthetic-16.toml"
+    monkeypatch.setattr(places, "BUNDLED_MANIFEST", Path("calibration/no.toml"))
+    with pytest.raises(
+        InputError, match=r"bundled calibration/no\.toml is neither in this project nor in .*--manifest"
+    ):
+        places.bundled_manifest()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG folders")
+def test_a_user_without_a_home_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(InputError, match="set HOME or XDG_CACHE_HOME"):
+        places.artefact_folder()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert places.artefact_folder() == tmp_path / "unblur"

@@ -45,10 +45,10 @@ def project(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         copy(ROOT / name, tmp_path / name)
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(tiny_path, tmp_path / "checkpoints" / "banet-nano.safetensors")
-    for k in (1, 2):
-        for folder, frame in zip(("blurred", "sharp"), synthetic_pair(k, 32, 48), strict=True):
+    for k in (0, 1):  # named as those that `make run` leaves
+        for folder, frame in zip(("blurred", "sharp"), synthetic_pair(k + 1, 32, 48), strict=True):
             (tmp_path / folder).mkdir(exist_ok=True)
-            write_picture(tmp_path / folder / f"{k}.png", Picture(frame), frame)
+            write_picture(tmp_path / folder / f"{k:03}.png", Picture(frame), frame)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -69,7 +69,7 @@ def test_the_readmes_commands_run_in_their_order(project: Path, capsys: pytest.C
         for flag, value in itertools.pairwise(arguments):
             if flag in ("--output", "--html") and code == 0:
                 assert (project / value).exists(), shlex.join(arguments)
-    assert sorted(path.name for path in (project / "restored").glob("*.png")) == ["1.png", "2.png"]
+    assert sorted(path.name for path in (project / "restored").glob("*.png")) == ["000.png", "001.png"]
     assert (project / "restored.png").exists()
 
 

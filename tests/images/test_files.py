@@ -290,16 +290,20 @@ def test_orientation_of_either_integer_type_and_the_thumbnail(kind: str) -> None
         turn = struct.pack(f"{order}HHI", 0x0112, {"H": 3, "I": 4}[kind], 1) + struct.pack(order + kind, 6).ljust(
             4, b"\0"
         )
-        thumbnail = struct.pack(f"{order}HHHII", 1, 0x0201, 4, 1, 44) + bytes(4)
+        entries = ((0x0201, 4, 1, 26 + 2 + 24 + 4), (0x0202, 4, 1, len(b"sideways")))
+        thumbnail = struct.pack(f"{order}H", 2) + b"".join(struct.pack(f"{order}HHII", *entry) for entry in entries)
+        thumbnail += bytes(4) + b"sideways"
         block = PREFIX + head + struct.pack(f"{order}IH", 8, 1) + turn + struct.pack(f"{order}I", 26) + thumbnail
         before, after = Image.Exif(), Image.Exif()
         before.load(block)
-        assert before.get_ifd(ExifTags.IFD.IFD1)[0x0201] == 44
+        assert before.get_ifd(ExifTags.IFD.IFD1)[0x0201] == 56
+        assert block[len(PREFIX) + 56 :] == b"sideways"
         assert orientation(block) == 6
         after.load(upright(block))
         assert after[ExifTags.Base.Orientation] == orientation(upright(block)) == 1
         assert after.get_ifd(ExifTags.IFD.IFD1) == {}
         assert len(upright(block)) == len(block)
+        assert b"sideways" not in upright(block), "nobody shall find the picture as it was in there"
 
 
 def test_a_size_that_the_format_cannot_hold() -> None:

@@ -53,7 +53,7 @@ def test_what_is_named_as_a_picture_and_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere")
     told = list_folder(tmp_path).passed_over
     assert len(told) == 2
-    assert "broken.jpg is a link that leads nowhere" in told[0]
+    assert "broken.jpg is a link that leads to no file" in told[0]
     assert "pipe.png is no regular file" in told[1]
 
 

@@ -40,7 +40,10 @@ def test_a_run_writes_checkpoint_log_curve_and_crops_and_is_evaluated(
     weights = output / "banet-nano.safetensors"
     arguments = ["--config", config, "--evaluate", str(weights), "--real", str(tmp_path / "real")]
     assert main(arguments) == 0
-    report = weights.with_suffix(".json")
+    assert not weights.with_suffix(".json").exists(), "a card that stands there is replaced only by name"
+    report = tmp_path / "card.json"
+    arguments += ["--report", str(report)]
+    assert main(arguments) == 0
     first = report.read_bytes()
     values = json.loads(first)
     assert (values["network"], values["synthetic"]["count"], values["real"]["count"]) == ("banet_nano", 2, 1)

@@ -112,7 +112,8 @@ def _not_written(error: OSError) -> str:
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
-    if last is not None and last.tb_frame.f_globals.get("__name__", "").startswith("unblur.cli."):
+    by = last.tb_frame.f_globals.get("__name__", "") if last is not None else ""
+    if error.filename is None and by.startswith(("unblur.cli.", "rich.")):
         _discard_stdout()  # doors write nothing else themselves
         return f"Cannot write to stdout: {FULL[error.errno]}. What was finished is kept."
     where = error.filename or f"a temporary file in {tempfile.gettempdir()}"

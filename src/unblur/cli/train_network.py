@@ -25,14 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_channel_order(parser)
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="do not train: measure this checkpoint")
     add("--real", type=Path, metavar="DIR", help="with --evaluate: measure on these real pairs too (GoPro layout)")
-    add("--report", type=Path, help="with --evaluate: the JSON file to write; beside the checkpoint if not given")
+    add("--report", type=Path, help="with --evaluate: a JSON file to write it to as well")
     options = parser.parse_args(argv)
     if options.evaluate is None and (options.real or options.report):
         raise InputError("--real and --report belong to --evaluate CHECKPOINT; a training measures nothing by itself.")
     if options.evaluate is not None:
-        report = options.report or options.evaluate.with_suffix(".json")
-        protect({report: json_with("checkpoint_sha256", "synthetic")}, inputs_of(options, "report", "output"))
-        return _evaluate(options.config, options.evaluate, options.channel_order, options.real, report)
+        if options.report:
+            ours = json_with("checkpoint_sha256", "synthetic")
+            protect({options.report: ours}, inputs_of(options, "report", "output"))
+        return _evaluate(options.config, options.evaluate, options.channel_order, options.real, options.report)
     return _train(options.config, options.channel_order, options.output)
 
 
@@ -68,7 +69,9 @@ def _protect_run(output: Path, checkpoint: Path, inputs: Sequence[Path | None]) 
     protect({output / "config.json": is_config, **dict.fromkeys([*others, checkpoint], is_run)}, inputs)
 
 
-def _evaluate(config_path: Path, checkpoint: Path, channel_order: str | None, real: Path | None, report: Path) -> int:
+def _evaluate(
+    config_path: Path, checkpoint: Path, channel_order: str | None, real: Path | None, report: Path | None
+) -> int:
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.training.config import load_config
     from unblur.training.evaluation import evaluate
@@ -76,11 +79,12 @@ def _evaluate(config_path: Path, checkpoint: Path, channel_order: str | None, re
     config, progress = load_config(config_path, channel_order), ConsoleProgress()
     loaded = load_checkpoint(checkpoint, config.channel_order, progress)
     result = evaluate(loaded, config.evaluation, real, progress)
-    write_json(report, result)
     for name in ("synthetic", "real"):
         if name in result:
             _print_summary(name, result[name])
-    print(f"report      {report}")
+    if report:
+        write_json(report, result)
+        print(f"report      {report}")
     return 0
 
 

@@ -16,6 +16,9 @@ PREFIX = b"Exif\x00\x00"
 """What stands before the block in a JPEG, and at times in PNG and WebP."""
 
 _ORIENTATION = 0x0112
+_JPEG_AT, _JPEG_BYTES = 0x0201, 0x0202
+"""Of the thumbnail's directory: where its JPEG begins, and how long it is."""
+
 _INTEGERS = {3: "H", 4: "I"}
 """SHORT, as the standard has it, and LONG, as some write it; the struct format of each."""
 
@@ -53,8 +56,32 @@ def upright(exif: bytes) -> bytes:
     if directory.turn is not None:
         struct.pack_into(directory.form, block, directory.turn, 1)
     if directory.next is not None:
+        for place, length in _thumbnail(exif, directory.next):
+            block[place : place + length] = bytes(length)
         block[directory.next : directory.next + 4] = bytes(4)
     return bytes(block)
+
+
+def _thumbnail(exif: bytes, pointer: int) -> list[tuple[int, int]]:
+    """Where the bytes of the thumbnail's JPEG lie, by the directory that `pointer` leads to."""
+    start = len(PREFIX)
+    order = "<" if exif[start : start + 2] == b"II" else ">"
+    values: dict[int, int] = {}
+    try:
+        first = start + struct.unpack_from(f"{order}I", exif, pointer)[0]
+        if first == start:
+            return []
+        (count,) = struct.unpack_from(f"{order}H", exif, first)
+        for entry in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, entry)
+            if kind == 4:
+                (values[tag],) = struct.unpack_from(f"{order}I", exif, entry + 8)
+    except struct.error:  # cut short: nobody finds it either
+        return []
+    if not {_JPEG_AT, _JPEG_BYTES} <= values.keys():
+        return []
+    place = start + values[_JPEG_AT]
+    return [(place, values[_JPEG_BYTES])] if place + values[_JPEG_BYTES] <= len(exif) else []
 
 
 @dataclass(frozen=True)

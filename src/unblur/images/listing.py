@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import features
 
+from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 
 FORMATS = {
@@ -70,13 +71,16 @@ def list_folder(folder: Path) -> Listing:
             if suffix in READABLE and path.is_file():
                 found.append(path)
             elif suffix in READABLE:
-                what = "a link that leads nowhere" if path.is_symlink() else "no regular file"
+                what = "a link that leads to no file" if path.is_symlink() else "no regular file"
                 passed.append(f"{path} is {what}; remove it.")
             elif suffix in _UNREAD:
                 passed.append(f"{path} is {_UNREAD[suffix]}, which unblur does not read; convert it to PNG or TIFF.")
     return Listing(tuple(sorted(found)), tuple(passed))
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """The pictures of `list_folder`. Raises as it does."""
-    return list(list_folder(folder).pictures)
+def find_pictures(folder: Path, progress: Progress = SILENT) -> list[Path]:
+    """The pictures of `list_folder`; what it passed over is told to `progress`. Raises as it does."""
+    listing = list_folder(folder)
+    for sentence in listing.passed_over:
+        progress.note(f"not looked at: {sentence}")
+    return list(listing.pictures)

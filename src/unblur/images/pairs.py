@@ -50,6 +50,8 @@ def find_pairs(folder: Path, layout: str, split: str = "train", progress: Progre
         raise InputError(
             f"No {layout} pair for {split!r} in {folder}; expected {EXPECTED[layout].format(split=split)}."
         )
+    if layout != "realblur":  # whose lists name every picture
+        find_pictures(_within(folder, split), progress)  # tells what in there is not looked at
     check_pairs(pairs, f"unpack the {layout} data again")
     note_extra(_truths(folder, layout, split), [pair.sharp for pair in pairs], folder, progress)
     return pairs

@@ -13,7 +13,7 @@ from unblur.compare.comparison import compare_engines
 from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.tell.page import render_page
 from unblur.compare.tell.sentences import how_measured
-from unblur.core.console import ConsoleProgress
+from unblur.core.console import ConsoleProgress, Silent
 from unblur.core.errors import InputError
 from unblur.images.files import read_picture
 from unblur.metrics.alignment import aligned_quality
@@ -143,3 +143,23 @@ def test_realblur_is_aligned_where_opencv_is_and_a_frame_that_cannot_be_is_liste
     print_report(report)
     assert "SSIM (per channel)" in capsys.readouterr().out.replace("\n", " ")
     render_page(report)
+
+
+def test_what_is_no_frame_is_named(tmp_path: Path) -> None:
+    """A format that is not read, and a link elsewhere, beside a picture."""
+
+    class Notes(Silent):
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "photo.heic").write_bytes(b"")
+    (tmp_path / "away.png").symlink_to(tmp_path / "nowhere.png")
+    notes = Notes()
+    assert [frame.name for frame in find_frames(tmp_path, None, notes)] == ["a.png"]
+    assert len(notes.notes) == 2
+    assert all(text.startswith("not looked at: ") for text in notes.notes)
+    assert all(any(name in text for text in notes.notes) for name in ("photo.heic", "away.png"))

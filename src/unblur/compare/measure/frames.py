@@ -11,7 +11,8 @@ from unblur.core.artefacts import file_digest
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import ChangedError, InputError, nearest
 from unblur.images.contract import Frame
-from unblur.images.files import decode_picture, find_pictures, read_picture
+from unblur.images.files import decode_picture, read_picture
+from unblur.images.listing import KINDS, find_pictures
 from unblur.images.pairs import LAYOUTS, Pair, check_pairs, find_pairs, named_layout, note_extra
 from unblur.metrics.alignment import can_align
 
@@ -110,12 +111,12 @@ def _named(frames: Sequence[FrameFile]) -> list[FrameFile]:
 
 
 def _find(frames: Path, truth: Path | None, progress: Progress) -> list[FrameFile]:
-    found = _pictures(frames, "frames")
+    found = _pictures(frames, "frames", progress)
     root = frames if frames.is_dir() else frames.parent
     names = {path: path.relative_to(root).as_posix() for path in found}
     if truth is None:
         return [FrameFile(names[path], path) for path in found]
-    sharp, sharp_root = _pictures(truth, "truth"), truth if truth.is_dir() else truth.parent
+    sharp, sharp_root = _pictures(truth, "truth", progress), truth if truth.is_dir() else truth.parent
     if frames.is_file() and truth.is_file():
         return [FrameFile(names[frames], frames, truth)]
     partners = _by_stem(sharp, sharp_root)
@@ -139,16 +140,16 @@ def _find(frames: Path, truth: Path | None, progress: Progress) -> list[FrameFil
     return result
 
 
-def _pictures(place: Path, what: str) -> list[Path]:
+def _pictures(place: Path, what: str, progress: Progress) -> list[Path]:
     if not place.exists():
         kind, colon, _ = str(place).partition(":")
         hint = nearest(kind, LAYOUTS) if colon else ""
         raise InputError(f"The {what} {place} do not exist{hint}; name a folder of pictures, or one picture.")
     if place.is_file():
         return [place]
-    found = find_pictures(place)
+    found = find_pictures(place, progress)
     if not found:
-        raise InputError(f"No picture in {place}; unblur reads PNG, JPEG, WebP and TIFF.")
+        raise InputError(f"No picture in {place}; unblur reads {KINDS}.")
     return found
 
 

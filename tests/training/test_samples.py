@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +65,21 @@ def test_all_eight_symmetries_of_the_square_occur() -> None:
     assert len(forms) == 8
 
 
-def test_workers_change_no_pixel() -> None:
+def load_with_workers() -> None:
+    """What the test below does, in a process of its own: workers are forked, and a pytest worker holds the threads,
+    handlers and pipes of every test before."""
     here = [samples()[n] for n in range(6)]
     for workers in (0, 2):
         loader = DataLoader(samples(), batch_size=2, sampler=range(6), num_workers=workers)
         blurred = torch.cat([batch[0] for batch in loader])
         assert torch.equal(blurred, torch.stack([item[0] for item in here]))
+    sys.stdout.write("the same pixels\n")
+
+
+def test_workers_change_no_pixel() -> None:
+    code = "import runpy, sys; runpy.run_path(sys.argv[1])['load_with_workers']()"
+    done = subprocess.run([sys.executable, "-c", code, __file__], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "the same pixels\n"), done.stderr
 
 
 def test_seeds_differ_and_a_picture_smaller_than_the_crop_is_named() -> None:

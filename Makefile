@@ -22,7 +22,7 @@ CHECK := import sys, torch; cuda = torch.version.cuda; \
   sys.exit("PyTorch was built for CUDA and this machine has no CUDA device" if cuda and "$(EXTRA)" == "cpu" else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-gpu unit lint numbers clean
+.PHONY: help setup run test test-gpu unit lint numbers gpu-kit clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -50,6 +50,9 @@ lint: $(STAMP)  ## ruff, mypy and the order of imports
 
 numbers: $(STAMP)  ## write the tables of committed reports into README.md and docs/
 	$(BIN)/python docs/write_numbers.py
+
+gpu-kit: $(STAMP)  ## build/gpu: all that a bare GPU machine needs (engines/gpu_kit/README.md)
+	@bash engines/gpu_kit/prepare.sh
 
 clean:  ## remove .venv and the tools' caches; artifacts/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

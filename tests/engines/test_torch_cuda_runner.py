@@ -68,6 +68,17 @@ def test_the_form_is_the_network_in_bytes(precision: Any, levels: int, share: fl
         )
 
 
+@pytest.mark.parametrize("form", [False, True])
+def test_resident_work_is_that_of_a_frame_and_leaves_the_runner_as_it_was(tiny: Checkpoint, form: bool) -> None:
+    with TorchCudaRunner("torch-cuda", tiny, CudaVariant(form=form), "cpu") as runner:
+        picture = np.random.default_rng(0).integers(0, 256, (16, 18, 3), dtype=np.uint8)
+        tensor = runner.signature.contract.encode(picture)
+        restored = runner.run(tensor)
+        with runner.resident(tensor.shape) as work:  # the frame of the last run still lies on the device
+            np.testing.assert_array_equal(work().numpy(), restored)
+        np.testing.assert_array_equal(runner.run(tensor), restored)
+
+
 def test_one_changed_weight_of_the_form_shows(tiny: Checkpoint) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     changed = copy.deepcopy(tiny.network)

@@ -112,6 +112,16 @@ class TorchCudaRunner(BaseRunner):
         restored: NDArray[Any] = buffers.received.numpy().copy()
         return restored
 
+    @contextmanager
+    def resident(self, shape: tuple[int, ...]) -> Iterator[Callable[[], Any]]:
+        """The work of one frame of `shape` on the device alone, no copies, for whoever times it: each call queues it on
+        PyTorch's current stream, which inside is this runner's, and does not wait."""
+        with torch.inference_mode(), torch.cuda.stream(self._stream), _flags(self._variant.precision == "tf32"):
+            buffers = self._find_buffers(shape)
+            yield buffers.graph.replay if buffers.graph is not None else lambda: self._forward(buffers)
+            if self._stream is not None:
+                self._stream.synchronize()
+
     def _forward(self, buffers: _Buffers) -> Tensor:
         dtype = _DTYPES.get(self._variant.precision)
         # Casts of weights are not cached: within a captured graph the cache would be read after it is gone.

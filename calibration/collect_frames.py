@@ -1,5 +1,10 @@
 """Door: pictures -> calibration manifest. The work is in unblur.cli.collect_frames."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # a Python without unblur is told there what to do
+
 from unblur.cli.collect_frames import main
 
 if __name__ == "__main__":

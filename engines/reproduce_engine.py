@@ -1,5 +1,10 @@
 """Door: an engine's latency with other tools. The work is in unblur.cli.reproduce_engine."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # a Python without unblur is told there what to do
+
 from unblur.cli.reproduce_engine import main
 
 if __name__ == "__main__":

@@ -1,5 +1,10 @@
 """Door: ONNX graph -> engine. The work is in unblur.cli.build_engine."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # a Python without unblur is told there what to do
+
 from unblur.cli.build_engine import main
 
 if __name__ == "__main__":

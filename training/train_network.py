@@ -1,5 +1,10 @@
 """Door: train a network. The work is in unblur.cli.train_network."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "src"))  # a Python without unblur is told there what to do
+
 from unblur.cli.train_network import main
 
 if __name__ == "__main__":

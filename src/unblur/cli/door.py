@@ -132,11 +132,22 @@ def _tell(text: str, code: int) -> int:
 
 
 class Arguments(argparse.ArgumentParser):
-    """argparse whose errors are InputError (exit code 2) and name the nearest flag."""
+    """argparse whose errors are InputError (exit code 2) and name the nearest flag.
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False,
-                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+    `examples`: whole command lines, which its help ends with. Every door gets --quiet and --verbose, one with a result
+    (`json`) --json too: `unblur.cli.output.Output` does what they say.
+    """
+
+    def __init__(self, prog: str, description: str, *examples: str, json: bool = False) -> None:
+        epilog = "\n  ".join([f"example{'s' * (len(examples) > 1)}:", *examples]) if examples else None
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, formatter_class=_Help)
+        said = self.add_argument_group("what is said")
+        how = said.add_mutually_exclusive_group()
+        how.add_argument("-q", "--quiet", action="store_true", help="the result alone, and errors")
+        how.add_argument("-v", "--verbose", action="store_true", help="with the seconds since the beginning")
+        if json:
+            said.add_argument("--json", action="store_true", help="the result as one JSON document on stdout; all else "
+                              "goes to stderr")  # fmt: skip
 
     def error(self, message: str) -> NoReturn:
         hint = ""
@@ -145,6 +156,23 @@ class Arguments(argparse.ArgumentParser):
             close = difflib.get_close_matches(flag, list(self._option_string_actions), n=1)
             hint = f", did you mean {close[0]}?" if close else ""
         raise InputError(f"{message}{hint}\n{self.format_usage().rstrip()}")
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults are told where there is one, as a person would type it; lines of examples are not joined."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if default is None or default is False or default == [] or "(default" in (action.help or ""):
+            return action.help
+        if isinstance(default, tuple):
+            return f"{action.help} (default: {'x'.join(map(str, default))})"
+        return super()._get_help_string(action)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return "\n".join(indent + line for line in text.splitlines())
+        return super()._fill_text(text, width, indent)
 
 
 def inputs_of(arguments: argparse.Namespace, *outputs: str) -> list[Path]:

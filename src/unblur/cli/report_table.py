@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+import sys
+from typing import TextIO
+
 from rich.table import Table
 
 from unblur.compare.report import Report
 from unblur.compare.tell.sentences import verdict_sentence
 from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
-from unblur.core.console import printable
+from unblur.core.console import PlainConsole, printable
 
 LEFT_OUT = ("spread", "precision")
 """Columns that only the files show, and one of the two of SSIM: the rest fits 100 characters."""
@@ -16,8 +18,9 @@ LEFT_OUT = ("spread", "precision")
 WIDTH_IN_A_FILE = 140
 
 
-def print_report(report: Report) -> None:
-    """Print the table to stdout, whole even where stdout is a file or a pipe, and the verdict under it."""
+def print_report(report: Report, file: TextIO | None = None) -> None:
+    """Print the table to `file` (stdout), whole even where that is no terminal, and the verdict under it."""
+    file = file or sys.stdout
     volume = report.blurred_quality is not None and report.blurred_quality.ssim_matlab is not None
     left_out = {*LEFT_OUT, "ssim_channel" if volume else "ssim"}
     columns = [column for column in columns_of(report) if column not in left_out]
@@ -27,8 +30,7 @@ def print_report(report: Report) -> None:
         table.add_column(HEADINGS[column], justify="left" if is_text else "right", no_wrap=is_text)
     for row in rows_of(report):
         table.add_row(*(printable(getattr(row, column)) for column in columns))
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=WIDTH_IN_A_FILE)
+    width = None if file.isatty() else WIDTH_IN_A_FILE
+    console = PlainConsole(file=file, highlight=False, markup=False, width=width)
     console.print(table)
     console.print(printable(verdict_sentence(report)))

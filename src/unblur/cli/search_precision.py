@@ -138,7 +138,7 @@ def _held_out(
 def _reproduce(arguments: argparse.Namespace) -> int:
     if arguments.point is None or arguments.output is None:
         raise InputError("--reproduce DIR takes --point N (see report.md) and --output FILE.onnx.")
-    alone = {"reproduce", "point", "output", "checkpoint", "channel_order"}
+    alone = {"reproduce", "point", "output", "checkpoint", "channel_order", "quiet", "verbose", "json"}
     defaults = vars(_parser().parse_args([]))
     given = [f"--{key.replace('_', '-')}" for key, value in vars(arguments).items()
              if key not in alone and value != defaults[key]]  # fmt: skip

@@ -16,6 +16,7 @@ from unblur.building.engine import BuildOptions, BuiltEngine
 from unblur.core.artefacts import file_digest
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
+from unblur.engines.tensorrt import product
 from unblur.engines.tensorrt.manifest import check_files, companions, read_manifest
 from unblur.engines.tensorrt.product import Device, Driver, Product
 from unblur.engines.tensorrt.profiles import Profile, profiles_to_json
@@ -97,7 +98,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a GPU on which SlowRunner plays the engines."""
     driver = Driver(13000, (Device("Fake GPU", "sm89", 1),))
     monkeypatch.setattr(best, "open_product", lambda name: Product(name, None, "1"))
-    monkeypatch.setattr(best, "probe_driver", lambda _: driver)
+    monkeypatch.setattr(product, "probe_driver", lambda _=None: driver)
     monkeypatch.setattr(best, "TensorRtRunner", SlowRunner)
     monkeypatch.setattr(best, "Protocol", lambda: Protocol(rounds=5, settle_ms=0))
 

@@ -57,10 +57,12 @@ def test_planning_and_resuming_deblurring_imports_no_runtime() -> None:
     """A folder that is finished must not cost the seconds that a runtime takes to load."""
     modules = (
         "from unblur.pipeline.deblur import folder as deblur_folder, tasks as deblur_tasks; "
-        "from unblur.engines import choice as engine_choice; "
+        "from unblur.engines import catalogue, named; "
+        "from unblur.pipeline.dependence import depends_on; "
         "from unblur.pipeline import places"
     )
-    assert imported(f"{modules}; engine_choice.choose_engine('auto', 'f32')") & HEAVY == set()
+    planned = "depends_on([named.name_engine(catalogue.choose_engine('auto', 'fp32', 'cpu'))])"
+    assert imported(f"{modules}; {planned}") & HEAVY == set()
 
 
 def test_help_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,15 +198,15 @@ def test_onnxruntime_sends_nothing_and_leaves_no_device_id(tmp_path: Path) -> No
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOGUE if "cuda" in name or "tensorrt" in name])
+@pytest.mark.parametrize("name", [name for name, engine in CATALOGUE.items() if engine.device == "cuda"])
 def test_without_a_gpu_its_engines_end_with_a_sentence_and_exit_code_4(
     name: str, checkpoint: Checkpoint, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file: Path | None = graph
     if CATALOGUE[name].runs == "engine":
-        product, _, precision = name.rpartition("-") if name.endswith(("16", "8")) else (name, "", "fp32")
-        machine = FakeMachine("tensorrt-rtx" if product == "tensorrt-rtx" else "tensorrt-10")
-        file = machine.build(graph, tmp_path / "e.engine", [(8, 24)], precision=precision).path
+        engine = CATALOGUE[name]
+        machine = FakeMachine("tensorrt-rtx" if engine.backend == "tensorrt-rtx" else "tensorrt-10")
+        file = machine.build(graph, tmp_path / "e.engine", [(8, 24)], precision=engine.precision).path
         monkeypatch.setattr(tensorrt_runner, "open_product", lambda _: machine.product)
 
     def absent() -> None:
@@ -242,7 +242,7 @@ def test_a_graph_that_would_run_in_part_elsewhere_is_refused(graph: Path, monkey
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Renamed)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AnotherProvider"])
-    monkeypatch.setattr(onnxruntime_runner, "_options", lambda _: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime_runner, "_options", lambda *_: ["CPUExecutionProvider"])
     with pytest.raises(InputError, match=r"2 nodes of .* would not run with AnotherProvider: Conv \(CPU"):
         OnnxRuntimeRunner("onnxruntime-cuda", read_graph(graph), 1, Provider("AnotherProvider", "cpu"))
     with pytest.raises(MissingRuntimeError, match="has no CUDAExecutionProvider"):

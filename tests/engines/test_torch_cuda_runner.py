@@ -14,6 +14,7 @@ import torch
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines import torch_cuda_runner
 from unblur.engines.runner import restore_frame
+from unblur.engines.tensorrt import product
 from unblur.engines.torch_cuda_runner import SIZES_MAX, CudaVariant, TorchCudaRunner
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
@@ -117,18 +118,16 @@ def test_the_process_gets_its_flags_back(tf32: bool) -> None:
     [
         (CudaVariant(), {"version.cuda": None}, "build without CUDA"),
         (CudaVariant(), {"cuda.is_available": lambda: False}, "does not reach the GPU Old GPU"),
-        (CudaVariant("tf32"), {"cuda.is_tf32_supported": lambda: False}, "no TF32"),
-        (CudaVariant("bf16"), {"cuda.is_bf16_supported": lambda **_: False}, "no bfloat16"),
+        (CudaVariant("tf32"), {}, "no TF32"),
+        (CudaVariant("bf16"), {}, "no bfloat16"),
     ],
 )
 def test_what_is_missing_is_told(
     tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, variant: CudaVariant, patches: Any, match: str
 ) -> None:
-    from unblur.engines.tensorrt.product import Device, Driver
-
-    driver = Driver(13000, (Device("Old GPU", "sm75", 1),))
-    monkeypatch.setattr(torch_cuda_runner, "probe_driver", lambda: driver)
+    driver = product.Driver(13000, (product.Device("New GPU", "sm90", 1), product.Device("Old GPU", "sm75", 1)))
+    monkeypatch.setattr(product, "probe_driver", lambda _=None: driver)
     for name, value in ({"version.cuda": "13.0", "cuda.is_available": lambda: True} | patches).items():
         monkeypatch.setattr(f"torch.{name}", value)
     with pytest.raises(MissingRuntimeError, match=match):
-        TorchCudaRunner("torch-cuda", tiny, variant)
+        TorchCudaRunner("torch-cuda", tiny, variant, "cuda:1")

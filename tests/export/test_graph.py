@@ -6,6 +6,7 @@ import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -15,9 +16,12 @@ from tiny_banet import asymmetric
 
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.catalogue import open_engine
+from unblur.engines.runner import restore_frame
 from unblur.export.graph import export_graph
+from unblur.graphs.file import read_graph
 from unblur.graphs.sessions import open_onnxruntime
-from unblur.images.contract import METADATA_KEY, PixelContract
+from unblur.images.contract import METADATA_KEY, PixelContract, parse_contract
+from unblur.images.synthetic import synthetic_pair
 from unblur.networks.banet.form import BANetForm
 from unblur.networks.banet.network import STRIP_BINS, BANetSpec
 from unblur.networks.banet.strips import traced_axis
@@ -235,3 +239,22 @@ def test_rgb_checkpoints_keep_their_order(tiny: Checkpoint, tmp_path: Path) -> N
     x = noise(16, 16)
     assert graph.contract.channel_order == "rgb"
     assert np.abs(run(graph.path, x) - network_output(rgb, x)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("order", ["bgr", "rgb"])
+def test_rgb01_graph_gives_the_pixels_that_the_contract_gives(
+    tiny_path: Path, tmp_path: Path, order: Literal["bgr", "rgb"]
+) -> None:
+    tiny = load_checkpoint(tiny_path, order)
+    graph = export_graph(tiny, tmp_path / "rgb01.onnx", height=32, width=48, pixels="rgb01")
+    assert graph.contract == parse_contract("rgb01/2") == read_graph(graph.path).signature.contract
+    assert graph.proofs
+    frame = synthetic_pair(3, 32, 48, "heldout")[0]
+    with open_engine("torch", tiny, None, 1) as reference, open_engine("onnxruntime", tiny, graph.path, 1) as runner:
+        expected = reference.run(tiny.contract.encode(frame))
+        got = runner.run(np.ascontiguousarray(frame.transpose(2, 0, 1)[None], np.float32) / np.float32(255))
+        flipped = got[:, ::-1] if order == "bgr" else got
+        assert np.abs((flipped - 0.5) - expected).max() < 2e-6  # float32 sums in another order; observed 3e-7
+        assert (got.min() >= 0, got.max() <= 1) == (True, True)
+        difference = restore_frame(runner, frame).astype(int) - restore_frame(reference, frame)
+        assert np.abs(difference).max() <= 1

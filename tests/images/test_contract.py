@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from unblur.core.errors import InputError
-from unblur.images.contract import PixelContract
+from unblur.images.contract import CONTRACTS, PixelContract, parse_contract
 
 frames = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(lambda hw: arrays(np.uint8, (*hw, 3)))
 ranges = st.tuples(st.floats(-20, 20), st.floats(0.05, 300)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -230,3 +230,37 @@ def test_foreign_json_is_refused(text: str) -> None:
 def test_as_uint8_is_rgb_bytes_channels_last_with_the_same_padding() -> None:
     contract = replace(PixelContract(), multiple=8, padding="reflect").as_uint8()
     assert contract == PixelContract("rgb", "nhwc", "uint8", 0, 255, 8, "reflect")
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_a_named_contract_takes_and_gives_every_byte(name: str) -> None:
+    contract = parse_contract(name)
+    assert (contract.name, contract.multiple) == (name, 1)
+    frame = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    assert np.array_equal(contract.decode(contract.encode(frame), 16, 16), frame)
+    assert parse_contract(f"{name}/8").padded_size(9, 16) == (16, 16)
+    assert parse_contract(f"{name}/8").name == f"{name}/8"
+
+
+def test_rgb01_is_what_most_tools_expect() -> None:
+    frame = np.zeros((1, 1, 3), np.uint8)
+    frame[0, 0] = (255, 51, 0)
+    tensor = parse_contract("rgb01").encode(frame)
+    assert tensor.dtype == np.float32
+    assert tensor.reshape(-1).tolist() == [1.0, np.float32(0.2), 0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("rgb1", "did you mean"), ("rgb01/x", "behind the stroke"), ("rgb01/0", "multiple is 0"), ("", "known: rgb01")],
+)
+def test_an_unknown_name_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse_contract(text)
+
+
+def test_pixels_of_a_network() -> None:
+    contract = PixelContract("bgr", "nchw", "float32", -0.5, 0.5, 2, "edge")
+    assert contract.as_pixels("float") == contract
+    assert contract.as_pixels("uint8") == contract.as_uint8()
+    assert contract.as_pixels("rgb01") == PixelContract("rgb", "nchw", "float32", 0.0, 1.0, 2, "edge")

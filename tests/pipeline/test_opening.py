@@ -11,8 +11,9 @@ import pytest
 
 import unblur.pipeline.opening as module
 from unblur.core.errors import InputError
-from unblur.engines.catalogue import CATALOGUE
-from unblur.engines.choice import BACKENDS, ON_GPU, choose_engine
+from unblur.engines.catalogue import AUTO, CATALOGUE, choose_engine
+from unblur.engines.tensorrt import product
+from unblur.engines.tensorrt.product import Device, Driver
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import places
 from unblur.pipeline.job import Calibration
@@ -32,7 +33,7 @@ def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
         return Artefact(tmp_path / "g.onnx", "d" * 64, fresh=True)
 
     monkeypatch.setattr(module, "engine_graph", engine_graph)
-    monkeypatch.setattr(module, "open_engine", lambda *arguments: arguments)
+    monkeypatch.setattr(module, "open_engine", lambda *arguments, device: arguments)
     store: Any = Store(tmp_path)
     weights: Any = object()
     sizes = {(16, 18): 2}
@@ -76,45 +77,77 @@ def test_a_proof_counts_for_the_backends_it_ran_in(prove: bool, tmp_path: Path, 
     assert ("openvino" in made[0].runtimes) == prove
 
 
+CPU = {"openvino", "onnxruntime", "torch"}
+TENSORRT = {"tensorrt", "tensorrt_rtx"}
+
+
 @pytest.mark.parametrize(
-    ("installed", "precision", "expected"),
+    ("installed", "target", "precision", "device", "expected"),
     [
-        ({"openvino", "onnxruntime", "torch"}, "f32", "openvino"),
-        ({"onnxruntime", "torch"}, "f32", "onnxruntime"),
-        ({"torch"}, "f32", "torch"),
-        ({"openvino", "onnxruntime", "torch"}, "bf16", "openvino-bf16"),
-        ({"onnxruntime", "torch"}, "bf16", "torch-bf16"),
-        ({"openvino", "onnxruntime", "torch"}, "int8", "openvino-int8"),
-        ({"onnxruntime", "torch"}, "int8", "onnxruntime-int8"),
+        (CPU, "", None, "", "openvino"),
+        (CPU, "", "fp32", "", "openvino"),
+        ({"onnxruntime", "torch"}, "", "fp32", "", "onnxruntime"),
+        ({"torch"}, "", "fp32", "", "torch"),
+        (CPU, "", "bf16", "", "openvino-bf16"),
+        ({"onnxruntime", "torch"}, "", "bf16", "", "torch-bf16"),
+        (CPU, "", "int8", "", "openvino-int8"),
+        ({"onnxruntime", "torch"}, "", "int8", "", "onnxruntime-int8"),
+        (CPU | TENSORRT, "sm89", None, "", "tensorrt-fp16"),
+        (CPU | {"tensorrt_rtx"}, "sm89", None, "", "tensorrt-rtx-fp16"),
+        (CPU | {"tensorrt_rtx"}, "sm90", None, "", "torch-cuda-form-fp16-graph"),  # which that product does not run on
+        (CPU, "sm89", None, "", "torch-cuda-form-fp16-graph"),
+        (CPU, "sm89", "fp32", "", "torch-cuda"),
+        (CPU, "sm89", None, "cpu", "openvino"),
+        (CPU, "sm89", "fp32", "cuda:0", "torch-cuda"),
     ],
 )
-def test_auto_takes_the_fastest_installed(
-    monkeypatch: pytest.MonkeyPatch, installed: set[str], precision: str, expected: str
+def test_auto_takes_the_first_that_runs_here(
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], target: str, precision: str, device: str, expected: str
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in installed else None)
-    assert choose_engine("auto", precision) == expected
+    if target:
+        monkeypatch.setattr(product, "probe_driver", lambda _=None: Driver(13000, (Device("GPU", target, 1),)))
+        monkeypatch.setattr("torch.version.cuda", "13.0")
+    assert choose_engine("auto", precision, device) == expected
+
+
+def test_auto_refuses_what_nothing_here_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"No engine in fp16 runs on this machine \(they are: tensorrt-fp16, "):
+        choose_engine("auto", "fp16")
+    monkeypatch.setattr(product, "probe_driver", lambda _=None: Driver(13000, (Device("GPU", "sm89", 1),)))
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    with pytest.raises(InputError, match="runs on cuda:1"):
+        choose_engine("auto", None, "cuda:1")
 
 
 def test_a_named_engine_is_taken_by_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert choose_engine("openvino", "f32") == "openvino", "not installed is for the engine to say, exit code 4"
-    with pytest.raises(InputError, match="onnxruntime has no bf16"):
-        choose_engine("onnxruntime", "bf16")
-    assert choose_engine("openvino-int8", "f32") == choose_engine("openvino", "int8") == "openvino-int8"
-    with pytest.raises(InputError, match="openvino-int8 has no bf16"):
-        choose_engine("openvino-int8", "bf16")
-    with pytest.raises(InputError, match="torch has no int8"):
-        choose_engine("torch", "int8")
+    assert choose_engine("openvino", "fp32") == "openvino", "not installed is for the engine to say, exit code 4"
+    assert choose_engine("openvino-int8") == choose_engine("openvino", "int8") == "openvino-int8"
     assert choose_engine("tensorrt-rtx", "fp16") == "tensorrt-rtx-fp16"
-    with pytest.raises(InputError, match="NVIDIA GPU only; take --engine tensorrt or tensorrt-rtx"):
-        choose_engine("auto", "fp16")
+    assert choose_engine("torch-cuda-form-fp16-graph", "fp16") == "torch-cuda-form-fp16-graph"
+    for name, precision, device, words in (
+        ("onnxruntime", "bf16", "", "onnxruntime has no bf16; take --engine torch or openvino or torch-cuda or"),
+        ("torch", "int8", "", "torch has no int8"),
+        ("openvino-int8", "bf16", "", "openvino-int8 has no bf16, it is int8"),
+        ("torch-compile", "bf16", "", "torch-compile has no bf16, it is fp32"),
+        ("openvino", None, "cuda:1", "openvino runs on the CPU, not on cuda:1"),
+        ("torch-cuda", None, "cpu", "torch-cuda runs on an NVIDIA GPU, not on cpu"),
+        ("torch-cuda", None, "gpu", "Unknown device 'gpu'"),
+        ("opnvino", None, "", "did you mean 'openvino'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            choose_engine(name, precision, device)
 
 
-def test_every_choice_is_in_the_catalogue() -> None:
-    for precision, backends in BACKENDS.items():
-        assert {choose_engine(backend, precision) for backend in backends} <= set(CATALOGUE)
-    for backend, precisions in ON_GPU.items():
-        assert {choose_engine(backend, precision) for precision in precisions} <= set(CATALOGUE)
+def test_auto_and_every_backend_are_in_the_catalogue() -> None:
+    assert set(AUTO) <= set(CATALOGUE)
+    assert len(set(AUTO)) == len(AUTO)
+    pairs = {(engine.backend, engine.precision) for engine in CATALOGUE.values()}
+    for backend, precision in pairs:
+        chosen = CATALOGUE[choose_engine(backend, precision)]
+        assert (chosen.backend, chosen.precision) == (backend, precision)
+    assert {CATALOGUE[name].precision for name in AUTO} == {"fp32", "fp16", "bf16", "int8", "fp8"}
 
 
 def test_places_inside_and_outside_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

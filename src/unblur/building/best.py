@@ -22,9 +22,9 @@ from unblur.core.artefacts import write_json
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
 from unblur.core.exclusive import exclusive
-from unblur.engines.catalogue import tensorrt_name
+from unblur.engines.catalogue import pick_engine
 from unblur.engines.tensorrt.file import EngineFile, read_engine
-from unblur.engines.tensorrt.product import open_product, probe_driver
+from unblur.engines.tensorrt.product import find_device, open_product
 from unblur.engines.tensorrt.profiles import profiles_from_json
 from unblur.engines.tensorrt.runner import TensorRtRunner
 from unblur.engines.xray.gpus import gpus_of
@@ -137,7 +137,7 @@ def measure_here(built: Sequence[BuiltEngine], progress: Progress = SILENT) -> L
     """Time engines of one graph in turns on the GPU at hand; None, with a note, where none runs all of them."""
     product = open_product(built[0].manifest["product"])
     try:
-        gpu = probe_driver(product).devices[0].name
+        gpu = find_device(0, product).name
     except MissingRuntimeError as error:
         progress.note(f"nothing is measured, the lower bound decides: {error}")
         return None
@@ -146,7 +146,7 @@ def measure_here(built: Sequence[BuiltEngine], progress: Progress = SILENT) -> L
         for engine in built:
             file = read_engine(engine.path)
             try:
-                runner = stack.enter_context(TensorRtRunner(tensorrt_name(file.product, file.precision), file))
+                runner = stack.enter_context(TensorRtRunner(pick_engine(file.product, file.precision).name, file))
             except (InputError, MissingRuntimeError) as error:
                 progress.note(f"nothing is measured, the lower bound decides: {error}")
                 return None

@@ -14,6 +14,7 @@ from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress, Progress, printable
 from unblur.core.errors import InputError
+from unblur.images.contract import PIXELS
 
 REWRITTEN = ("fp16", "bf16", "int8", "fp8")
 
@@ -63,7 +64,7 @@ def _parser() -> Arguments:
     parser.add_argument("--height", type=positive, help="with --checkpoint: height of the frames")
     parser.add_argument("--width", type=positive, help="with --checkpoint: width of the frames")
     parser.add_argument("--dynamic", action="store_true", help="with --checkpoint: one graph for every size")
-    parser.add_argument("--pixels", choices=("float", "uint8"), default="float", help="with --checkpoint: see export")
+    parser.add_argument("--pixels", choices=PIXELS, default="float", help="with --checkpoint: see export")
     parser.add_argument("--output-name", metavar="NAME", help="with --onnx: the restored frame among several outputs")
     parser.add_argument("--rebuild", type=Path, metavar="ENGINE",
                         help="build this engine again by the recipe in its manifest")  # fmt: skip

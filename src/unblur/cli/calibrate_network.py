@@ -12,6 +12,7 @@ from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
+from unblur.images.contract import PIXELS
 
 if TYPE_CHECKING:
     from unblur.calibration.score import HeldOut, Score
@@ -32,7 +33,7 @@ def _parser() -> Arguments:
     parser.add_argument("--manifest", type=Path, help="calibration frames; the bundled ones if left out")
     parser.add_argument("--height", type=positive, help="of the graph; that of the manifest's frames if left out")
     parser.add_argument("--width", type=positive, help="likewise")
-    parser.add_argument("--pixels", choices=("float", "uint8"), default="float", help="that the graph takes")
+    parser.add_argument("--pixels", choices=PIXELS, default="float", help="that the graph takes")
     parser.add_argument("--form", choices=FORMS, default="openvino", help="how 8 bits are written: for which runtime")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--algorithm", metavar="NAME", default="percentile",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unblur.cli.door import Arguments, door, inputs_of, positive, threads
+from unblur.cli.engine_options import add_contract, add_device
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.cli.weights import add_checkpoint, open_checkpoint
@@ -32,9 +33,11 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--engines",
         default="onnxruntime,openvino",
-        help="names of engines separated by commas; BACKEND:FILE.onnx runs a graph of your own",
+        help="engines separated by commas: names, files (FILE.onnx, FILE.engine), or NAME:FILE",
     )
     parser.add_argument("--output-name", metavar="NAME", help="the restored frame among several outputs of FILE.onnx")
+    add_contract(parser)
+    add_device(parser)
     add_checkpoint(parser)
     parser.add_argument(
         "--reference", type=Path, metavar="FILE.onnx", help="hold engines against this float32 graph instead of PyTorch"
@@ -92,12 +95,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [name.strip() for name in args.engines.split(",") if name.strip()]
     calibration = Calibration(args.manifest)
     if args.reference:
-        against: Reference | Checkpoint = graph_reference(args.reference, args.threads, args.output_name)
-        engines = [make_file_candidate(name, args.reference, args.threads, args.output_name) for name in names]
+        against: Reference | Checkpoint = graph_reference(args.reference, args.threads, args.output_name, args.contract)
+        engines = [
+            make_file_candidate(
+                name, args.reference, args.threads, args.output_name, device=args.device, contract=args.contract
+            )
+            for name in names
+        ]
     else:
         against = checkpoint = open_checkpoint(args, progress)
         engines = [
-            make_candidate(name, store, checkpoint, args.threads, progress, calibration, args.output_name, dynamic=True)
+            make_candidate(
+                name,
+                store,
+                checkpoint,
+                args.threads,
+                progress,
+                calibration,
+                args.output_name,
+                dynamic=True,
+                device=args.device,
+                contract=args.contract,
+            )
             for name in names
         ]
         refuse_calibration_frames(store, names, calibration, frames, progress)

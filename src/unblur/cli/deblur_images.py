@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, threads
+from unblur.cli.engine_options import add_contract, add_engine
 from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import file_digest, refuse_inputs
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 from unblur.core.memory import resident_bytes
+
+if TYPE_CHECKING:
+    from unblur.engines.named import NamedEngine
 
 
 def arguments() -> Arguments:
@@ -23,24 +29,9 @@ def arguments() -> Arguments:
     parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")
     add_checkpoint(parser)
-    parser.add_argument(
-        "--engine",
-        choices=(
-            "auto",
-            "torch",
-            "onnxruntime",
-            "openvino",
-            "onnxruntime-int8",
-            "openvino-int8",
-            "tensorrt",
-            "tensorrt-rtx",
-        ),
-        default="auto",
-        help="backend; the last two need an NVIDIA GPU",
-    )
-    parser.add_argument(
-        "--precision", choices=("f32", "fp16", "bf16", "int8"), default="f32", help="of the engine's arithmetic"
-    )
+    add_engine(parser)
+    add_contract(parser)
+    parser.add_argument("--output-name", metavar="NAME", help="the restored frame among several outputs of FILE.onnx")
     parser.add_argument(
         "--manifest", type=Path, help="calibration frames of an engine in 8 bits; the bundled ones if left out"
     )
@@ -54,32 +45,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 all finished; 2 usage, or some pictures could not be deblurred (the others are finished)."""
     args = arguments().parse_args(argv)
     # After the arguments: --help and a mistyped flag need no picture library, and a finished folder needs no runtime.
-    from unblur.engines.catalogue import is_calibrated
-    from unblur.engines.choice import choose_engine
+    from unblur.engines.catalogue import choose_engine, find_engine, is_calibrated
+    from unblur.engines.named import NamedEngine, is_file_engine, name_engine
     from unblur.pipeline.deblur.folder import Opened, deblur_pictures, task_key
     from unblur.pipeline.deblur.tasks import plan_tasks, planned_sizes
+    from unblur.pipeline.dependence import depends_on
     from unblur.pipeline.job import Calibration
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 
     progress = ConsoleProgress()
     plan = plan_tasks(args.source, args.output)
-    refuse_inputs((task.output for task in plan.tasks), [args.checkpoint, args.manifest])
-    name = choose_engine(args.engine, args.precision)
+    of_file = is_file_engine(args.engine)
+    if of_file:
+        named = name_engine(args.engine, args.output_name, args.contract, device=args.device)
+        _refuse_beside_file(args, named)
+    else:
+        named = NamedEngine(find_engine(choose_engine(args.engine, args.precision, args.device)))
+        if args.contract or args.output_name:
+            raise InputError("--contract and --output-name are of a graph's file; name it: --engine FILE.onnx.")
+    refuse_inputs((task.output for task in plan.tasks), [args.checkpoint, args.manifest, named.file])
+    name = named.engine.name
     if args.engine == "auto":
-        progress.note(f"engine: {name} (the fastest backend that is installed)")
-    path = args.checkpoint or bundled_checkpoint()
-    digest = _digest(path)
+        progress.note(f"engine: {name} ({named.engine.precision}; the fastest of those that run here)")
+    # A file brings its own weights; a checkpoint beside it is only held against it.
+    path = args.checkpoint or (None if of_file else bundled_checkpoint())
+    digest = _digest(path) if path else ""
     calibration = Calibration(args.manifest)
-    ranges = calibration.to_json() if is_calibrated(name) else None
+    ranges = calibration.to_json() if is_calibrated(args.engine if of_file else name) else None
 
     def open_engine() -> Opened:
         from unblur.pipeline.deblur.frame_memory import FrameMemory, largest_activation
-        from unblur.pipeline.opening import open_runner
+        from unblur.pipeline.opening import open_file, open_runner
         from unblur.pipeline.store import Store
 
-        checkpoint = open_checkpoint(args, progress)
-        if checkpoint.digest != digest:
+        checkpoint = open_checkpoint(args, progress) if path else None
+        if checkpoint and checkpoint.digest != digest:
             raise InputError(f"{path} changed while it was read; run the same command again.")
+        if of_file or checkpoint is None:
+            runner = open_file(args.engine, checkpoint, args.threads, args.output_name, args.contract, args.device)
+            progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
+            return Opened(runner)
         activation = largest_activation(checkpoint.network)
         runner = open_runner(
             name,
@@ -89,13 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=args.threads,
             progress=progress,
             calibration=calibration,
+            device=args.device,
         )
         progress.note(", ".join(f"{key} {value}" for key, value in runner.description.items()))
         return Opened(runner, FrameMemory(name, activation, resident_bytes()))
 
+    depends = depends_on([named], args.device)
     outcome = deblur_pictures(
         plan,
-        lambda data: task_key(data, digest, name, ranges, args.channel_order),
+        lambda data: task_key(data, digest, depends, ranges, args.channel_order),
         open_engine,
         overwrite=args.overwrite,
         progress=progress,
@@ -107,6 +114,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         total = len(plan.tasks) + len(plan.passed_over)
         raise InputError(f"{len(outcome.failed)} of {total} pictures could not be deblurred:\n  {listed}")
     return 0
+
+
+def _refuse_beside_file(args: argparse.Namespace, named: NamedEngine) -> None:
+    """Raise InputError for options that would change what a file is."""
+    if args.precision not in (None, named.engine.precision):
+        raise InputError(f"{args.engine} has its precision ({named.engine.precision}); leave out --precision.")
+    if args.manifest:
+        raise InputError(f"--manifest is for engines that are made here, and {args.engine} is made; leave it out.")
 
 
 def _digest(path: Path) -> str:

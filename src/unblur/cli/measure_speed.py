@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unblur.cli.door import Arguments, door, inputs_of, positive, threads
+from unblur.cli.engine_options import add_device
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
 from unblur.cli.weights import add_checkpoint, open_checkpoint
@@ -26,6 +27,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--network", help="a network by name, with random weights of a fixed seed")
     add_checkpoint(parser, "a checkpoint instead of a name")
+    add_device(parser)
     parser.add_argument("--size", type=size, default=(256, 256), metavar="HxW", help="of the frames")
     parser.add_argument("--engines", default=ENGINES, help="names separated by commas; torch is always among them")
     parser.add_argument(
@@ -65,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = Store(artefact_folder(), progress.note)
         names = [name.strip() for name in args.engines.split(",") if name.strip()]
         calibration = Calibration(args.manifest)
-        engines = [make_candidate(name, store, checkpoint, args.threads, progress, calibration) for name in names]
+        engines = [
+            make_candidate(name, store, checkpoint, args.threads, progress, calibration, device=args.device)
+            for name in names
+        ]
         report = measure_speed(
             checkpoint,
             engines,

@@ -9,6 +9,7 @@ from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import protect
 from unblur.core.console import ConsoleProgress
+from unblur.images.contract import PIXELS
 
 
 @door
@@ -19,8 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--height", type=positive, help="even height of the frames, in pixels")
     parser.add_argument("--width", type=positive, help="even width of the frames, in pixels")
     parser.add_argument("--dynamic", action="store_true", help="one graph for every even size from 16")
-    parser.add_argument("--pixels", choices=("float", "uint8"), default="float",
-                        help="float: NCHW BGR in [-0.5, 0.5]; uint8: NHWC RGB bytes, arithmetic inside")  # fmt: skip
+    parser.add_argument("--pixels", choices=PIXELS, default="float",
+                        help="float: NCHW as the network takes it; rgb01: NCHW RGB in [0, 1]; uint8: NHWC RGB "
+                        "bytes; arithmetic inside")  # fmt: skip
     parser.add_argument("--opset", type=int, default=20, help="ONNX opset, 19 to 21")
     parser.add_argument(
         "--prove",

@@ -160,8 +160,7 @@ def notes_of(report: SpeedReport) -> list[str]:
     """What the numbers mean, and the engines that are not among them."""
     session = report.latency
     described = [engine.latency.description for engine in report.engines if engine.latency]
-    # OpenVINO, on the CPU here, gives its full name.
-    gpus = [a for a in described if not a["device"].startswith("cpu") and a["backend"] != "openvino"]
+    gpus = [about for about in described if not about["device"].startswith("cpu")]
     threads = {about["threads"] for about in described if about not in gpus}
     devices = ", ".join([report.machine["cpu"], *sorted({about["device"] for about in gpus})])
     where = f"{session.height}x{session.width}, {'/'.join(sorted(threads))} thread(s), {devices}"

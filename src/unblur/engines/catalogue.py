@@ -1,178 +1,220 @@
-"""Engines by name. A name says backend, precision and form; nothing else about an engine is left to chance."""
+"""Engines by name, out of the records of each backend. Nothing else takes a name apart.
+
+Light to import: `open_engine` imports what it needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, get_args
 
 from unblur.core.bounds import THREADS_MAX
-from unblur.core.errors import InputError, nearest
+from unblur.core.errors import InputError, MissingRuntimeError, nearest
 from unblur.core.provenance import default_threads
-from unblur.engines.onnxruntime_runner import CUDA, CUDA_TF32, TENSORRT, OnnxRuntimeRunner
-from unblur.engines.rehearsal import rehearse
-from unblur.engines.runner import Runner
-from unblur.engines.source import Weights
-from unblur.engines.tensorrt.file import EngineFile, read_engine
-from unblur.graphs.file import GraphFile, read_graph
-from unblur.graphs.sessions import CPU, Provider
+from unblur.engines.backends import onnx_runtime, openvino_cpu, pytorch, pytorch_cuda, tensorrt_products
+from unblur.engines.backends.pytorch import REFERENCE as REFERENCE
+from unblur.engines.engine import Engine, Opening, Precision
+from unblur.engines.tensorrt import product
 
-REFERENCE = "torch"
-"""The engine that every other is measured against: eager PyTorch in float32."""
+if TYPE_CHECKING:
+    from unblur.engines.runner import Runner
+    from unblur.engines.source import Weights
+    from unblur.images.contract import PixelContract
 
+AUTO = (
+    "tensorrt-fp16",
+    "tensorrt-rtx-fp16",
+    "torch-cuda-form-fp16-graph",
+    "tensorrt",
+    "tensorrt-rtx",
+    "torch-cuda",
+    "tensorrt-bf16",
+    "tensorrt-rtx-bf16",
+    "torch-cuda-bf16-channels-last-graph",
+    "tensorrt-int8",
+    "tensorrt-rtx-int8",
+    "tensorrt-fp8",
+    "tensorrt-rtx-fp8",
+    "openvino",
+    "onnxruntime",
+    "torch",
+    "openvino-bf16",
+    "torch-bf16",
+    "openvino-int8",
+    "onnxruntime-int8",
+)
+"""What "auto" goes through: the first that is installed, that a device here runs, and that has the precision, if one is
+asked for. A GPU comes first, where one answers. Without TensorRT its best is the exact export form; the compiled sister
+is faster still, but compiles for minutes at each new size, which is a choice for a person (docs/gpu.md).
+"""
 
-@dataclass(frozen=True)
-class Engine:
-    """An entry of the catalogue, and what it runs: the checkpoint itself, an exported graph, or an engine file.
+_engines: dict[str, Engine] = {}
 
-    `open` gets its name, the checkpoint, the graph or engine file (None where it runs the checkpoint), and threads.
-    `form`: how the 8-bit graph that it runs is written (unblur.graphs.rewrites.forms); "" where none is demanded.
-    """
-
-    text: str
-    runs: Literal["checkpoint", "graph", "engine"]
-    open: Callable[[str, Weights, Any, int], Runner]
-    form: str = ""
-
-
-def _torch(bf16: bool = False, channels_last: bool = False, compiled: bool = False) -> Engine:
-    def open_it(name: str, checkpoint: Weights, _: None, threads: int) -> Runner:
-        from unblur.engines.torch_runner import TorchRunner, TorchVariant
-
-        return TorchRunner(name, checkpoint, TorchVariant(bf16, channels_last, compiled), threads)
-
-    form = "torch.compile on channels_last" if compiled else "eager, channels_last" if channels_last else "eager"
-    return Engine(f"PyTorch, {form}, {'bfloat16' if bf16 else 'float32'}", "checkpoint", open_it)
-
-
-def _torch_cuda(
-    precision: str, *, channels_last: bool = False, compiled: bool = False, graph: bool = False, form: bool = False
-) -> Engine:
-    def open_it(name: str, checkpoint: Weights, _: None, threads: int) -> Runner:
-        from unblur.engines.torch_cuda_runner import CudaVariant, TorchCudaRunner
-
-        del threads
-        variant = CudaVariant(cast(Any, precision), channels_last, compiled, graph, form)
-        return TorchCudaRunner(name, checkpoint, variant)
-
-    how = "torch.compile" if compiled else "eager"
-    wanted = (("exact form, bytes in and out", form), ("channels_last", channels_last), ("CUDA graph", graph))
-    extras = [text for text, given in wanted if given]
-    return Engine(", ".join([f"PyTorch on CUDA, {how}, {precision}", *extras]), "checkpoint", open_it)
+CATALOGUE: Mapping[str, Engine] = MappingProxyType(_engines)
 
 
-def _onnxruntime(text: str, provider: Provider) -> Engine:
-    def open_it(name: str, _: Weights, graph: GraphFile, threads: int) -> Runner:
-        return OnnxRuntimeRunner(name, graph, threads, provider)
-
-    return Engine(f"ONNX Runtime, {text}", "graph", open_it)
-
-
-def _openvino(name: str, _: Weights, graph: GraphFile, threads: int) -> Runner:
-    from unblur.engines.openvino_runner import OpenVinoRunner
-
-    return OpenVinoRunner(name, graph, "bf16" if name.endswith("-bf16") else "f32", threads)
+def _add(engines: tuple[Engine, ...]) -> None:
+    for engine in engines:
+        if engine.name in _engines:
+            raise ValueError(f"two engines are called {engine.name!r}")
+        _engines[engine.name] = engine
 
 
-def _eight_bits(text: str, form: str, open_graph: Callable[[str, Weights, GraphFile, int], Runner]) -> Engine:
-    def open_it(name: str, checkpoint: Weights, graph: GraphFile, threads: int) -> Runner:
-        if not graph.quantised:
-            raise InputError(f"{name}: {graph.path} is not quantised; `unblur calibrate --form {form}` writes one.")
-        return open_graph(name, checkpoint, graph, threads)
-
-    return Engine(text, "graph", open_it, form)
+for _backend in (pytorch, onnx_runtime, openvino_cpu, pytorch_cuda, tensorrt_products):
+    _add(_backend.ENGINES)
 
 
-def _onnxruntime_int8(name: str, _: Weights, graph: GraphFile, threads: int) -> Runner:
-    return OnnxRuntimeRunner(name, graph, threads, demand_8_bits=True)
-
-
-def _tensorrt(product: str, precision: str) -> Engine:
-    def open_it(name: str, _: Weights, file: EngineFile, threads: int) -> Runner:
-        from unblur.engines.tensorrt.runner import TensorRtRunner
-
-        del threads
-        if (file.product, file.precision) != (product, precision):
-            actual = tensorrt_name(file.product, file.precision)
-            raise InputError(f"{name}: {file.path} is {file.precision} of {file.product}; open it as {actual}.")
-        return TensorRtRunner(name, file)
-
-    return Engine(f"{'TensorRT for RTX' if product.endswith('rtx') else 'TensorRT'}, {precision}", "engine", open_it)
-
-
-def tensorrt_name(product: str, precision: str) -> str:
-    """The engine that runs engine files of a product and precision."""
-    return product if precision == "fp32" else f"{product}-{precision}"
-
-
-CATALOGUE: Mapping[str, Engine] = {
-    REFERENCE: _torch(),
-    "torch-channels-last": _torch(channels_last=True),
-    "torch-bf16": _torch(bf16=True, channels_last=True),
-    "torch-compile": _torch(channels_last=True, compiled=True),
-    "torch-compile-bf16": _torch(bf16=True, channels_last=True, compiled=True),
-    "onnxruntime": _onnxruntime("float32 graph", CPU),
-    "openvino": Engine("OpenVINO, float32", "graph", _openvino),
-    "openvino-bf16": Engine("OpenVINO, bfloat16", "graph", _openvino),
-    "onnxruntime-int8": _eight_bits("ONNX Runtime, u8 x s8", "onnxruntime", _onnxruntime_int8),
-    "openvino-int8": _eight_bits("OpenVINO, u8 x s8", "openvino", _openvino),
-    "torch-cuda": _torch_cuda("f32"),
-    "torch-cuda-tf32": _torch_cuda("tf32"),
-    "torch-cuda-fp16": _torch_cuda("fp16"),
-    "torch-cuda-fp16-channels-last": _torch_cuda("fp16", channels_last=True),
-    "torch-cuda-fp16-channels-last-graph": _torch_cuda("fp16", channels_last=True, graph=True),
-    "torch-cuda-bf16-channels-last-graph": _torch_cuda("bf16", channels_last=True, graph=True),
-    "torch-cuda-tf32-channels-last-graph": _torch_cuda("tf32", channels_last=True, graph=True),
-    "torch-cuda-compile-tf32": _torch_cuda("tf32", channels_last=True, compiled=True),
-    "torch-cuda-compile-fp16": _torch_cuda("fp16", channels_last=True, compiled=True),
-    "torch-cuda-compile-fp16-graph": _torch_cuda("fp16", channels_last=True, compiled=True, graph=True),
-    "torch-cuda-form-fp16-graph": _torch_cuda("fp16", channels_last=True, graph=True, form=True),
-    "torch-cuda-form-compile-fp16-graph": _torch_cuda("fp16", channels_last=True, compiled=True, graph=True, form=True),
-    "onnxruntime-cuda": _onnxruntime("CUDA, no TF32", CUDA),
-    "onnxruntime-cuda-tf32": _onnxruntime("CUDA, TF32", CUDA_TF32),
-    "onnxruntime-tensorrt": _onnxruntime("its TensorRT provider", TENSORRT),
-    **{
-        tensorrt_name(product, precision): _tensorrt(product, precision)
-        for product in ("tensorrt", "tensorrt-rtx")
-        for precision in ("fp32", "fp16", "bf16", "int8", "fp8")
-    },
-}
+@contextmanager
+def added(*engines: Engine) -> Iterator[None]:
+    """Within, the catalogue has these engines too. Raises ValueError for a name that is taken."""
+    _add(engines)
+    try:
+        yield
+    finally:
+        for engine in engines:
+            del _engines[engine.name]
 
 
 def find_engine(name: str) -> Engine:
-    """The catalogue's entry. Raises InputError naming the nearest known engine."""
+    """The record of a name. Raises InputError naming the nearest known engine."""
     if name not in CATALOGUE:
         raise InputError(f"Unknown engine {name!r}{nearest(name, CATALOGUE)}; known: {', '.join(CATALOGUE)}.")
     return CATALOGUE[name]
 
 
+def backends() -> tuple[str, ...]:
+    """Names of the backends, each also the name of its first engine or of none."""
+    return tuple(dict.fromkeys(engine.backend for engine in CATALOGUE.values()))
+
+
+def precisions() -> tuple[Precision, ...]:
+    """What --precision takes: of any engine, in the order of their definition."""
+    having = {engine.precision for engine in CATALOGUE.values()}
+    return tuple(precision for precision in get_args(Precision) if precision in having)
+
+
+def pick_engine(backend: str, precision: str) -> Engine:
+    """The first of a backend's engines in a precision. Raises InputError where it has none, with those that have."""
+    for engine in CATALOGUE.values():
+        if (engine.backend, engine.precision) == (backend, precision):
+            return engine
+    having = list(dict.fromkeys(engine.backend for engine in CATALOGUE.values() if engine.precision == precision))
+    known = [engine.precision for engine in CATALOGUE.values() if engine.backend == backend]
+    raise InputError(
+        f"{backend} has no {precision}; take --engine {' or '.join(having) or 'auto'}, or --precision "
+        f"{' or '.join(dict.fromkeys(known)) or 'of another engine'}."
+    )
+
+
+def choose_engine(asked: str, precision: str | None = None, device: str = "", *, runs: str = "") -> str:
+    """From `--engine`, `--precision` and `--device` to a name of the catalogue, without importing a runtime.
+
+    `asked`: "auto" (AUTO), an engine, or a backend, whose first engine of the precision is taken. Whether a named one
+    can run here shows when it is opened: only "auto" may look around, among those that run `runs`. Raises InputError
+    for what does not go together.
+    """
+    gpu = parse_device(device)
+    if asked == "auto":
+        kinds = {"": ("cpu", "cuda"), "cpu": ("cpu",)}.get(device, ("cuda",))
+        fitting = [find_engine(name) for name in AUTO if precision in (None, CATALOGUE[name].precision)]
+        fitting = [engine for engine in fitting if runs in ("", engine.runs)]
+        found = next((engine for engine in fitting if engine.device in kinds and _runs_here(engine, gpu or 0)), None)
+        if found is None:
+            names = ", ".join(engine.name for engine in fitting) or "none"
+            raise InputError(
+                f"No engine in {precision or 'any precision'} runs on {device or 'this machine'} (they are: {names}); "
+                "take another --precision or --device, or install one (see `pip install unblur[cpu]`)."
+            )
+        return found.name
+    named = CATALOGUE.get(asked)
+    if named is not None and precision in (None, named.precision):
+        engine = named
+    elif asked in backends():
+        engine = pick_engine(asked, precision or "fp32")
+    else:
+        engine = find_engine(asked)
+        raise InputError(
+            f"{asked} has no {precision}, it is {engine.precision}; leave out --precision, or take --engine "
+            f"{engine.backend} with it."
+        )
+    demand_device(engine, device)
+    return engine.name
+
+
+def demand_device(engine: Engine, device: str) -> int:
+    """The number of the GPU that `--device` names, 0 where it names none. Raises InputError where the engine does not
+    run on such a device.
+    """
+    gpu = parse_device(device)
+    if device and (gpu is None) != (engine.device == "cpu"):
+        where = "the CPU" if engine.device == "cpu" else "an NVIDIA GPU"
+        raise InputError(f"{engine.name} runs on {where}, not on {device}; leave out --device, or take another engine.")
+    return gpu or 0
+
+
+def parse_device(text: str) -> int | None:
+    """ "cuda:1" -> 1, "cuda" -> 0, "cpu" and "" -> None. Raises InputError for anything else."""
+    kind, colon, number = text.partition(":")
+    if text in ("", "cpu"):
+        return None
+    if kind != "cuda" or (colon and not (number.isascii() and number.isdigit() and int(number) < 1024)):
+        raise InputError(f"Unknown device {text!r}; it is cpu, cuda, or cuda:1 for the second GPU.")
+    return int(number or 0)
+
+
+def devices() -> tuple[product.Device, ...]:
+    """The GPUs here; none where no driver answers."""
+    try:
+        return product.probe_driver().devices
+    except MissingRuntimeError:
+        return ()
+
+
+def _runs_here(engine: Engine, gpu: int) -> bool:
+    if importlib.util.find_spec(engine.module) is None:
+        return False
+    if engine.device == "cpu":
+        return True
+    here = devices()
+    return gpu < len(here) and engine.supports(here[gpu])
+
+
 def open_engine(
-    name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None, output: str | None = None
-) -> Runner:
+    name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None, output: str | None = None,
+    *, device: str = "", contract: PixelContract | None = None,
+) -> Runner:  # fmt: skip
     """Open an engine of the catalogue.
 
     `file`: the exported ONNX file or the compiled engine file of the same checkpoint, for engines that run one; torch
     engines ignore it. `checkpoint`: None for a file that is held against another graph and no checkpoint. `threads`:
     None for `default_threads`; engines on a GPU take one. `output`: which of a graph's outputs is the restored frame,
-    where it has several. A graph that is not said to be of this checkpoint is first tried in a process of its own
-    (`rehearse`). Raises InputError for an unknown name, a file that is missing, foreign, damaged or of another
-    checkpoint, or fewer than one thread; MissingRuntimeError when the package, the CPU's instructions, the driver or
-    the GPU are missing; BudgetError when the backend took another precision.
+    where it has several, and `contract` its pixels, where it does not say them. `device`: "cuda:1" for another GPU than
+    the first. A graph that is not said to be of this
+    checkpoint is first tried in a process of its own (`rehearse`). Raises InputError for an unknown name, a file that
+    is missing, foreign, damaged or of another checkpoint, or fewer than one thread; MissingRuntimeError when the
+    package, the CPU's instructions, the driver or the GPU are missing; BudgetError when the backend took another
+    precision.
     """
     engine = find_engine(name)
+    gpu = demand_device(engine, device)
     if threads is None:
         threads = default_threads()
     if not 1 <= threads <= THREADS_MAX:
         raise InputError(f"{name}: {threads} threads; ask for 1 to {THREADS_MAX}.")
     if engine.runs == "checkpoint":
-        if checkpoint is None:
-            raise InputError(f"{name} runs a checkpoint, and there is none here, only graphs; leave it out.")
-        return engine.open(name, checkpoint, None, threads)
+        return engine.open(Opening(name, checkpoint, None, threads, gpu))
     if file is None:
         kind, how = ("exported graph", "export") if engine.runs == "graph" else ("engine file", "build")
         raise InputError(f"{name} runs an {kind} and none was given; make one with `unblur {how}`.")
-    opened = read_graph(file, output) if engine.runs == "graph" else read_engine(file)
+    from unblur.engines.rehearsal import rehearse
+    from unblur.engines.tensorrt.file import read_engine
+    from unblur.graphs.file import GraphFile, read_graph
+
+    opened = read_graph(file, output, contract) if engine.runs == "graph" else read_engine(file)
     if checkpoint is not None and opened.checkpoint not in (None, checkpoint.digest):
         raise InputError(
             f"{file} was made from another checkpoint ({opened.checkpoint[:12]}...) than {checkpoint.path} "
@@ -184,11 +226,10 @@ def open_engine(
             f"trained on {checkpoint.contract.channel_order}; give the right --channel-order, or make the file again."
         )
     if isinstance(opened, GraphFile) and (checkpoint is None or opened.checkpoint is None):
-        rehearse(name, opened, threads)
-    return engine.open(name, cast(Any, checkpoint), opened, threads)  # which engines that run files do not ask
+        rehearse(name, opened, threads, gpu=gpu)
+    return engine.open(Opening(name, checkpoint, opened, threads, gpu))
 
 
-def is_calibrated(engine: str) -> bool:
-    """Whether the engine of this name, or of NAME:FILE, runs a graph that is calibrated here."""
-    name, colon, _ = engine.partition(":")
-    return bool(find_engine(name).form) and not colon
+def is_calibrated(text: str) -> bool:
+    """Whether an engine is calibrated here: one of the catalogue in 8 bits, and no file."""
+    return text in CATALOGUE and CATALOGUE[text].calibrated

@@ -12,40 +12,46 @@ from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner, out_of_memory
-from unblur.engines.tensorrt.product import probe_driver
+from unblur.engines.tensorrt.product import find_device
 from unblur.graphs.file import GraphFile
 from unblur.graphs.onnx_file import reason
-from unblur.graphs.sessions import CPU, Provider, open_onnxruntime, refusals
+from unblur.graphs.sessions import CPU, Provider, as_backend, open_onnxruntime, open_session, refusals
 
 INTEGER_OPERATORS = ("QLinearConv", "ConvInteger")
 SHOWN = 5
 """So many nodes are named in an error."""
 
 
-CUDA = Provider("CUDAExecutionProvider", "gpu", (("device_id", "0"), ("use_tf32", "0")))
-CUDA_TF32 = Provider("CUDAExecutionProvider", "gpu", (("device_id", "0"), ("use_tf32", "1")), "tf32")
-# TensorRT's own default allows TF32, and the provider has no option against it.
-TENSORRT = Provider("TensorrtExecutionProvider", "gpu", (("device_id", "0"),), "tf32")
+PROVIDERS = {
+    "CUDA": Provider("CUDAExecutionProvider", "gpu", (("use_tf32", "0"),)),
+    "CUDA_TF32": Provider("CUDAExecutionProvider", "gpu", (("use_tf32", "1"),), "tf32"),
+    # TensorRT's own default allows TF32, and the provider has no option against it.
+    "TENSORRT": Provider("TensorrtExecutionProvider", "gpu", (), "tf32"),
+}
+"""Of NVIDIA GPUs."""
 
 
 class OnnxRuntimeRunner(BaseRunner):
     """A graph in ONNX Runtime with one execution provider for every node of it, one stream of `threads` threads."""
 
     def __init__(
-        self, name: str, graph: GraphFile, threads: int, provider: Provider = CPU, *, demand_8_bits: bool = False
-    ) -> None:
-        """Raises MissingRuntimeError without the package, the provider or its GPU; InputError for a graph that ONNX
+        self, name: str, graph: GraphFile, threads: int, provider: Provider = CPU, *, demand_8_bits: bool = False,
+        gpu: int = 0,
+    ) -> None:  # fmt: skip
+        """`gpu`: its number, for a provider that runs on one.
+
+        Raises MissingRuntimeError without the package, the provider or its GPU; InputError for a graph that ONNX
         Runtime refuses, or would run in part with another provider; with `demand_8_bits` BudgetError where a quantised
         convolution would run in floating point.
         """
         onnxruntime = open_onnxruntime(name, provider.extra)
         device = "cpu"
         if provider.extra == "gpu":
-            device = probe_driver().devices[0].name
+            device = find_device(gpu).name
             onnxruntime.preload_dlls()  # CUDA and cuDNN out of the packages that PyTorch brings
         with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
             optimised = Path(folder) / "optimised.onnx" if demand_8_bits else None
-            session = _open_session(onnxruntime, name, graph, threads, provider, optimised)
+            session = _open_session(onnxruntime, name, graph, threads, provider, optimised, gpu)
             if optimised is not None:
                 _demand_8_bits(name, graph, len(integer_convolutions(optimised)))
         _demand_provider(session, name, graph, provider)
@@ -81,7 +87,7 @@ class OnnxRuntimeRunner(BaseRunner):
 
 
 def _open_session(
-    onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider, optimised: Path | None
+    onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider, optimised: Path | None, gpu: int
 ) -> Any:
     """`optimised`: where ONNX Runtime shall save the graph that it really runs."""
     if provider.name not in onnxruntime.get_available_providers():
@@ -102,7 +108,7 @@ def _open_session(
     try:
         # Without enable_fallback=0 a provider that fails is replaced by the CPU, and a line is printed.
         session = onnxruntime.InferenceSession(
-            str(graph.path), options, providers=_options(provider), enable_fallback=0
+            str(graph.path), options, providers=_options(provider, gpu), enable_fallback=0
         )
     except refusals() as error:
         raise InputError(f"ONNX Runtime cannot open {graph.path} ({reason(error)}); export it again.") from error
@@ -115,11 +121,27 @@ def _open_session(
     return session
 
 
-def integer_convolutions(optimised: Path) -> set[str]:
+def realised(graph: Path) -> frozenset[str]:
+    """Names of the convolutions of a graph file that ONNX Runtime computes in integers.
+
+    Raises MissingRuntimeError without it, InputError for a graph that it refuses.
+    """
+    with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+
+        def saved(options: Any, onnxruntime: Any) -> None:
+            as_backend(options, onnxruntime)
+            options.optimized_model_filepath = str(optimised)
+
+        open_session(onnx.load(graph), adjust=saved)
+        return integer_convolutions(optimised)
+
+
+def integer_convolutions(optimised: Path) -> frozenset[str]:
     """Names of the convolutions that became integer ones, from the optimised graph that ONNX Runtime saves."""
     nodes = onnx.load(optimised, load_external_data=False).graph.node
     # A fused node has the name of the convolution and a counter: BAM_1.input_conv/Conv_token_17.
-    return {node.name.partition("_token_")[0] for node in nodes if node.op_type in INTEGER_OPERATORS}
+    return frozenset(node.name.partition("_token_")[0] for node in nodes if node.op_type in INTEGER_OPERATORS)
 
 
 def _demand_8_bits(name: str, graph: GraphFile, found: int) -> None:
@@ -130,8 +152,9 @@ def _demand_8_bits(name: str, graph: GraphFile, found: int) -> None:
         )
 
 
-def _options(provider: Provider) -> list[tuple[str, dict[str, str]]]:
-    return [(provider.name, dict(provider.options))]
+def _options(provider: Provider, gpu: int) -> list[tuple[str, dict[str, str]]]:
+    number = {"device_id": str(gpu)} if provider.extra == "gpu" else {}
+    return [(provider.name, number | dict(provider.options))]
 
 
 def _demand_provider(session: Any, name: str, graph: GraphFile, provider: Provider) -> None:

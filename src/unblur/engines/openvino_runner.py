@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,12 +34,7 @@ class OpenVinoRunner(BaseRunner):
         OpenVINO refuses, BudgetError when a convolution was compiled in another precision than asked
         or a quantised one in floating point.
         """
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingRuntimeError(
-                f'{name}: the package openvino is not installed ({error}); pip install "unblur[cpu]".'
-            ) from error
+        openvino = _import(name)
         core = openvino.Core()
         if DEVICE not in core.available_devices:
             raise MissingRuntimeError(
@@ -84,7 +80,7 @@ class OpenVinoRunner(BaseRunner):
             {
                 "backend": "openvino",
                 "version": openvino.__version__,
-                "device": core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+                "device": f"cpu ({core.get_property(DEVICE, 'FULL_DEVICE_NAME')})",
                 "threads": str(used),
                 "precision": f"{hint}+int8" if graph.quantised else hint,
                 "convolutions": ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none",
@@ -142,6 +138,42 @@ def run_openvino(
     return run
 
 
+def realised(graph: Path) -> frozenset[str]:
+    """Names of the nodes of a graph file whose kernel has an integer precision, from OpenVINO's runtime model.
+
+    Raises MissingRuntimeError without OpenVINO, InputError for a graph that it refuses.
+    """
+    core = _import("openvino").Core()
+    settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        compiled = core.compile_model(core.read_model(graph), DEVICE, settings)
+    except RuntimeError as error:
+        raise InputError(f"OpenVINO cannot open the graph ({_last_line(error)}).") from error
+    found: set[str] = set()
+    for info, precision in _convolutions(compiled):
+        if precision in INTEGERS:
+            found.update(str(info["originalLayersNames"].astype(str)).split(","))
+    return frozenset(found)
+
+
+def _convolutions(compiled: Any) -> Iterator[tuple[Any, str]]:
+    """What the runtime (execution) model says of each convolution, and the precision that it runs in."""
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        if str(info["layerType"].astype(str)) in CONVOLUTIONS:
+            yield info, str(info["runtimePrecision"].astype(str))
+
+
+def _import(who: str) -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f'{who}: the package openvino is not installed ({error}); pip install "unblur[cpu]".'
+        ) from error
+    return openvino
+
+
 def _last_line(error: Exception) -> str:
     """OpenVINO tells where before it tells what."""
     return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
@@ -149,9 +181,4 @@ def _last_line(error: Exception) -> str:
 
 def convolution_precisions(compiled: Any) -> Counter[str]:
     """What the convolutions of a compiled model really run in: {"f32": 94}. Reads its runtime (execution) model."""
-    kinds: Counter[str] = Counter()
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        info = node.get_rt_info()
-        if str(info["layerType"].astype(str)) in CONVOLUTIONS:
-            kinds[str(info["runtimePrecision"].astype(str))] += 1
-    return kinds
+    return Counter(precision for _, precision in _convolutions(compiled))

@@ -13,7 +13,6 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -21,6 +20,7 @@ import psutil
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError, UnblurError
 from unblur.core.reading import parse_json
 from unblur.graphs.file import GraphFile, read_graph
+from unblur.images.contract import PixelContract
 
 ERRORS: dict[str, type[UnblurError]] = {e.__name__: e for e in (InputError, BudgetError, MissingRuntimeError)}
 
@@ -37,7 +37,7 @@ POLL_S = 0.05
 
 
 @cache
-def rehearse(name: str, graph: GraphFile, threads: int, seconds: float | None = None) -> None:
+def rehearse(name: str, graph: GraphFile, threads: int, seconds: float | None = None, gpu: int = 0) -> None:
     """Open a graph with an engine of the catalogue and run one black frame through it, elsewhere; once for each.
 
     `seconds`: how long that may take, None for what its size allows. Raises what opening and running raise, and
@@ -48,6 +48,7 @@ def rehearse(name: str, graph: GraphFile, threads: int, seconds: float | None = 
     allowed = BYTES + FRAMES * height * width * 3 * 4 + FILES * graph.path.stat().st_size
     allowed = min(allowed, psutil.virtual_memory().available)
     command = [sys.executable, "-P", "-m", __name__, name, str(graph.path.resolve()), graph.output, str(threads)]
+    command += [graph.signature.contract.to_json(), str(gpu)]
     start = time.monotonic()
     what = f"{name}: {graph.path}, which is not known to be exported by unblur,"
     with subprocess.Popen(
@@ -77,15 +78,15 @@ def frame_size(graph: GraphFile) -> tuple[int, int]:
     return contract.padded_size(graph.signature.height or SIDE, graph.signature.width or SIDE)
 
 
-def main(name: str, path: str, output: str, threads: str) -> None:
+def main(name: str, path: str, output: str, threads: str, contract: str, gpu: str) -> None:
     """What the other process does; it tells how it went in its last line."""
     from unblur.engines.catalogue import find_engine
+    from unblur.engines.engine import Opening
 
     error = None
     try:
-        graph = read_graph(Path(path), output)
-        # No engine that runs a graph looks at the checkpoint.
-        with find_engine(name).open(name, cast(Any, None), graph, int(threads)) as runner:
+        graph = read_graph(Path(path), output, PixelContract.from_json(contract))
+        with find_engine(name).open(Opening(name, None, graph, int(threads), int(gpu))) as runner:
             runner.run(graph.signature.contract.encode(np.zeros((*frame_size(graph), 3), np.uint8)))
     except UnblurError as caught:
         error = [type(caught).__name__, str(caught)]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.base import BaseRunner
 from unblur.engines.source import Weights
-from unblur.engines.tensorrt.product import probe_driver
+from unblur.engines.tensorrt.product import find_device
 from unblur.engines.torch_runner import compilation, prepare
 from unblur.images.signature import Signature
 
@@ -31,6 +31,9 @@ SIZES_MAX = 8
 
 WARM_UP = 3
 """Runs before a capture, as PyTorch's notes on CUDA graphs ask: libraries settle their workspaces meanwhile."""
+
+AMPERE = 80
+"""Compute capability 8.0, the first with TF32 and bfloat16."""
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _flags_lock = threading.RLock()
@@ -51,20 +54,18 @@ class CudaVariant:
 
 
 class TorchCudaRunner(BaseRunner):
-    """A checkpoint in PyTorch on device 0, with pinned buffers and a stream of its own; any padded size.
+    """A checkpoint in PyTorch on one GPU, with pinned buffers and a stream of its own; any padded size.
 
     fp16 and bf16: as the CPU runner's bf16, the input and the network's global residual stay float32. A form takes and
     gives RGB bytes, a quarter of what floats would have to be copied.
     """
 
-    def __init__(
-        self, name: str, checkpoint: Weights, variant: CudaVariant, device: Literal["cuda:0", "cpu"] = "cuda:0"
-    ) -> None:
+    def __init__(self, name: str, checkpoint: Weights, variant: CudaVariant, device: str = "cuda:0") -> None:
         """`device` "cpu" is for tests of what is not CUDA. Raises MissingRuntimeError without PyTorch's CUDA build, a
         driver, a GPU that has the precision, or Triton for compilation.
         """
         self._device = torch.device(device)
-        described = _demand(name, variant) if self._device.type == "cuda" else "cpu"
+        described = _demand(name, variant, self._device) if self._device.type == "cuda" else "cpu"
         contract = checkpoint.contract.as_uint8() if variant.form else checkpoint.contract
         compiled = "torch.compile" if variant.compiled else "eager"
         super().__init__(
@@ -97,7 +98,7 @@ class TorchCudaRunner(BaseRunner):
         return prepared
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        with torch.inference_mode(), torch.cuda.stream(self._stream), _flags(self._variant.precision == "tf32"):
+        with self._current(), torch.inference_mode(), _flags(self._variant.precision == "tf32"):
             buffers = self._find_buffers(tensor.shape)
             np.copyto(buffers.sent.numpy(), tensor)
             buffers.input.copy_(buffers.sent, non_blocking=True)
@@ -116,11 +117,20 @@ class TorchCudaRunner(BaseRunner):
     def resident(self, shape: tuple[int, ...]) -> Iterator[Callable[[], Any]]:
         """The work of one frame of `shape` on the device alone, no copies, for whoever times it: each call queues it on
         PyTorch's current stream, which inside is this runner's, and does not wait."""
-        with torch.inference_mode(), torch.cuda.stream(self._stream), _flags(self._variant.precision == "tf32"):
+        with self._current(), torch.inference_mode(), _flags(self._variant.precision == "tf32"):
             buffers = self._find_buffers(shape)
             yield buffers.graph.replay if buffers.graph is not None else lambda: self._forward(buffers)
             if self._stream is not None:
                 self._stream.synchronize()
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """This runner's GPU and stream are PyTorch's current ones within."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            yield
 
     def _forward(self, buffers: _Buffers) -> Tensor:
         dtype = _DTYPES.get(self._variant.precision)
@@ -151,7 +161,7 @@ class TorchCudaRunner(BaseRunner):
     def _capture(self, buffers: _Buffers) -> None:
         for _ in range(WARM_UP):
             self._forward(buffers)
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
             buffers.result = self._forward(buffers)
@@ -194,22 +204,21 @@ class _Buffers:
         self.graph: Any = None
 
 
-def _demand(name: str, variant: CudaVariant) -> str:
+def _demand(name: str, variant: CudaVariant, where: torch.device) -> str:
     """The GPU's name, after everything that the variant needs is found."""
     if torch.version.cuda is None:
         raise MissingRuntimeError(
             f"{name}: PyTorch {torch.__version__} is a build without CUDA; install the CUDA build (pytorch.org)."
         )
-    device = probe_driver().devices[0]
+    device = find_device(where.index or 0)
     if not torch.cuda.is_available():
         raise MissingRuntimeError(
             f"{name}: PyTorch {torch.__version__} (CUDA {torch.version.cuda}) does not reach the GPU {device.name}; "
             "install a newer driver, or PyTorch for an older CUDA."
         )
-    if variant.precision == "tf32" and not torch.cuda.is_tf32_supported():
-        raise MissingRuntimeError(f"{name}: {device.name} ({device.target}) has no TF32; it needs Ampere or later.")
-    if variant.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise MissingRuntimeError(f"{name}: {device.name} ({device.target}) has no bfloat16; it needs Ampere or later.")
+    kind = {"tf32": "TF32", "bf16": "bfloat16"}.get(variant.precision)
+    if kind and int(device.target.removeprefix("sm")) < AMPERE:
+        raise MissingRuntimeError(f"{name}: {device.name} ({device.target}) has no {kind}; it needs Ampere or later.")
     if variant.compiled and importlib.util.find_spec("triton") is None:
         raise MissingRuntimeError(f"{name}: torch.compile needs Triton on a GPU, which is not installed.")
     return device.name

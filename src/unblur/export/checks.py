@@ -173,7 +173,8 @@ def _compare(
             # A byte is right when the exact value rounds to it, give or take the tolerance.
             difference = np.maximum(np.abs(got[0, :height, :width] / 255.0 - expected) - 0.5 / 255.0, 0.0)
         else:
-            picture = (got[0].transpose(1, 2, 0)[:height, :width].astype(np.float64) - low) / span
+            picture = got[0].transpose(1, 2, 0)[:height, :width].astype(np.float64)
+            picture = (picture - contract.low) / (contract.high - contract.low)
             difference = np.abs((picture[..., ::-1] if contract.channel_order == "bgr" else picture) - expected)
         proofs.append(_judge("graph", backend, difference, (height, width), name, reference_name, tolerance))
     return proofs

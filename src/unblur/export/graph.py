@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import onnx
 
@@ -17,7 +16,7 @@ from unblur.export.checks import Proof, check_graph
 from unblur.export.trace import trace
 from unblur.graphs.file import ORDER_KEY
 from unblur.graphs.metadata import CHECKPOINT_KEY
-from unblur.images.contract import METADATA_KEY, PixelContract
+from unblur.images.contract import METADATA_KEY, PixelContract, Pixels
 from unblur.networks.checkpoints import Checkpoint
 
 OPSETS = (19, 20, 21)
@@ -43,7 +42,7 @@ def export_graph(
     height: int | None = None,
     width: int | None = None,
     dynamic: bool = False,
-    pixels: Literal["float", "uint8"] = "float",
+    pixels: Pixels = "float",
     opset: int = 20,
     prove: bool = False,
     progress: Progress = SILENT,
@@ -57,7 +56,7 @@ def export_graph(
     size = _size(checkpoint.contract, height, width, dynamic)
     if opset not in OPSETS:
         raise InputError(f"Opset {opset} is not supported; use one of {', '.join(map(str, OPSETS))}.")
-    contract = checkpoint.contract.as_uint8() if pixels == "uint8" else checkpoint.contract
+    contract = checkpoint.contract.as_pixels(pixels)
     form = checkpoint.form(size, contract)
     progress.note(f"tracing {checkpoint.name} at {'every even size' if size is None else f'{size[0]}x{size[1]}'}")
     model = trace(form, size, contract.multiple, opset)

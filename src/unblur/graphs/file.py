@@ -11,7 +11,7 @@ from onnx import TensorProto, ValueInfoProto
 from unblur.core.artefacts import file_digest, text_with
 from unblur.core.bounds import SIDE_MAX
 from unblur.core.errors import InputError, nearest
-from unblur.graphs.metadata import CALIBRATION_KEY, CHECKPOINT_KEY, calibration_of
+from unblur.graphs.metadata import CALIBRATION_KEY, CHECKPOINT_KEY, FORM_KEY, calibration_of
 from unblur.graphs.onnx_file import load_onnx, needed
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.signature import Signature
@@ -36,7 +36,8 @@ class GraphFile:
     `digest` is the file's SHA-256; `output` names the tensor that is the restored frame; `precision` names the types of
     its weights, such as "f32" or "f32+int8"; `checkpoint` is the SHA-256 of the checkpoint it was exported from and
     `channel_order` that of its network, None
-    where the file does not say; `quantised` counts the convolutions that read both map and weights through a
+    where the file does not say; `form` how its 8 bits are written (unblur.graphs.rewrites.forms), "" likewise;
+    `quantised` counts the convolutions that read both map and weights through a
     DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does not.
     """
 
@@ -49,23 +50,27 @@ class GraphFile:
     quantised: int = 0
     calibration: str = ""
     channel_order: str | None = None
+    form: str = ""
 
 
-def read_graph(path: Path, output: str | None = None) -> GraphFile:
+def read_graph(path: Path, output: str | None = None, contract: PixelContract | None = None) -> GraphFile:
     """Read contract and size of an exported graph. Raises as `open_graph`."""
-    return open_graph(path, output)[0]
+    return open_graph(path, output, contract)[0]
 
 
-def open_graph(path: Path, output: str | None = None) -> tuple[GraphFile, onnx.ModelProto]:
+def open_graph(
+    path: Path, output: str | None = None, contract: PixelContract | None = None
+) -> tuple[GraphFile, onnx.ModelProto]:
     """What a graph says about itself, and the model: of one frame, and of the nodes that its one output needs.
 
     A size written in the input's shape becomes the signature's height and width, a symbolic one None; the batch is
-    one frame, also where the file leaves it open. `output`: which of several outputs is the restored frame. Raises
-    InputError as `load_onnx`, for a graph without the pixel contract in its metadata, of several inputs, of several
-    outputs none of which is named, or whose input or output is not one frame as the contract says.
+    one frame, also where the file leaves it open. `output`: which of several outputs is the restored frame.
+    `contract`: the pixels of a graph that does not say them itself; the model then says them. Raises InputError as
+    `load_onnx`, for a graph without a pixel contract, or with another than the one that is given, of several inputs, of
+    several outputs none of which is named, or whose input or output is not one frame as the contract says.
     """
     model = load_onnx(path)
-    contract = _contract(model, path)
+    contract = _contract(model, path, contract)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -90,9 +95,10 @@ def open_graph(path: Path, output: str | None = None) -> tuple[GraphFile, onnx.M
         model.graph.node.extend(kept_nodes)
     checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
     order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
+    form = next((entry.value for entry in model.metadata_props if entry.key == FORM_KEY), "")
     return GraphFile(
         path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint, result.name,
-        _quantised(model), _calibration(model, path), order,
+        _quantised(model), _calibration(model, path), order, form,
     ), model  # fmt: skip
 
 
@@ -141,16 +147,24 @@ def _calibration(model: onnx.ModelProto, path: Path) -> str:
     return f"{line}; NOT HELD OUT: {overlaps}" if overlaps else line
 
 
-def _contract(model: onnx.ModelProto, path: Path) -> PixelContract:
+def _contract(model: onnx.ModelProto, path: Path, given: PixelContract | None) -> PixelContract:
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
             try:
-                return PixelContract.from_json(entry.value)
+                told = PixelContract.from_json(entry.value)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
+            if given not in (None, told):
+                raise InputError(f"{path} says itself which pixels it takes ({told.name}); leave out --contract.")
+            return told
+    if given is not None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, given.to_json()
+        return given
     raise InputError(
         f"{path} does not say which pixels it takes (no {METADATA_KEY} in its metadata), and guessing order and range "
-        "would give wrong colours; export it from its checkpoint with `unblur export`."
+        "would give wrong colours; say it with --contract (such as rgb01: float32 RGB in [0, 1]), or export it from "
+        "its checkpoint with `unblur export`."
     )
 
 

@@ -7,17 +7,23 @@ metadata, every engine in its manifest. This class is the only place that normal
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.core.errors import InputError
+from unblur.core.errors import InputError, nearest
 from unblur.core.reading import parse_json
 
 Frame = NDArray[np.uint8]
 """One picture, (height, width, 3) RGB, 8 bit."""
+
+Pixels = Literal["float", "uint8", "rgb01"]
+"""What a graph of a network takes: floats as the network was trained, RGB bytes in NHWC, or float RGB in [0, 1]."""
+
+PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 
 METADATA_KEY = "unblur.pixel_contract"
 
@@ -74,6 +80,20 @@ class PixelContract:
     def as_uint8(self) -> PixelContract:
         """The contract of a graph that takes and gives RGB bytes in NHWC and does this contract's work inside."""
         return replace(self, channel_order="rgb", layout="nhwc", dtype="uint8", low=0.0, high=255.0)
+
+    def as_pixels(self, pixels: Pixels) -> PixelContract:
+        """The contract of a graph of this contract's network that takes and gives `pixels`."""
+        if pixels == "uint8":
+            return self.as_uint8()
+        return self if pixels == "float" else replace(CONTRACTS[pixels], multiple=self.multiple, padding=self.padding)
+
+    @property
+    def name(self) -> str:
+        """As `parse_contract` reads it where CONTRACTS has it, else its JSON."""
+        for name, contract in CONTRACTS.items():
+            if replace(contract, multiple=self.multiple) == self:
+                return name if self.multiple == 1 else f"{name}/{self.multiple}"
+        return self.to_json()
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Smallest (height, width) >= the given one that the network takes."""
@@ -153,3 +173,30 @@ class PixelContract:
             found = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise InputError(f"Not a pixel contract ({found} instead of the keys {sorted(known)}); export again.")
         return cls(**values)
+
+
+def _floats(order: Literal["rgb", "bgr"], low: float, high: float) -> PixelContract:
+    return PixelContract(order, "nchw", "float32", low, high, 1, "edge")
+
+
+CONTRACTS: Mapping[str, PixelContract] = {
+    **{
+        f"{order}{name}": _floats(order, low, high)
+        for name, low, high in (("01", 0.0, 1.0), ("-0.5", -0.5, 0.5), ("-1", -1.0, 1.0), ("255", 0.0, 255.0))
+        for order in ("rgb", "bgr")
+    },
+    "uint8-nhwc": PixelContract("rgb", "nhwc", "uint8", 0.0, 255.0, 1, "edge"),
+    "uint8-nchw": PixelContract("rgb", "nchw", "uint8", 0.0, 255.0, 1, "edge"),
+}  # fmt: skip
+"""Pixels of graphs that do not say theirs, by name: order and range of floats in NCHW ("rgb-0.5": from -0.5 to 0.5), or
+RGB bytes."""
+
+
+def parse_contract(text: str) -> PixelContract:
+    """ "rgb01" -> float RGB in [0, 1]; "rgb01/8": of height and width that are multiples of 8. Raises InputError."""
+    name, slash, multiple = text.partition("/")
+    if name not in CONTRACTS:
+        raise InputError(f"Unknown pixel contract {name!r}{nearest(name, CONTRACTS)}; known: {', '.join(CONTRACTS)}.")
+    if slash and not (multiple.isascii() and multiple.isdigit() and len(multiple) <= 9):
+        raise InputError(f"Pixel contract {text!r}: behind the stroke stands what sizes are multiples of, as rgb01/8.")
+    return replace(CONTRACTS[name], multiple=int(multiple)) if slash else CONTRACTS[name]

@@ -16,18 +16,25 @@ class PixelForm(nn.Module):
         self.form = form
         self.bytes = contract.dtype == "uint8"
         self.low, self.high = network_contract.low, network_contract.high
+        # A float graph of the network's own range needs no arithmetic.
+        self.scaled = self.bytes or (contract.low, contract.high) != (self.low, self.high)
+        self.outer_low, self.outer_span = (0.0, 1.0) if self.bytes else (contract.low, contract.high - contract.low)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The restored pixels, and the form's output of the first block."""
-        span = self.high - self.low
+        scale = (self.high - self.low) / self.outer_span
         if self.bytes:
-            # The -0.5 stays an operation: folded into a bias it would be wrong at the zero-padded border.
             x = x.to(torch.float32).permute(0, 3, 1, 2) / 255.0
-            x = (x if span == 1.0 else x * span) + self.low
+        if self.scaled:
+            x = x if self.outer_low == 0.0 else x - self.outer_low
+            # The -0.5 stays an operation: folded into a bias it would be wrong at the zero-padded border.
+            x = (x if scale == 1.0 else x * scale) + self.low
         y, first_block = self.form(x)
         y = torch.clamp(y, self.low, self.high)
+        if self.scaled:
+            y = y - self.low
+            y = y if scale == 1.0 else y / scale
+            y = y if self.outer_low == 0.0 else y + self.outer_low
         if self.bytes:
-            unit = y - self.low
-            unit = unit if span == 1.0 else unit / span
-            y = torch.floor(unit * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
+            y = torch.floor(y * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
         return y, first_block

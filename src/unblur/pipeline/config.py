@@ -15,6 +15,7 @@ from unblur.core.config import Section, Seed, Side, Threads, check, read_toml, s
 from unblur.core.errors import InputError, nearest
 from unblur.engines.tensorrt.builder import LEVELS
 from unblur.engines.tensorrt.targets import parse_targets
+from unblur.images.contract import Pixels
 from unblur.images.pairs import named_layout
 from unblur.pipeline.job import Calibration
 from unblur.pipeline.making.scored_engine import PSNR_LOSS_DB
@@ -44,7 +45,7 @@ class GraphSection(Section):
 
     height: Side = 256
     width: Side = 256
-    pixels: Literal["float", "uint8"] = "float"
+    pixels: Pixels = "float"
     opset: Literal[19, 20, 21] = 20
     prove: bool = False
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from unblur.calibration.algorithms import DEFAULT_ALGORITHM
 from unblur.calibration.manifest import Manifest
 from unblur.calibration.repairs.names import check_repairs
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
+from unblur.images.contract import Pixels
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.places import bundled_manifest
 
@@ -28,7 +29,7 @@ class CalibrationSet:
 
     checkpoint: Checkpoint
     manifest: Manifest
-    pixels: Literal["float", "uint8"] = "float"
+    pixels: Pixels = "float"
     opset: int = OPSET
     threads: int = 0
 
@@ -63,5 +64,5 @@ class Source:
 
     checkpoint: Checkpoint
     size: Size | None
-    pixels: Literal["float", "uint8"] = "float"
+    pixels: Pixels = "float"
     opset: int = OPSET

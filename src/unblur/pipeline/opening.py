@@ -9,11 +9,13 @@ from unblur.compare.comparison import Candidate, Reference
 from unblur.compare.measure.frames import FrameFile
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
-from unblur.engines.catalogue import find_engine, is_calibrated, open_engine
+from unblur.engines.catalogue import demand_device, find_engine, is_calibrated, open_engine
+from unblur.engines.named import NamedEngine, name_engine
+from unblur.engines.per_size import PerSizeRunner
 from unblur.engines.runner import Runner
-from unblur.engines.tensorrt.file import EngineFile, read_engine
-from unblur.graphs.file import GraphFile, read_graph
+from unblur.graphs.file import read_graph
 from unblur.graphs.rewrites.forms import find_form
+from unblur.images.contract import PixelContract
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.held_out import calibration_frames_like
 from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Size
@@ -22,6 +24,9 @@ from unblur.pipeline.making.engine import stored_engine
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.ranges import stored_manifest
 from unblur.pipeline.store import Artefact, Store
+
+GRAPH_REFERENCE = "onnxruntime"
+"""Runs a graph that engines are held against: as it is written, on any machine."""
 
 
 def open_runner(
@@ -33,22 +38,32 @@ def open_runner(
     threads: int | None = None,
     progress: Progress = SILENT,
     calibration: Calibration = BUNDLED,
+    device: str = "",
 ) -> Runner:
     """Open an engine of the catalogue: with the store's dynamic graph if it runs one, or compiled for `sizes`.
 
-    `sizes` tells the padded sizes of the frames to come and how many of each; it is asked only where they matter.
-    Raises as `open_engine`, `engine_graph` and `stored_engine`.
+    `sizes` tells the padded sizes of the frames to come and how many of each; it is asked only where they matter. An
+    engine that needs a graph of one size gets one for each as it comes. Raises as `open_engine`, `engine_graph` and
+    `stored_engine`.
     """
-    runs = find_engine(name).runs
+    engine = find_engine(name)
+    gpu = demand_device(engine, device)
     file = None
-    if runs == "graph":
+    if engine.fixed:
+
+        def open_size(size: Size) -> Runner:
+            graph = engine_graph(name, store, checkpoint, size, calibration, threads, progress)
+            return open_engine(name, checkpoint, graph.path, threads, device=device)
+
+        return PerSizeRunner(open_size, checkpoint.contract, next(iter(sizes())))
+    if engine.runs == "graph":
         artefact = engine_graph(name, store, checkpoint, None, calibration, threads, progress)
         file = artefact.path
         progress.note(f"graph: {'made once to' if artefact.fresh else 'found'} {file}")
-    elif runs == "engine":
-        file = stored_engine(name, store, checkpoint, sizes(), progress, calibration)
+    elif engine.runs == "engine":
+        file = stored_engine(name, store, checkpoint, sizes(), progress, calibration, gpu)
         progress.note(f"engine: {file}")
-    return open_engine(name, checkpoint, file, threads)
+    return open_engine(name, checkpoint, file, threads, device=device)
 
 
 def refuse_calibration_frames(
@@ -99,57 +114,91 @@ def engine_graph(
 
 def make_candidate(
     name: str, store: Store, checkpoint: Checkpoint, threads: int | None, progress: Progress = SILENT,
-    calibration: Calibration = BUNDLED, output: str | None = None, *, dynamic: bool = False,
+    calibration: Calibration = BUNDLED, output: str | None = None, *, dynamic: bool = False, device: str = "",
+    contract: PixelContract | None = None,
 ) -> Candidate:  # fmt: skip
     """ "openvino" runs the graph exported for the size at hand, or (`dynamic`) the one of every size, which
-    `open_runner` takes: another graph, with arithmetic of its own. "openvino:FILE.onnx" runs that very file.
-    "openvino-int8" as "openvino", and its graph is calibrated as `calibration` says.
+    `open_runner` takes: another graph, with arithmetic of its own. "openvino:FILE.onnx" runs that very file, and
+    "FILE.onnx" too, with the engine that is right for it. "openvino-int8" as "openvino", and its graph is calibrated as
+    `calibration` says.
 
-    `output`: of a file's several outputs the restored frame.
+    `output`: of a file's several outputs the restored frame. `contract`: the pixels of a file that does not say them.
+    `device`: for engines on a GPU, which one.
 
-    "tensorrt-rtx-fp16" likewise: compiled for the size at hand, or "tensorrt-rtx-fp16:FILE.engine". Raises InputError
-    for an unknown engine, one that runs the checkpoint itself with a file, and a file that does not exist or does not
-    say of which checkpoint it is. What opening raises comes when the candidate is opened.
+    "tensorrt-rtx-fp16" likewise: compiled for the size at hand, or "tensorrt-rtx-fp16:FILE.engine", or "FILE.engine".
+    Raises InputError for an unknown engine, one that runs the checkpoint itself with a file, and a file that does not
+    exist or does not say of which checkpoint it is. What opening raises comes when the candidate is opened.
     """
-    backend, colon, file = name.partition(":")
-    engine = find_engine(backend)
-    if not colon:
+    named = name_engine(name, output, contract, device=device)
+    engine, file = named.engine, named.file
+    # Of engines beside each other only those on a GPU have a choice.
+    device = device if engine.device == "cuda" else ""
+    gpu = demand_device(engine, device)
+    if file is not None:
+        if named.told is not None and named.told.checkpoint is None:
+            raise InputError(
+                f"{name}: {file} does not say of which checkpoint it is, and beside {checkpoint.path.name} a graph of "
+                "another network would look like a bad engine. Write it again with `unblur export --checkpoint "
+                f"{checkpoint.path.name}`, or name the float32 graph that it shall be held against: --reference "
+                "FILE.onnx."
+            )
+        return Candidate(named.label, lambda _: _open_named(named, checkpoint, threads, output, device, contract))
 
-        def open_stored(size: Size | None) -> Runner:
-            made: Path | None = None
-            if engine.runs == "graph":
-                at = None if dynamic else size
-                made = engine_graph(name, store, checkpoint, at, calibration, threads, progress).path
-            elif engine.runs == "engine":
-                if size is None:
-                    raise InputError(
-                        f"{name} is compiled for one size here, and these frames are of several: compare frames of "
-                        f"one size, or build an engine for all with --shapes and name it, {name}:FILE."
-                    )
-                made = stored_engine(backend, store, checkpoint, {size: 1}, progress, calibration)
-            return open_engine(backend, checkpoint, made, threads)
+    def open_stored(size: Size | None) -> Runner:
+        made: Path | None = None
+        if size is None and engine.fixed:
+            raise _several_sizes(name)
+        if engine.runs == "graph":
+            at = None if dynamic and not engine.fixed else size
+            made = engine_graph(name, store, checkpoint, at, calibration, threads, progress).path
+        elif engine.runs == "engine":
+            if size is None:
+                raise _several_sizes(name)
+            made = stored_engine(name, store, checkpoint, {size: 1}, progress, calibration, gpu)
+        return open_engine(name, checkpoint, made, threads, device=device)
 
-        return Candidate(name, open_stored)
-    if _file_of(name, output).checkpoint is None:
-        raise InputError(
-            f"{name}: {file} does not say of which checkpoint it is, and beside {checkpoint.path.name} a graph of "
-            "another network would look like a bad engine. Write it again with `unblur export --checkpoint "
-            f"{checkpoint.path.name}`, or name the float32 graph that it shall be held against: --reference FILE.onnx."
-        )
-    label = printable(f"{backend}:{Path(file).name}")
-    return Candidate(label, lambda _: open_engine(backend, checkpoint, Path(file), threads, output))
+    return Candidate(name, open_stored)
 
 
-def graph_reference(path: Path, threads: int | None = None, output: str | None = None) -> Reference:
+def _several_sizes(name: str) -> InputError:
+    return InputError(
+        f"{name} is compiled for one size here, and these frames are of several: compare frames of one size, or build "
+        f"an engine for all with --shapes and name it, {name}:FILE."
+    )
+
+
+def _open_named(
+    named: NamedEngine, checkpoint: Checkpoint | None, threads: int | None, output: str | None, device: str,
+    contract: PixelContract | None,
+) -> Runner:  # fmt: skip
+    name, file = named.engine.name, named.file
+    return open_engine(name, checkpoint, file, threads, output, device=device, contract=contract)
+
+
+def open_file(
+    text: str, checkpoint: Checkpoint | None = None, threads: int | None = None, output: str | None = None,
+    contract: PixelContract | None = None, device: str = "",
+) -> Runner:  # fmt: skip
+    """A graph or engine file, alone or as NAME:FILE, without a checkpoint or held to one.
+
+    Raises as `name_engine` and `open_engine`.
+    """
+    named = name_engine(text, output, contract, device=device)
+    return _open_named(named, checkpoint, threads, output, device, contract)
+
+
+def graph_reference(
+    path: Path, threads: int | None = None, output: str | None = None, contract: PixelContract | None = None
+) -> Reference:
     """A float32 graph, run by ONNX Runtime, in the place of a checkpoint. Raises InputError for a file that is no
     graph with a pixel contract, and for one in another precision.
     """
-    graph = read_graph(path, output)
+    graph = read_graph(path, output, contract)
     if graph.precision != "f32" or graph.quantised:
         raise InputError(f"--reference {path} is {graph.precision}; name the float32 graph that it was made from.")
-    label = printable(f"onnxruntime:{path.name}")
+    label = printable(f"{GRAPH_REFERENCE}:{path.name}")
     return Reference(
-        engine=Candidate(label, lambda _: open_engine("onnxruntime", None, path, threads, output)),
+        engine=Candidate(label, lambda _: open_engine(GRAPH_REFERENCE, None, path, threads, output, contract=contract)),
         text="the float32 graph that was named",
         network=printable(path.stem),
         source=printable(path.name),
@@ -158,32 +207,28 @@ def graph_reference(path: Path, threads: int | None = None, output: str | None =
     )
 
 
-def make_file_candidate(name: str, reference: Path, threads: int | None, output: str | None = None) -> Candidate:
-    """ "onnxruntime:FILE.onnx" or "tensorrt-rtx-fp16:FILE.engine" beside a reference that is a graph; "openvino" runs
-    that very graph.
+def make_file_candidate(
+    name: str, reference: Path, threads: int | None, output: str | None = None, *, device: str = "",
+    contract: PixelContract | None = None,
+) -> Candidate:  # fmt: skip
+    """ "onnxruntime:FILE.onnx", "FILE.onnx" or "FILE.engine" beside a reference that is a graph; "openvino" runs that
+    very graph.
 
     Raises InputError for an engine that would need the checkpoint, a file that does not exist, and one that says it is
     of another checkpoint than the reference says.
     """
-    backend, colon, file = name.partition(":")
-    engine = find_engine(backend)
-    if not colon and (engine.runs != "graph" or engine.form):
-        raise InputError(f"{name} needs the checkpoint, and --reference is a graph; write {name}:FILE or leave it out.")
-    path = Path(file) if colon else reference
-    told, own = _file_of(f"{backend}:{path}", output).checkpoint, read_graph(reference, output).checkpoint
+    named = name_engine(name, output, contract, device=device)
+    if named.file is None:
+        if named.engine.runs != "graph" or named.engine.form:
+            raise InputError(
+                f"{name} needs the checkpoint, and --reference is a graph; write {name}:FILE or leave it out."
+            )
+        named = NamedEngine(named.engine, reference, read_graph(reference, output, contract))
+    assert named.told is not None
+    told, own = named.told.checkpoint, read_graph(reference, output, contract).checkpoint
     if None not in (told, own) and told != own:
         raise InputError(
-            f"{name}: {path} is of another checkpoint than the reference {reference}; name its own float32 graph."
+            f"{name}: {named.file} is of another checkpoint than the reference {reference}; name its own float32 graph."
         )
-    return Candidate(printable(f"{backend}:{path.name}"), lambda _: open_engine(backend, None, path, threads, output))
-
-
-def _file_of(name: str, output: str | None) -> GraphFile | EngineFile:
-    backend, _, file = name.partition(":")
-    engine = find_engine(backend)
-    if engine.runs == "checkpoint":
-        raise InputError(f"{name}: {backend} runs the checkpoint itself; leave out ':{file}'.")
-    if not Path(file).is_file():
-        kind = "an exported graph" if engine.runs == "graph" else "an engine file"
-        raise InputError(f"{name}: there is no file {file}; name {kind}.")
-    return read_graph(Path(file), output) if engine.runs == "graph" else read_engine(Path(file))
+    device = device if named.engine.device == "cuda" else ""
+    return Candidate(named.label, lambda _: _open_named(named, None, threads, output, device, contract))

@@ -17,10 +17,11 @@ from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
 from unblur.core.artefacts import json_text, value_digest, write_json
 from unblur.core.console import Progress
-from unblur.engines.catalogue import is_calibrated
+from unblur.engines.catalogue import REFERENCE, is_calibrated
+from unblur.engines.named import name_engine
 from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt.manifest import companions
-from unblur.engines.tensorrt.product import open_product
+from unblur.engines.tensorrt.product import PACKAGES, open_product
 from unblur.engines.tensorrt.targets import CURRENT, PORTABLE
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, write_picture
@@ -28,9 +29,10 @@ from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.config import BuildSection, CompareSection, FramesSection, PipelineConfig
+from unblur.pipeline.dependence import depends_on, gpu_facts
 from unblur.pipeline.job import Calibration, Size, Source
 from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised
-from unblur.pipeline.opening import make_candidate
+from unblur.pipeline.opening import GRAPH_REFERENCE, make_candidate
 from unblur.pipeline.store import Artefact, Recipe, Store
 
 COMPILED_GRAPH = "tensorrt-graph"
@@ -39,8 +41,6 @@ latency there says nothing, so it is not timed."""
 
 EXACT = ("fp32", "fp16", "bf16")
 """Precisions that need no calibration."""
-
-CPU_RUNTIMES = frozenset({"onnxruntime", "onnxruntime-gpu", "openvino"})
 
 
 def drawn_frames(store: Store, frames: FramesSection, size: Size) -> Artefact:
@@ -90,12 +90,13 @@ def engine(
     calibrated = {}
     if build.precision not in EXACT:
         calibrated = {"calibration": calibration.to_json(), "psnr_loss_db": build.psnr_loss_db}
+    bound = product == "tensorrt" or CURRENT in build.targets  # chosen for the GPU at hand
     recipe = Recipe(
         "engines",
-        options.to_json() | {"precision": build.precision} | calibrated,
+        options.to_json() | {"precision": build.precision, "gpu": gpu_facts() if bound else None} | calibrated,
         {"graph": graph.digest},
-        frozenset({"tensorrt"} if product == "tensorrt" else {"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
-        machine_bound=product == "tensorrt" or CURRENT in build.targets,  # chosen for the GPU at hand
+        PACKAGES[product],
+        machine_bound=bound,
     )
     target = "+".join(build.targets) or (PORTABLE if product == "tensorrt-rtx" else CURRENT)
     assert source.size is not None
@@ -137,14 +138,16 @@ def comparison(
     candidates = [make_candidate(name, store, checkpoint, threads, progress, calibration) for name in settings.engines]
     if built is not None:
         graph_file = companions(engine_file(built.path))[0]
-        compiled = make_candidate(f"onnxruntime:{graph_file}", store, checkpoint, threads, progress)
+        compiled = make_candidate(f"{GRAPH_REFERENCE}:{graph_file}", store, checkpoint, threads, progress)
         candidates.append(replace(compiled, name=COMPILED_GRAPH, timed=False))
     parents = {"checkpoint": checkpoint.digest, "frames": frames_digest, "graph": graph.digest}
     if built is not None:
         parents["engine"] = built.digest
-    spec: dict[str, Any] = {"engines": list(settings.engines), "threads": settings.threads, "rounds": settings.rounds}
+    # ONNX Runtime also runs the compiled graph.
+    depends = depends_on([name_engine(name) for name in (*settings.engines, *([GRAPH_REFERENCE] if built else ()))])
+    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | depends.spec
     spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(settings.engines, calibration)
-    recipe = Recipe("measurements", spec, parents, CPU_RUNTIMES, machine_bound=True)
+    recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
 
     def write(path: Path) -> None:
@@ -185,12 +188,13 @@ def pictures(
     calibration: Calibration, progress: Progress,
 ) -> Artefact:  # fmt: skip
     """A folder with every frame deblurred by the first engine of the comparison."""
-    name = settings.engines[0] if settings.engines else "torch"
+    name = settings.engines[0] if settings.engines else REFERENCE
+    depends = depends_on([name_engine(name)])
     recipe = Recipe(
         "pictures",
-        {"engine": name, "contract": checkpoint.contract.to_json()} | _calibrated([name], calibration),
+        depends.spec | {"contract": checkpoint.contract.to_json()} | _calibrated([name], calibration),
         {"checkpoint": checkpoint.digest, "frames": digest},
-        CPU_RUNTIMES,
+        depends.packages,
     )
 
     def write(folder: Path) -> None:

@@ -7,7 +7,9 @@ out runtimes, and only by naming those it uses.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,10 +23,12 @@ from unblur.core.errors import InputError
 from unblur.core.exclusive import exclusive, forget
 from unblur.core.provenance import machine, package_versions
 from unblur.core.reading import read_json
+from unblur.engines.catalogue import CATALOGUE
 
-RUNTIMES = frozenset(
-    {"onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}
-)
+ALWAYS = frozenset({"torch"})
+"""Packages of engines that count for every stage: every graph is traced with it."""
+
+RUNTIMES = frozenset[str]().union(*(engine.packages for engine in CATALOGUE.values())) - ALWAYS
 """Packages that a stage depends on only if it says so; every other package counts for every stage."""
 
 LEFT_BY_RUNNING = frozenset({".runtime-cache"})
@@ -107,8 +111,17 @@ def digest_of(path: Path) -> str:
 
 def toolchain(runtimes: frozenset[str]) -> dict[str, str]:
     """Versions of all packages that count, and the digest of unblur's own source."""
-    versions = {name: text for name, text in package_versions().items() if name not in RUNTIMES - runtimes}
-    return {**versions, "unblur_source": _source_digest()}
+    versions = {name: text for name, text in package_versions().items() if name not in RUNTIMES}
+    return {**versions, **installed(runtimes), "unblur_source": _source_digest()}
+
+
+def installed(packages: frozenset[str]) -> dict[str, str]:
+    """Versions of those of these distributions that are installed."""
+    found = {}
+    for name in sorted(packages):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 @cache

@@ -12,7 +12,7 @@ from test_damaged_graphs import FRAME, convolution, made, saved
 from tiny_graph import write_graph
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines import catalogue, rehearsal
+from unblur.engines import rehearsal
 from unblur.engines.catalogue import open_engine
 from unblur.engines.rehearsal import rehearse
 from unblur.graphs.file import GraphFile, read_graph
@@ -77,7 +77,7 @@ def test_how_the_other_process_ended(told: str, status: int, error: type[Excepti
 
 def test_only_foreign_graphs_are_tried_first(tmp_path: Path, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[tuple[str, GraphFile, int]] = []
-    monkeypatch.setattr(catalogue, "rehearse", lambda *what: tried.append(what))
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *what, gpu: tried.append(what))
     own = write_graph(tmp_path / "own.onnx", (16, 24), checkpoint=tiny.digest)
     foreign = write_graph(tmp_path / "foreign.onnx", (16, 24))
     for path in (own, foreign):

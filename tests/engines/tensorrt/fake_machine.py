@@ -23,7 +23,7 @@ from fake_cuda import Event, FakeGpu, OutOfMemoryError
 from fake_tensorrt import VERSIONS, FakeTensorRT
 
 from unblur.core.artefacts import file_digest
-from unblur.engines.tensorrt import cuda_driver, runner
+from unblur.engines.tensorrt import cuda_driver, product, runner
 from unblur.engines.tensorrt.file import EngineFile, read_engine
 from unblur.engines.tensorrt.manifest import companions
 from unblur.engines.tensorrt.product import Device, Driver, Product
@@ -35,20 +35,23 @@ INVALID_CONTEXT = 201
 
 
 class FakeMachine:
-    """`product` is a key of VERSIONS, `memory` the library that has CUDA. `fails`: a driver function -> its status.
+    """`which` is a key of VERSIONS, `memory` the library that has CUDA, `number` the GPU's: those before it are others.
+    `fails`: a driver function -> its status.
 
     `sticky`: the status that every driver function gives from now on, as after an illegal access of the GPU.
     """
 
     def __init__(
-        self, product: str, memory: str = "torch", seed: int | None = None, memory_bytes: int = 1 << 30
-    ) -> None:
+        self, which: str, memory: str = "torch", seed: int | None = None, memory_bytes: int = 1 << 30,
+        number: int = 0,
+    ) -> None:  # fmt: skip
         self.gpu = FakeGpu(memory_bytes, seed)
-        self.tensorrt = FakeTensorRT(VERSIONS[product], self.gpu)
+        self.tensorrt = FakeTensorRT(VERSIONS[which], self.gpu)
         self.product = Product(
             "tensorrt-rtx" if self.tensorrt.is_rtx else "tensorrt", self.tensorrt.module, self.tensorrt.version
         )
         self.memory = memory
+        self.number = number
         self.torch_stream = self.gpu.stream().handle
         self.sticky = 0
         self.depth = 0
@@ -105,8 +108,9 @@ class FakeMachine:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cuda_driver, "load_libcuda", self._libcuda)
             patch.setattr(runner, "open_product", lambda _: self.product)
-            driver = Driver(13000, (Device(self.gpu.name, self.target, self.gpu.memory_bytes),))
-            patch.setattr(runner, "probe_driver", lambda _: driver)
+            others = (Device("Another GPU", "sm75", 1),) * self.number
+            driver = Driver(13000, (*others, Device(self.gpu.name, self.target, self.gpu.memory_bytes)))
+            patch.setattr(product, "probe_driver", lambda _=None: driver)
             patch.setitem(sys.modules, "torch", self._torch())
             if self.memory == "pycuda":
                 patch.setitem(sys.modules, "pycuda", ModuleType("pycuda"))
@@ -117,6 +121,10 @@ class FakeMachine:
         self.pinned.append(np.full(nbytes, 0x3C, np.uint8))
         return self.pinned[-1]
 
+    def _mine(self, gpu: int, answer: Any) -> Any:
+        assert gpu == self.number, "another GPU is asked"
+        return answer
+
     def _torch(self) -> Any:
         """The names of PyTorch that cuda_memory.py uses; test_tensorrt_names.py holds them to the real ones."""
 
@@ -124,7 +132,7 @@ class FakeMachine:
             if pin_memory:
                 array = self._pin(nbytes)
                 return SimpleNamespace(numpy=lambda: array)
-            assert device == "cuda:0"
+            assert device == f"cuda:{self.number}"
             block = _Allocation(self.gpu, nbytes)
             address = block.data_ptr()
 
@@ -139,10 +147,12 @@ class FakeMachine:
         cuda = SimpleNamespace(
             init=lambda: None,
             OutOfMemoryError=OutOfMemoryError,
-            memory_reserved=lambda _: 0,
-            memory_allocated=lambda _: 0,
-            mem_get_info=lambda _: (self.gpu.free_bytes, self.gpu.memory_bytes),
-            current_stream=lambda _: SimpleNamespace(synchronize=lambda: self.gpu.synchronize(self.torch_stream)),
+            memory_reserved=lambda gpu: self._mine(gpu, 0),
+            memory_allocated=lambda gpu: self._mine(gpu, 0),
+            mem_get_info=lambda gpu: self._mine(gpu, (self.gpu.free_bytes, self.gpu.memory_bytes)),
+            current_stream=lambda gpu: self._mine(
+                gpu, SimpleNamespace(synchronize=lambda: self.gpu.synchronize(self.torch_stream))
+            ),
         )
         version = SimpleNamespace(cuda="13.0" if self.memory == "torch" else None)
         return SimpleNamespace(
@@ -166,7 +176,7 @@ class FakeMachine:
 
         module: Any = ModuleType("pycuda.driver")
         module.init = lambda: None
-        module.Device = lambda _: SimpleNamespace(retain_primary_context=Context)
+        module.Device = lambda gpu: self._mine(gpu, SimpleNamespace(retain_primary_context=Context))
         module.Context = Context
         module.MemoryError = OutOfMemoryError
         module.mem_alloc = lambda nbytes: (current(), _Allocation(self.gpu, nbytes))[1]
@@ -223,13 +233,15 @@ class FakeMachine:
 
         functions: dict[str, Callable[..., int | None]] = {
             "cuInit": lambda _: 0,
-            "cuDeviceGet": lambda pointer, _: out(pointer, 0),
-            "cuDevicePrimaryCtxRetain": lambda pointer, _: out(pointer, 1),
+            "cuDeviceGet": lambda pointer, gpu: out(pointer, 40 + self._mine(gpu, gpu)),
+            "cuDevicePrimaryCtxRetain": lambda pointer, device: self._mine(device - 40, out(pointer, 1)),
             "cuDevicePrimaryCtxRelease_v2": lambda _: 0,
             "cuCtxPushCurrent_v2": push,
             "cuCtxPopCurrent_v2": pop,
             "cuGetErrorName": name,
-            "cuPointerGetAttribute": lambda pointer, kind, address: out(pointer, gpu.device_of.get(address, 0)),
+            "cuPointerGetAttribute": lambda pointer, kind, address: out(
+                pointer, gpu.device_of.get(address, self.number)
+            ),
             "cuStreamCreate": lambda pointer, _: out(pointer, gpu.stream().handle),
             "cuStreamDestroy_v2": lambda handle: gpu.streams.pop(handle) and 0,
             "cuStreamSynchronize": lambda handle: gpu.synchronize(handle) if handle else None,

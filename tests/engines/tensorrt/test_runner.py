@@ -383,7 +383,7 @@ def test_arrays_of_another_gpu_are_refused(tmp_path: Path) -> None:
         here, there = on_device(machine, frame), on_device(machine, frame)
         machine.gpu.device_of[there.address] = 1
         for pair in ((here, there), (there, here)):
-            with pytest.raises(InputError, match="on GPU 1, the engine on GPU 0"):
+            with pytest.raises(InputError, match="on cuda:1, the engine on cuda:0"):
                 runner.run_on_device(*pair)
 
 

@@ -36,7 +36,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(engine, "build_engine", build_engine)
     monkeypatch.setattr(engine, "open_product", lambda _: machine.product)
     driver = product.Driver(13000, (product.Device("Fake GPU", "sm89", 1),))
-    monkeypatch.setattr(engine, "probe_driver", lambda _: driver)
+    monkeypatch.setattr(product, "probe_driver", lambda _=None: driver)
     return calls
 
 

@@ -49,12 +49,13 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 
 class CudaDriver:
-    """The primary context of device 0 (of those in CUDA_VISIBLE_DEVICES), shared with PyTorch and TensorRT.
+    """The primary context of a device (of those in CUDA_VISIBLE_DEVICES), shared with PyTorch and TensorRT.
 
     Ask `probe_driver` first: this raises OSError where there is no driver.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
         self._functions: dict[str, Any] = {}
         library = load_libcuda()
         for name, arguments in _SIGNATURES.items():
@@ -63,7 +64,7 @@ class CudaDriver:
             self._functions[name] = function
         self.call("cuInit", 0)
         device = c_int()
-        self.call("cuDeviceGet", byref(device), 0)
+        self.call("cuDeviceGet", byref(device), number)
         self._device = device.value
         self._context = self.handle("cuDevicePrimaryCtxRetain", self._device)
 

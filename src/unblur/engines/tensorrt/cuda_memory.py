@@ -68,27 +68,27 @@ class TorchMemory:
 
     name = "torch"
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: int) -> None:
         self._torch: Any = importlib.import_module("torch")
         self._torch.cuda.init()
-        self.driver = CudaDriver()
+        self.driver = CudaDriver(gpu)
 
     def device_block(self, nbytes: int) -> DeviceBlock:
         try:
-            tensor = self._torch.empty(nbytes, dtype=self._torch.uint8, device="cuda:0")
+            tensor = self._torch.empty(nbytes, dtype=self._torch.uint8, device=f"cuda:{self.driver.number}")
         except self._torch.cuda.OutOfMemoryError as error:
             raise DeviceMemoryError(str(error)) from error
         # Out of PyTorch's pool: kernels queued on its stream before may still write there, and our streams do not wait.
-        self._torch.cuda.current_stream(0).synchronize()
+        self._torch.cuda.current_stream(self.driver.number).synchronize()
         return DeviceBlock(tensor.data_ptr(), nbytes, tensor)
 
     def pinned_block(self, nbytes: int) -> PinnedBlock:
         return PinnedBlock(self._torch.empty(nbytes, dtype=self._torch.uint8, pin_memory=True).numpy())
 
     def free_bytes(self) -> int:
-        cuda = self._torch.cuda
-        cached = cuda.memory_reserved(0) - cuda.memory_allocated(0)
-        return int(cuda.mem_get_info(0)[0]) + int(cached)
+        cuda, gpu = self._torch.cuda, self.driver.number
+        cached = cuda.memory_reserved(gpu) - cuda.memory_allocated(gpu)
+        return int(cuda.mem_get_info(gpu)[0]) + int(cached)
 
     def active(self) -> Any:
         return self.driver.active()
@@ -102,11 +102,11 @@ class PycudaMemory:
 
     name = "pycuda"
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: int) -> None:
         self._pycuda: Any = importlib.import_module("pycuda.driver")
         self._pycuda.init()
-        self._context = self._pycuda.Device(0).retain_primary_context()
-        self.driver = CudaDriver()
+        self._context = self._pycuda.Device(gpu).retain_primary_context()
+        self.driver = CudaDriver(gpu)
 
     def device_block(self, nbytes: int) -> DeviceBlock:
         try:
@@ -133,18 +133,18 @@ class PycudaMemory:
         self.driver.close()
 
 
-def open_memory(who: str, kind: Literal["auto", "torch", "pycuda"] = "auto") -> Memory:
-    """PyTorch's memory if its build has CUDA, else pycuda's. Call after `probe_driver`.
+def open_memory(who: str, kind: Literal["auto", "torch", "pycuda"] = "auto", gpu: int = 0) -> Memory:
+    """PyTorch's memory of a GPU if its build has CUDA, else pycuda's. Call after `probe_driver`.
 
     Raises MissingRuntimeError, with both ways to get one, where there is neither.
     """
     import torch
 
     if kind != "pycuda" and torch.version.cuda is not None:
-        return TorchMemory()
+        return TorchMemory(gpu)
     if kind != "torch":
         try:
-            return PycudaMemory()
+            return PycudaMemory(gpu)
         except ImportError as error:
             reason = str(error)
     else:

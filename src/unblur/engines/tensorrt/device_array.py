@@ -34,8 +34,6 @@ def describe(array: Any) -> DeviceArray:
     if torch is not None and isinstance(array, torch.Tensor):
         if not array.is_cuda:
             raise InputError(f"The tensor is on {array.device}, not on the GPU; use run, or move it with .cuda().")
-        if array.device.index:
-            raise InputError(f"The tensor is on {array.device}, the engine on cuda:0; move it with .to('cuda:0').")
         if not array.is_contiguous():
             raise InputError("The tensor is not contiguous; pass .contiguous().")
         dtype = str(array.dtype).removeprefix("torch.")

@@ -23,6 +23,12 @@ FLAVORS: tuple[Flavor, ...] = ("auto", "tensorrt", "tensorrt-rtx")
 OLDEST_TENSORRT = (10, 16)
 """Oldest data-centre release whose names the builder and the runners use."""
 
+PACKAGES: dict[ProductName, frozenset[str]] = {
+    "tensorrt": frozenset({"tensorrt", "tensorrt-cu12", "tensorrt-cu13"}),
+    "tensorrt-rtx": frozenset({"tensorrt-rtx-cu13", "tensorrt-rtx-cu12"}),
+}
+"""Distributions that bring each product."""
+
 _MODULES: dict[ProductName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _CURES: dict[ProductName, str] = {
     "tensorrt": "TensorRT is not installed ({}); pip install tensorrt, version 10.16 or later (Linux and Windows, with "
@@ -52,10 +58,14 @@ class Device:
 
 @dataclass(frozen=True)
 class Driver:
-    """The NVIDIA driver: `cuda_version` is the newest CUDA it speaks, as CUDA writes it (13000 is 13.0)."""
+    """The NVIDIA driver: `cuda_version` is the newest CUDA it speaks, as CUDA writes it (13000 is 13.0).
+
+    `version`: its own, such as "580.65.06"; "" where its management library does not answer.
+    """
 
     cuda_version: int
     devices: tuple[Device, ...]
+    version: str = ""
 
 
 def open_product(flavor: Flavor = "auto") -> Product:
@@ -111,12 +121,43 @@ def probe_driver(product: Product | None = None) -> Driver:
     count = _integer(cuda.cuDeviceGetCount)
     if count == 0:
         raise MissingRuntimeError("The NVIDIA driver finds no GPU; check nvidia-smi and CUDA_VISIBLE_DEVICES.")
-    return Driver(version, tuple(_device(cuda, k) for k in range(count)))
+    return Driver(version, tuple(_device(cuda, k) for k in range(count)), _driver_version())
+
+
+def find_device(number: int, product: Product | None = None) -> Device:
+    """The GPU of that number, among those in CUDA_VISIBLE_DEVICES.
+
+    Raises as `probe_driver`, and MissingRuntimeError for a number that no GPU has.
+    """
+    devices = probe_driver(product).devices
+    if number >= len(devices):
+        known = ", ".join(f"cuda:{k} {device.name}" for k, device in enumerate(devices))
+        raise MissingRuntimeError(f"There is no GPU cuda:{number}; the driver finds {known}.")
+    return devices[number]
 
 
 def load_libcuda() -> Any:
     """The driver's library. Raises OSError where there is none."""
     return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def load_libnvml() -> Any:
+    """The driver's management library, which comes with it. Raises OSError where there is none."""
+    return ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+
+
+def _driver_version() -> str:
+    try:
+        nvml = load_libnvml()
+    except OSError:
+        return ""
+    text = ctypes.create_string_buffer(80)  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
+    if nvml.nvmlInit_v2():
+        return ""
+    try:
+        return "" if nvml.nvmlSystemGetDriverVersion(text, len(text)) else text.value.decode(errors="replace")
+    finally:
+        nvml.nvmlShutdown()
 
 
 # Values of the CUDA driver API (cuda.h), which are part of its ABI.

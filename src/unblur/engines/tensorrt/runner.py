@@ -24,7 +24,7 @@ from unblur.engines.tensorrt.execution import Execution
 from unblur.engines.tensorrt.file import EngineFile
 from unblur.engines.tensorrt.manifest import check_manifest
 from unblur.engines.tensorrt.plan import Plan
-from unblur.engines.tensorrt.product import open_product, probe_driver
+from unblur.engines.tensorrt.product import find_device, open_product
 from unblur.engines.tensorrt.targets import demand_supported
 from unblur.images.signature import Signature
 
@@ -56,7 +56,7 @@ class _Slot:
 
 
 class TensorRtRunner(BaseRunner):
-    """An engine file on device 0. Beside `run`: `run_many` for folders and video, `run_on_device` without copies.
+    """An engine file on one GPU. Beside `run`: `run_many` for folders and video, `run_on_device` without copies.
 
     One thread at a time.
     """
@@ -68,15 +68,16 @@ class TensorRtRunner(BaseRunner):
         *,
         memory: Literal["auto", "torch", "pycuda"] = "auto",
         cuda_graph: bool = True,
+        gpu: int = 0,
     ) -> None:
         """Raises MissingRuntimeError without the product, a driver, a GPU or a memory library; InputError for an
         engine that cannot run here: damaged, of another version or GPU, or too large for the free memory.
         """
         product = open_product(file.product)
-        device = probe_driver(product).devices[0]
+        device = find_device(gpu, product)
         demand_supported(product, device)
         check_manifest(file.manifest, file.path, product, device)
-        self._memory = open_memory(name, memory)
+        self._memory = open_memory(name, memory, gpu)
         self._cuda_graph = cuda_graph
         self._slots: dict[Size, list[_Slot]] = {}
         self._bound: dict[Size, Execution] = {}
@@ -157,8 +158,9 @@ class TensorRtRunner(BaseRunner):
                 self._make_room(self._bound)
                 self._bound[size] = self._new_execution(size)
             for array in (given, wanted):
-                if (device := self._memory.driver.device_of(array.address)) != 0:
-                    raise InputError(f"The array is on GPU {device}, the engine on GPU 0; copy it there.")
+                here, there = self._memory.driver.number, self._memory.driver.device_of(array.address)
+                if there != here:
+                    raise InputError(f"The array is on cuda:{there}, the engine on cuda:{here}; copy it there.")
             # What fills the input, and whoever still reads the last result out of the output.
             self._memory.driver.synchronize(given.stream if stream is None else stream)
             self._memory.driver.synchronize(wanted.stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unblur.core.errors import InputError, MissingRuntimeError, nearest
-from unblur.engines.tensorrt.product import Device, Product, probe_driver
+from unblur.engines.tensorrt.product import Device, Product, ProductName, probe_driver
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """GPU families that TensorRT for RTX 1.7 compiles for ahead of time (its enum ComputeCapability)."""
@@ -34,13 +34,18 @@ def parse_targets(text: str | None) -> tuple[str, ...]:
     return targets
 
 
-def demand_supported(product: Product, device: Device) -> None:
-    """Raise MissingRuntimeError for a GPU that TensorRT for RTX runs nothing on, whatever it was compiled for.
+def supports(product: ProductName, device: Device) -> bool:
+    """Whether a product runs anything on a GPU, whatever it was compiled for.
 
-    Its runtime says "Supported compute capabilities: ... 12.1 >12.0": newer ones than those of TARGETS run too. On an
-    H100 (sm90) it refuses every engine, and compiles one for no GPU at all (docs/gpu.md).
+    The runtime of TensorRT for RTX says "Supported compute capabilities: ... 12.1 >12.0": newer ones than those of
+    TARGETS run too. On an H100 (sm90) it refuses every engine, and compiles one for no GPU at all (docs/gpu.md).
     """
-    if product.name != "tensorrt-rtx" or device.target in TARGETS or int(device.target.removeprefix("sm")) > 121:
+    return product != "tensorrt-rtx" or device.target in TARGETS or int(device.target.removeprefix("sm")) > 121
+
+
+def demand_supported(product: Product, device: Device) -> None:
+    """Raise MissingRuntimeError for a GPU that the product runs nothing on."""
+    if supports(product.name, device):
         return
     raise MissingRuntimeError(
         f"TensorRT for RTX {product.version} does not support this GPU ({device.name}, {device.target}); it knows "

@@ -24,7 +24,8 @@ from unblur.images.sizes import picture_size
 from unblur.pipeline.deblur.finished import Finished
 from unblur.pipeline.deblur.frame_memory import FrameMemory
 from unblur.pipeline.deblur.tasks import Plan, Task
-from unblur.pipeline.store import RUNTIMES, toolchain
+from unblur.pipeline.dependence import Dependence
+from unblur.pipeline.store import toolchain
 
 SHOWN = 5
 """How many paths an error lists of each kind."""
@@ -48,22 +49,20 @@ class Outcome:
 def task_key(
     picture: bytes,
     checkpoint_digest: str,
-    engine: str,
+    engine: Dependence,
     calibration: Mapping[str, Any] | None = None,
     channel_order: str | None = None,
 ) -> str:
     """SHA-256 of all that an output depends on: the input's bytes, the weights and the order of channels that they are
     said to be trained with, the engine, how it was calibrated, and the toolchain.
     """
-    backend = "tensorrt-rtx" if engine.startswith("tensorrt-rtx") else engine.split("-")[0]
     return value_digest({
         "input": hashlib.sha256(picture).hexdigest(),
         "checkpoint": checkpoint_digest,
         "channel_order": channel_order,
-        "engine": engine,
+        **engine.spec,
         "calibration": calibration,
-        # onnxruntime-gpu installs the module that onnxruntime is, and tensorrt_rtx has two packages
-        "toolchain": toolchain(frozenset(backend + suffix for suffix in ("", "-gpu", "-cu12", "-cu13")) & RUNTIMES),
+        "toolchain": toolchain(engine.packages),
         "pillow": importlib.metadata.version("pillow"),
     })  # fmt: skip
 

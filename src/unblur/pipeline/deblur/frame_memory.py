@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from unblur.core.errors import InputError
 from unblur.core.memory import available_bytes, gigabytes, resident_bytes
+from unblur.engines.catalogue import find_engine
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +36,7 @@ class FrameMemory:
 
     def bytes(self, height: int, width: int) -> float | None:
         """For a frame of that size; None for an engine that nobody has measured."""
-        peak = PEAKS.get(self.engine.split("-")[0]) if "cuda" not in self.engine else None
+        peak = PEAKS.get(find_engine(self.engine).backend)
         return None if peak is None else peak * self.activation * height * width
 
     def refuse(self, height: int, width: int) -> None:

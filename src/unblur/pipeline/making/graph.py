@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from unblur.core.console import SILENT, Progress
 from unblur.export.graph import export_graph
+from unblur.images.contract import Pixels
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.job import OPSET, Size
 from unblur.pipeline.store import Artefact, Recipe, Store
@@ -16,7 +16,7 @@ def stored_graph(
     store: Store,
     checkpoint: Checkpoint,
     size: Size | None,
-    pixels: Literal["float", "uint8"] = "float",
+    pixels: Pixels = "float",
     opset: int = OPSET,
     prove: bool = False,
     progress: Progress = SILENT,

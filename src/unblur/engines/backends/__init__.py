@@ -1,0 +1,1 @@
+"""The engines of each backend, as records: what `--help` and planning read without a runtime."""

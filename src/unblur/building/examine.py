@@ -16,6 +16,7 @@ from unblur.graphs.facts import GraphFacts, read_facts
 from unblur.graphs.file import open_graph
 from unblur.graphs.onnx_file import load_onnx
 from unblur.graphs.rewrites.casting import cast_graph
+from unblur.images.contract import PixelContract
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,15 @@ def examine_graph(
     fp16: bool = False,
     targets: Sequence[str] = (),
     output_name: str | None = None,
+    contract: PixelContract | None = None,
     progress: Progress = SILENT,
 ) -> Subject:
     """Compile a graph of one size in memory and read the builder's log; nothing is written.
 
-    `output_name`: of a graph's several outputs the restored frame.
+    `output_name`: of a graph's several outputs the restored frame; `contract`: its pixels, where it does not say them.
     Raises InputError for a graph that cannot be compiled, MissingRuntimeError without the compiler.
     """
-    source, model = open_graph(path, output_name)
+    source, model = open_graph(path, output_name, contract)
     height, width = source.signature.height, source.signature.width
     if height is None or width is None:
         raise InputError(f"{path} takes every size, an engine here has one; export it with --height and --width.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur.cli.door import Arguments, door, finite, inputs_of, positive
+from unblur.cli.engine_options import add_contract, open_origin
 from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress, Progress, printable
@@ -46,11 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     targets = parse_targets(arguments.target)
     resolve_targets(open_product(arguments.flavor), targets)  # say what is missing before the export
-    if arguments.checkpoint and precision in ("int8", "fp8", "best"):
+    calibrated = arguments.checkpoint or arguments.contract  # a foreign graph stands for its own checkpoint
+    if calibrated and precision in ("int8", "fp8", "best"):
         _calibrate_and_build(arguments, precision, targets, progress)
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        graph = arguments.onnx or _export(arguments, Path(folder) / "graph.onnx", progress)
+        graph = _graph(arguments, Path(folder) / "graph.onnx", progress)
         _build(arguments, graph, precision, targets, progress)
     return 0
 
@@ -65,6 +67,7 @@ def _parser() -> Arguments:
     parser.add_argument("--width", type=positive, help="with --checkpoint: width of the frames")
     parser.add_argument("--dynamic", action="store_true", help="with --checkpoint: one graph for every size")
     parser.add_argument("--pixels", choices=PIXELS, default="float", help="with --checkpoint: see export")
+    add_contract(parser)
     parser.add_argument("--output-name", metavar="NAME", help="with --onnx: the restored frame among several outputs")
     parser.add_argument("--rebuild", type=Path, metavar="ENGINE",
                         help="build this engine again by the recipe in its manifest")  # fmt: skip
@@ -113,7 +116,7 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
     if arguments.rebuild:
         recipe = ("onnx", "checkpoint", "height", "width", "dynamic", "target", "shapes", "shapes_from", "quantised",
                   "optimization_level", "frames", "fidelity_db", "manifest", "algorithm", "repair",
-                  "psnr_loss_db", "channel_order", "output_name")  # fmt: skip
+                  "psnr_loss_db", "channel_order", "output_name", "contract")  # fmt: skip
         given = [f"--{name.replace('_', '-')}" for name in recipe if getattr(arguments, name)]
         if given or precision or arguments.flavor != "auto" or arguments.builds != 1:
             raise InputError(
@@ -131,6 +134,8 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
         raise InputError("--height, --width and --dynamic go with --checkpoint; a graph has its size.")
     if arguments.onnx and arguments.channel_order:
         raise InputError("--channel-order goes with --checkpoint; a graph has its own.")
+    if arguments.contract and arguments.checkpoint:
+        raise InputError("--contract goes with --onnx; a checkpoint's network has its own.")
     if arguments.output_name and arguments.checkpoint:
         raise InputError("--output-name goes with --onnx; a graph of --checkpoint has one output.")
     if arguments.shapes and arguments.shapes_from:
@@ -141,8 +146,20 @@ def _refuse_conflicts(arguments: argparse.Namespace, precision: str | None) -> N
         raise InputError("--quantised goes with --precision best; build one quantised graph with --onnx FILE --int8.")
 
 
-def _export(arguments: argparse.Namespace, graph: Path, progress: Progress) -> Path:
+def _graph(arguments: argparse.Namespace, graph: Path, progress: Progress) -> Path:
+    """The graph that is named, or one that is exported to `graph`; a foreign one there says its pixels."""
     from unblur.export.graph import export_graph
+
+    if arguments.onnx:
+        if arguments.contract is None:
+            named: Path = arguments.onnx
+            return named
+        import onnx
+
+        from unblur.graphs.file import open_graph
+
+        onnx.save(open_graph(arguments.onnx, arguments.output_name, arguments.contract)[1], graph)
+        return graph
 
     export_graph(
         open_checkpoint(arguments, progress), graph, height=arguments.height, width=arguments.width,
@@ -171,18 +188,22 @@ def _calibrate_and_build(
     arguments: argparse.Namespace, precision: str, targets: tuple[str, ...], progress: Progress
 ) -> None:
     from unblur.calibration.repairs.names import check_repairs
+    from unblur.pipeline.foreign import ForeignGraph
     from unblur.pipeline.job import BUNDLED, Calibration, Source
     from unblur.pipeline.making.scored_engine import PSNR_LOSS_DB, build_best_of_all, build_quantised
     from unblur.pipeline.places import artefact_folder
     from unblur.pipeline.store import Store
 
-    checkpoint = open_checkpoint(arguments, progress)
+    checkpoint = open_origin(arguments, progress)
     repairs = BUNDLED.repairs if arguments.repair is None else check_repairs(arguments.repair)
     calibration = Calibration(arguments.manifest, arguments.algorithm or BUNDLED.algorithm, repairs)
     loss_db = PSNR_LOSS_DB if arguments.psnr_loss_db is None else arguments.psnr_loss_db
-    if arguments.dynamic == bool(arguments.height and arguments.width):
+    if isinstance(checkpoint, ForeignGraph):
+        size = checkpoint.size
+    elif arguments.dynamic == bool(arguments.height and arguments.width):
         raise InputError("With --checkpoint give --height and --width, or --dynamic.")
-    size = None if arguments.dynamic else (arguments.height, arguments.width)
+    else:
+        size = None if arguments.dynamic else (arguments.height, arguments.width)
     source = Source(checkpoint, size, arguments.pixels)
     options = _options(arguments, precision, targets, checkpoint.contract, progress)
     store = Store(artefact_folder(), progress.note)

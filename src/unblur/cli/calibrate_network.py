@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, finite, inputs_of, positive, threads
-from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.cli.engine_options import add_foreign, open_origin
+from unblur.cli.weights import add_checkpoint
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
@@ -30,6 +31,7 @@ def _parser() -> Arguments:
         "Killed, the same command goes on. Exit code 3: the budget cannot be met; then nothing is written.",
     )
     add_checkpoint(parser)
+    add_foreign(parser)
     parser.add_argument("--manifest", type=Path, help="calibration frames; the bundled ones if left out")
     parser.add_argument("--height", type=positive, help="of the graph; that of the manifest's frames if left out")
     parser.add_argument("--width", type=positive, help="likewise")
@@ -80,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = ConsoleProgress()
     # What is wrong with pairs, their names and headers tell: before the minutes that the rest takes.
     files = find_frames(arguments.frames, arguments.truth, progress) if arguments.frames else []
-    checkpoint = open_checkpoint(arguments, progress)
+    checkpoint = open_origin(arguments, progress)
     store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
     of = CalibrationSet(checkpoint, manifest, arguments.pixels, threads=arguments.threads or 0)

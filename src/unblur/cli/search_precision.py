@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, finite, inputs_of, positive, threads
+from unblur.cli.engine_options import add_foreign, open_origin
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
-from unblur.cli.weights import add_checkpoint, open_checkpoint
+from unblur.cli.weights import add_checkpoint
 from unblur.core.artefacts import protect
 from unblur.core.console import ConsoleProgress, Progress
 from unblur.core.errors import InputError
@@ -32,6 +33,7 @@ def _parser() -> Arguments:
         "quick. Exit code 3: the budget cannot be met.",
     )
     add_checkpoint(parser)
+    add_foreign(parser)
     parser.add_argument("--engine", choices=("openvino", "onnxruntime", "tensorrt-rtx"), default="openvino",
                         help="what shall run it; tensorrt-rtx needs no GPU here")  # fmt: skip
     parser.add_argument("--objective", choices=("latency", "bytes", "macs"), default="latency",
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.engine, arguments.objective, Budget(loss_db, arguments.fidelity_db),
         find_form(arguments.form or arguments.engine), arguments.gpu, levels,
     )  # fmt: skip
-    checkpoint = open_checkpoint(arguments, progress)
+    checkpoint = open_origin(arguments, progress)
     frames, at = _held_out(arguments, checkpoint.contract.padded_size, progress)
     store = Store(artefact_folder(), progress.note)
     manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
@@ -138,7 +140,8 @@ def _held_out(
 def _reproduce(arguments: argparse.Namespace) -> int:
     if arguments.point is None or arguments.output is None:
         raise InputError("--reproduce DIR takes --point N (see report.md) and --output FILE.onnx.")
-    alone = {"reproduce", "point", "output", "checkpoint", "channel_order", "quiet", "verbose", "json"}
+    origin = {"checkpoint", "channel_order", "onnx", "contract", "output_name"}
+    alone = {"reproduce", "point", "output", "quiet", "verbose", "json"} | origin
     defaults = vars(_parser().parse_args([]))
     given = [f"--{key.replace('_', '-')}" for key, value in vars(arguments).items()
              if key not in alone and value != defaults[key]]  # fmt: skip
@@ -151,7 +154,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
     protect({arguments.output: is_exported}, inputs_of(arguments, "output"))
     progress: Progress = ConsoleProgress()
-    checkpoint = open_checkpoint(arguments, progress)
+    checkpoint = open_origin(arguments, progress)
     store = Store(artefact_folder(), progress.note)
     print(write_point(arguments.reproduce, arguments.point, store, checkpoint, arguments.output, progress))
     return 0

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, inputs_of
+from unblur.cli.engine_options import add_contract
 from unblur.core.console import ConsoleProgress, printable
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
     from unblur.engines.xray.profile_times import Measured
     from unblur.engines.xray.report import XRayReport
+    from unblur.images.contract import PixelContract
 
 
 @door
@@ -26,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help='GPUs of the roofline, such as "RTX 4090" (default: those the target is for)')  # fmt: skip
     parser.add_argument("--precision", choices=("as-is", "fp16"), default="as-is", help="of a graph, before compiling")
     parser.add_argument("--target", help="GPU families, such as sm89 (default: a graph portable, an engine all it has)")
+    add_contract(parser)
     parser.add_argument("--output-name", metavar="NAME", help="of a graph: the restored frame among several outputs")
     parser.add_argument("--kernels", action="store_true", help="print every kernel, not only those that move most")
     parser.add_argument("--totals", action="store_true", help="leave the single kernels out of --json")
@@ -62,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path, is_graph in zip(arguments.subject, graphs, strict=True):
         if is_graph:
             progress = ConsoleProgress()
-            lints[path.name] = _lint(path, arguments.precision, targets, arguments.output_name)
-            found = examine_graph(path, fp16=arguments.precision == "fp16", targets=targets,
-                                  output_name=arguments.output_name, progress=progress)  # fmt: skip
+            lints[path.name] = _lint(path, arguments.precision, targets, arguments.output_name, arguments.contract)
+            found = examine_graph(
+                path, fp16=arguments.precision == "fp16", targets=targets, output_name=arguments.output_name,
+                contract=arguments.contract, progress=progress,
+            )  # fmt: skip
         elif path.name.endswith(SUFFIX):
             found, unread = examine_layers(path)
             if unread:
@@ -99,7 +104,9 @@ def _say(text: str) -> None:
     print(printable(text, keep="\n"))
 
 
-def _lint(path: Path, precision: str, targets: Sequence[str], output: str | None) -> list[dict[str, object]]:
+def _lint(
+    path: Path, precision: str, targets: Sequence[str], output: str | None, contract: PixelContract | None
+) -> list[dict[str, object]]:
     """Hold a graph to both products before it is compiled, and say what they would refuse."""
     import dataclasses
 
@@ -109,7 +116,7 @@ def _lint(path: Path, precision: str, targets: Sequence[str], output: str | None
     from unblur.graphs.file import open_graph
     from unblur.graphs.rewrites.casting import cast_graph
 
-    _, model = open_graph(path, output)
+    _, model = open_graph(path, output, contract)
     if precision == "fp16":
         model = cast_graph(model, "fp16").model
     findings: list[dict[str, object]] = []

@@ -64,10 +64,11 @@ def open_graph(
     """What a graph says about itself, and the model: of one frame, and of the nodes that its one output needs.
 
     A size written in the input's shape becomes the signature's height and width, a symbolic one None; the batch is
-    one frame, also where the file leaves it open. `output`: which of several outputs is the restored frame.
-    `contract`: the pixels of a graph that does not say them itself; the model then says them. Raises InputError as
-    `load_onnx`, for a graph without a pixel contract, or with another than the one that is given, of several inputs, of
-    several outputs none of which is named, or whose input or output is not one frame as the contract says.
+    one frame, also where the file leaves it open; nodes without a name of their own get one. `output`: which of several
+    outputs is the restored frame. `contract`: the pixels of a graph that does not say them itself; the model then says
+    them. Raises InputError as `load_onnx`, for a graph without a pixel contract, or with another than the one that is
+    given, of several inputs, of several outputs none of which is named, or whose input or output is not one frame as
+    the contract says.
     """
     model = load_onnx(path)
     contract = _contract(model, path, contract)
@@ -93,6 +94,7 @@ def open_graph(
         kept_nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del model.graph.node[:]
         model.graph.node.extend(kept_nodes)
+    _name_nodes(model)
     checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
     order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
     form = next((entry.value for entry in model.metadata_props if entry.key == FORM_KEY), "")
@@ -100,6 +102,21 @@ def open_graph(
         path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint, result.name,
         _quantised(model), _calibration(model, path), order, form,
     ), model  # fmt: skip
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Everything is planned by nodes' names, which ONNX leaves open."""
+    taken = {node.name for node in model.graph.node}
+    seen: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = next(
+                name
+                for name in (f"{node.op_type}_{number}{'_' * k}" for k in range(len(taken) + 1))
+                if name not in taken
+            )
+            taken.add(node.name)
+        seen.add(node.name)
 
 
 def _output(model: onnx.ModelProto, name: str | None, path: Path) -> ValueInfoProto:

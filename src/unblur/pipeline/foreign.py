@@ -1,4 +1,4 @@
-"""A graph that unblur did not export, in the place of a checkpoint: calibrated, searched and built as one of its own."""
+"""A graph that unblur did not export in the place of a checkpoint: calibrated, searched and built as one of its own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ForeignGraph:
         Raises InputError for a size that it does not take, and for other pixels than its own.
         """
         if pixels != "float":
-            raise InputError(f"{self.path} takes {self.contract.name}; its pixels cannot be chosen: leave out --pixels.")
+            raise InputError(f"{self.path} takes {self.contract.name}, which cannot be chosen: leave out --pixels.")
         if self.size is not None and size != self.size:
             asked = "every size" if size is None else f"{size[0]}x{size[1]}"
             raise InputError(
@@ -55,7 +55,6 @@ class ForeignGraph:
 
         def write(path: Path) -> None:
             _, model = open_graph(self.path, self.output, self.contract)
-            _name_nodes(model)
             if size is not None:
                 _fix(model, size, self.contract)
             onnx.helper.set_model_props(
@@ -93,21 +92,6 @@ def demand_checkpoint(origin: Origin, what: str) -> Checkpoint:
     if isinstance(origin, ForeignGraph):
         raise InputError(f"{what} needs the checkpoint, and {origin.path} is a graph; name it with --checkpoint.")
     return origin
-
-
-def _name_nodes(model: onnx.ModelProto) -> None:
-    """Everything is planned by nodes' names, which ONNX leaves open."""
-    taken = {node.name for node in model.graph.node}
-    seen: set[str] = set()
-    for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
-            node.name = next(
-                name
-                for name in (f"{node.op_type}_{number}{'_' * k}" for k in range(len(taken) + 1))
-                if name not in taken
-            )
-            taken.add(node.name)
-        seen.add(node.name)
 
 
 def _fix(model: onnx.ModelProto, size: Size, contract: PixelContract) -> None:

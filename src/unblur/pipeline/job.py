@@ -12,7 +12,7 @@ from unblur.calibration.repairs.names import check_repairs
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
 from unblur.images.contract import Pixels
-from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.foreign import Origin
 from unblur.pipeline.places import bundled_manifest
 
 Size = tuple[int, int]
@@ -27,7 +27,7 @@ class CalibrationSet:
     serve every size: fixed graphs of one checkpoint differ in no map's name between sizes.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: Origin
     manifest: Manifest
     pixels: Pixels = "float"
     opset: int = OPSET
@@ -60,9 +60,11 @@ BUNDLED = Calibration()
 
 @dataclass(frozen=True)
 class Source:
-    """What an engine is made from: a checkpoint, and its graph of (height, width), or (None) of every even size."""
+    """What an engine is made from: a checkpoint or a foreign graph, and its graph of (height, width), or (None) of
+    every size that it takes.
+    """
 
-    checkpoint: Checkpoint
+    checkpoint: Origin
     size: Size | None
     pixels: Pixels = "float"
     opset: int = OPSET

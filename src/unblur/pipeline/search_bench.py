@@ -40,7 +40,7 @@ from unblur.graphs.rewrites.forms import Form
 from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise
 from unblur.graphs.rewrites.ranges import Ranges
 from unblur.metrics.stopwatch import Protocol, Timed, measure
-from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.foreign import ForeignGraph, Origin
 
 Objective = Literal["latency", "bytes", "macs"]
 COMPILED = "tensorrt-rtx"
@@ -144,7 +144,7 @@ class Bench:
     def __init__(
         self,
         question: Question,
-        checkpoint: Checkpoint,
+        checkpoint: Origin,
         graph: Path,
         ranges: Ranges,
         frames: Sequence[HeldOut],
@@ -248,4 +248,5 @@ class Bench:
     def _open(self, model: onnx.ModelProto) -> Runner:
         path = Path(self._folder.name) / f"{uuid4().hex}.onnx"
         onnx.save(model, path)
-        return open_engine(self._question.engine, self._checkpoint, path, self._threads)
+        of = None if isinstance(self._checkpoint, ForeignGraph) else self._checkpoint
+        return open_engine(self._question.engine, of, path, self._threads)

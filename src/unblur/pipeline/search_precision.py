@@ -26,7 +26,7 @@ from unblur.graphs.facts import read_facts
 from unblur.graphs.metadata import CALIBRATION_KEY
 from unblur.graphs.rewrites.forms import Form, find_form
 from unblur.graphs.rewrites.ranges import Ranges
-from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.foreign import Origin
 from unblur.pipeline.held_out import digest_of_frames, find_overlaps, refuse_overlaps
 from unblur.pipeline.job import OPSET, CalibrationSet, Size
 from unblur.pipeline.making.bake_off import best_algorithm
@@ -48,7 +48,7 @@ class Calibrated:
 
 
 def calibrated(
-    store: Store, checkpoint: Checkpoint, manifest: Manifest, form: Form, algorithm: str, held_out: Sequence[HeldOut],
+    store: Store, checkpoint: Origin, manifest: Manifest, form: Form, algorithm: str, held_out: Sequence[HeldOut],
     threads: int | None = None, progress: Progress = SILENT,
 ) -> Calibrated:  # fmt: skip
     """Ranges of a manifest's frames out of the store.
@@ -80,7 +80,7 @@ def calibrated(
 def search_precision(
     question: Question,
     store: Store,
-    checkpoint: Checkpoint,
+    checkpoint: Origin,
     size: Size,
     calibrated: Calibrated,
     frames: Sequence[HeldOut],
@@ -137,7 +137,7 @@ def search_precision(
 
 
 def write_point(
-    folder: Path, number: int, store: Store, checkpoint: Checkpoint, output: Path, progress: Progress = SILENT
+    folder: Path, number: int, store: Store, checkpoint: Origin, output: Path, progress: Progress = SILENT
 ) -> Path:
     """Write the graph of a point of a search's report, as it was scored: for a compiled engine its FP16 graph.
 

@@ -7,21 +7,27 @@ from pathlib import Path
 from unblur.core.console import SILENT, Progress
 from unblur.export.graph import export_graph
 from unblur.images.contract import Pixels
-from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.foreign import ForeignGraph, Origin
 from unblur.pipeline.job import OPSET, Size
 from unblur.pipeline.store import Artefact, Recipe, Store
 
 
 def stored_graph(
     store: Store,
-    checkpoint: Checkpoint,
+    origin: Origin,
     size: Size | None,
     pixels: Pixels = "float",
     opset: int = OPSET,
     prove: bool = False,
     progress: Progress = SILENT,
 ) -> Artefact:
-    """The proven graph for (height, width), or (None) for every even size. Raises as `export_graph`."""
+    """The proven graph for (height, width), or (None) for every even size; of a foreign graph itself.
+
+    Raises as `export_graph` and `ForeignGraph.stored`.
+    """
+    if isinstance(origin, ForeignGraph):
+        return origin.stored(store, size, pixels)
+    checkpoint = origin
     where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
     recipe = Recipe(
         stage="onnx",

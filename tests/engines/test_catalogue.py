@@ -242,7 +242,7 @@ def test_a_graph_that_would_run_in_part_elsewhere_is_refused(graph: Path, monkey
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Renamed)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AnotherProvider"])
-    monkeypatch.setattr(onnxruntime_runner, "_options", lambda *_: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime_runner, "_providers", lambda *_: ["CPUExecutionProvider"])
     with pytest.raises(InputError, match=r"2 nodes of .* would not run with AnotherProvider: Conv \(CPU"):
         OnnxRuntimeRunner("onnxruntime-cuda", read_graph(graph), 1, Provider("AnotherProvider", "cpu"))
     with pytest.raises(MissingRuntimeError, match="has no CUDAExecutionProvider"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from unblur.engines.catalogue import CATALOGUE, find_engine
 from unblur.engines.named import NamedEngine, name_engine
 from unblur.engines.tensorrt import product
 from unblur.engines.tensorrt.product import Device, Driver
-from unblur.pipeline import dependence
+from unblur.pipeline import dependence, store
 from unblur.pipeline.deblur.folder import task_key
 from unblur.pipeline.dependence import Dependence, depends_on
-from unblur.pipeline.store import RUNTIMES, Recipe
+from unblur.pipeline.store import Recipe
 
 GPU = Driver(13000, (Device("RTX 4090", "sm89", 24), Device("H100", "sm90", 80)), "580.65.06")
 
@@ -85,11 +84,10 @@ def test_every_field_of_the_record_is_in_the_key(change: dict[str, Any], machine
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_the_versions_of_an_engines_packages_are_in_the_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before, picture = key(of(name)), task_key(b"", "", of(name))
-    real = importlib.metadata.version
-    for package in sorted(CATALOGUE[name].packages & RUNTIMES):
-        monkeypatch.setattr(
-            importlib.metadata, "version", lambda asked, this=package: "99.9" if asked == this else real(asked)
-        )
+    versions = store.package_versions()
+    for package in sorted(CATALOGUE[name].packages):
+        changed = {**versions, package: "99.9"}
+        monkeypatch.setattr(store, "package_versions", lambda changed=changed: changed)
         assert key(of(name)) != before
         assert task_key(b"", "", of(name)) != picture
         monkeypatch.undo()

@@ -13,6 +13,7 @@ from unblur.calibration.manifest import load_manifest
 from unblur.cli.run_pipeline import main as run
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.catalogue import CATALOGUE, is_calibrated, open_engine
+from unblur.engines.named import name_engine
 from unblur.export.axes import installed_backends, prove_axes
 from unblur.graphs.rewrites.forms import find_form
 from unblur.images.files import Picture, write_picture
@@ -21,6 +22,7 @@ from unblur.metrics.quality import psnr_db
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.config import load_pipeline_config
 from unblur.pipeline.deblur.folder import task_key
+from unblur.pipeline.dependence import depends_on
 from unblur.pipeline.job import Calibration, CalibrationSet
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.making.ranges import stored_manifest
@@ -101,7 +103,8 @@ def test_what_a_calibration_is_told_by(manifest: Path, tmp_path: Path) -> None:
     other.write_text(manifest.read_text() + "\n")
     changed = [Calibration(other), Calibration(manifest, "mse"), Calibration(manifest, repairs=("bias-correction",))]
     assert all(one.to_json() != told for one in changed)
-    keys = {task_key(b"picture", "d" * 64, "openvino-int8", about) for about in (told, changed[0].to_json(), None)}
+    depends = depends_on([name_engine("openvino-int8")])
+    keys = {task_key(b"picture", "d" * 64, depends, about) for about in (told, changed[0].to_json(), None)}
     assert len(keys) == 3
     with pytest.raises(InputError, match=r"no\.toml does not exist; write one with `unblur collect`"):
         Calibration(tmp_path / "no.toml").to_json()

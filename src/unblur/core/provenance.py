@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 PACKAGES = ("unblur", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
-            "tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "opencv-python-headless")  # fmt: skip
+            "tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12",
+            "opencv-python-headless")  # fmt: skip
 
 
 @cache

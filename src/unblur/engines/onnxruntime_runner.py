@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner, out_of_memory
+from unblur.engines.onnxruntime_buffers import Buffers, CpuPlace, CudaPlace
 from unblur.engines.tensorrt.product import find_device
 from unblur.graphs.file import GraphFile
 from unblur.graphs.onnx_file import reason
@@ -49,12 +49,19 @@ class OnnxRuntimeRunner(BaseRunner):
         if provider.extra == "gpu":
             device = find_device(gpu).name
             onnxruntime.preload_dlls()  # CUDA and cuDNN out of the packages that PyTorch brings
-        with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
-            optimised = Path(folder) / "optimised.onnx" if demand_8_bits else None
-            session = _open_session(onnxruntime, name, graph, threads, provider, optimised, gpu)
-            if optimised is not None:
-                _demand_8_bits(name, graph, len(integer_convolutions(optimised)))
-        _demand_provider(session, name, graph, provider)
+        _demand_available(onnxruntime, name, provider)
+        self._place = CudaPlace(name, gpu) if provider.extra == "gpu" else CpuPlace(onnxruntime)
+        try:
+            with self._place.active(), tempfile.TemporaryDirectory(prefix="unblur-") as folder:
+                optimised = Path(folder) / "optimised.onnx" if demand_8_bits else None
+                options = dict(provider.options) | self._place.options
+                session = _open_session(onnxruntime, name, graph, threads, provider, options, optimised)
+                if optimised is not None:
+                    _demand_8_bits(name, graph, len(integer_convolutions(optimised)))
+            _demand_provider(session, name, graph, provider)
+        except BaseException:
+            self._place.close()
+            raise
         converted = graph.precision == "f32" and provider.precision
         super().__init__(
             graph.signature,
@@ -69,32 +76,35 @@ class OnnxRuntimeRunner(BaseRunner):
             },
         )
         self._session: Any = session
-        self._input = session.get_inputs()[0].name
+        self._names = (session.get_inputs()[0].name, graph.output)
+        self._buffers: Buffers | None = None
         self._graph = graph
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        feed = {self._input: np.ascontiguousarray(tensor)}
         try:
-            result: NDArray[Any] = self._session.run([self._graph.output], feed)[0]
+            with self._place.active():
+                if self._buffers is None or self._buffers.shape != tensor.shape:
+                    self._buffers = None  # before the next: memory for one size at a time
+                    self._buffers = self._place.buffers(self._session, self._names, tensor)
+                return self._buffers.run(tensor)
         except refusals() as error:
             if out_of_memory(error):  # `run` says how large the frame was
                 raise RuntimeError(str(error)) from error
             raise InputError(f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); export again.") from error
-        return result
 
     def _release(self) -> None:
-        self._session = None
+        # The stream and the memory outlive what works with them.
+        try:
+            self._buffers = self._session = None
+        finally:
+            self._place.close()
 
 
 def _open_session(
-    onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider, optimised: Path | None, gpu: int
-) -> Any:
-    """`optimised`: where ONNX Runtime shall save the graph that it really runs."""
-    if provider.name not in onnxruntime.get_available_providers():
-        raise MissingRuntimeError(
-            f'{name}: this onnxruntime has no {provider.name}; pip install "unblur[{provider.extra}]", in an '
-            "environment without the other build of onnxruntime."
-        )
+    onnxruntime: Any, name: str, graph: GraphFile, threads: int, provider: Provider, given: dict[str, str],
+    optimised: Path | None,
+) -> Any:  # fmt: skip
+    """`given`: the provider's options. `optimised`: where ONNX Runtime shall save the graph that it really runs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -108,7 +118,7 @@ def _open_session(
     try:
         # Without enable_fallback=0 a provider that fails is replaced by the CPU, and a line is printed.
         session = onnxruntime.InferenceSession(
-            str(graph.path), options, providers=_options(provider, gpu), enable_fallback=0
+            str(graph.path), options, providers=_providers(provider, given), enable_fallback=0
         )
     except refusals() as error:
         raise InputError(f"ONNX Runtime cannot open {graph.path} ({reason(error)}); export it again.") from error
@@ -152,9 +162,16 @@ def _demand_8_bits(name: str, graph: GraphFile, found: int) -> None:
         )
 
 
-def _options(provider: Provider, gpu: int) -> list[tuple[str, dict[str, str]]]:
-    number = {"device_id": str(gpu)} if provider.extra == "gpu" else {}
-    return [(provider.name, number | dict(provider.options))]
+def _demand_available(onnxruntime: Any, name: str, provider: Provider) -> None:
+    if provider.name not in onnxruntime.get_available_providers():
+        raise MissingRuntimeError(
+            f'{name}: this onnxruntime has no {provider.name}; pip install "unblur[{provider.extra}]", in an '
+            "environment without the other build of onnxruntime."
+        )
+
+
+def _providers(provider: Provider, options: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+    return [(provider.name, options)]
 
 
 def _demand_provider(session: Any, name: str, graph: GraphFile, provider: Provider) -> None:

@@ -111,8 +111,9 @@ def digest_of(path: Path) -> str:
 
 def toolchain(runtimes: frozenset[str]) -> dict[str, str]:
     """Versions of all packages that count, and the digest of unblur's own source."""
-    versions = {name: text for name, text in package_versions().items() if name not in RUNTIMES}
-    return {**versions, **installed(runtimes), "unblur_source": _source_digest()}
+    versions = {name: text for name, text in package_versions().items() if name not in RUNTIMES - runtimes}
+    others = installed(runtimes - versions.keys())  # of engines that this list does not know
+    return {**versions, **others, "unblur_source": _source_digest()}
 
 
 def installed(packages: frozenset[str]) -> dict[str, str]:

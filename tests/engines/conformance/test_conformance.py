@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fake_machine import FakeMachine
+from fake_onnxruntime import fake_onnxruntime
 from numpy.typing import NDArray
 from tiny_graph import BYTES, FLOAT, kernel, write_graph
 from torch import nn
@@ -22,7 +23,10 @@ from torch import nn
 from unblur.core.errors import InputError
 from unblur.engines.base import BaseRunner
 from unblur.engines.catalogue import open_engine
+from unblur.engines.onnxruntime_runner import PROVIDERS, OnnxRuntimeRunner
+from unblur.engines.per_size import PerSizeRunner
 from unblur.engines.runner import Runner, restore_frame
+from unblur.graphs.file import read_graph
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.signature import Signature
 from unblur.networks.banet.network import BANet, BANetSpec
@@ -96,6 +100,24 @@ def _tensorrt_case(product: str, memory: str, size: tuple[int, int] | None, cont
     return pytest.param(replace(plain, id=name, open=open_it), id=name)
 
 
+def _cuda_case(memory: str, size: tuple[int, int] | None, contract: PixelContract, seed: int) -> Any:
+    """ONNX Runtime's CUDA provider, faked, on a fake machine; without a size a graph for each (`PerSizeRunner`)."""
+    plain = _graph_case("onnxruntime", size, contract)
+
+    def open_it(folder: Path, _: Checkpoint) -> Runner:
+        machine = FakeMachine("tensorrt-10", memory, seed)
+
+        def open_size(at: tuple[int, int]) -> Runner:
+            graph = read_graph(write_graph(folder / f"{at[0]}x{at[1]}.onnx", at, contract))
+            with machine.installed(), fake_onnxruntime(machine):
+                return OnnxRuntimeRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"])
+
+        return open_size(size) if size else PerSizeRunner(open_size, contract, FIXED)
+
+    name = plain.id.replace("onnxruntime", f"fake-onnxruntime-cuda-{memory}")
+    return pytest.param(replace(plain, id=name, open=open_it), id=name)
+
+
 class OneConvolution(nn.Module):
     """tiny_graph.py's graph, not clamped. Compiling a whole BANet block takes a minute, this takes seconds."""
 
@@ -136,6 +158,8 @@ CASES = [
     _torch_case("torch", 0.0),
     _torch_case("torch-channels-last", 1e-6),  # observed 7.5e-8
     _compiled_case(1e-6),  # observed 1.5e-7
+    _cuda_case("torch", FIXED, FLOAT, 6),
+    _cuda_case("pycuda", None, BYTES, 7),
     _tensorrt_case("tensorrt-10", "pycuda", None, FLOAT, 0),
     _tensorrt_case("tensorrt-10", "torch", FIXED, BYTES, 1),
     _tensorrt_case("tensorrt-11", "torch", None, BYTES, 2),

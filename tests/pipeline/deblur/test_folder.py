@@ -17,6 +17,7 @@ from PIL import Image
 
 from unblur.core.console import SILENT
 from unblur.core.errors import InputError
+from unblur.engines.named import name_engine
 from unblur.images.contract import PixelContract
 from unblur.images.files import Picture, decode_picture, read_picture, write_encoded
 from unblur.images.signature import Signature
@@ -24,6 +25,7 @@ from unblur.pipeline.deblur.finished import NAME, Finished
 from unblur.pipeline.deblur.folder import Opened, Outcome, deblur_pictures, task_key
 from unblur.pipeline.deblur.frame_memory import FrameMemory
 from unblur.pipeline.deblur.tasks import plan_tasks
+from unblur.pipeline.dependence import Dependence, depends_on
 
 posix = pytest.mark.skipif(os.name != "posix", reason="forks, links and limits as POSIX has them")
 
@@ -81,6 +83,11 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+def of(engine: str) -> Dependence:
+    """What a picture depends on for being of this engine."""
+    return depends_on([name_engine(engine)])
+
+
 def go(
     source: Path,
     output: Path,
@@ -90,7 +97,9 @@ def go(
     **options: Any,
 ) -> Outcome:
     plan = plan_tasks(source, output)
-    return deblur_pictures(plan, lambda data: task_key(data, checkpoint, engine), lambda: Opened(opener()), **options)
+    return deblur_pictures(
+        plan, lambda data: task_key(data, checkpoint, of(engine)), lambda: Opened(opener()), **options
+    )
 
 
 def visible(folder: Path) -> dict[str, bytes]:
@@ -133,23 +142,23 @@ def test_the_key_depends_on_every_package_that_computes(monkeypatch: pytest.Monk
         "openvino-bf16": {"openvino"},
     }.items():
         monkeypatch.setattr("unblur.pipeline.store.package_versions", lambda: versions)
-        before, matters = task_key(b"x", "c", engine), set()
+        before, matters = task_key(b"x", "c", of(engine)), set()
         for name in versions:
             changed = {**versions, name: "2"}
             monkeypatch.setattr("unblur.pipeline.store.package_versions", lambda changed=changed: changed)
-            if task_key(b"x", "c", engine) != before:
+            if task_key(b"x", "c", of(engine)) != before:
                 matters.add(name)
         assert matters == set(versions) - set(runtimes) | own, engine
 
 
 def test_the_key_depends_on_input_checkpoint_engine_pillow_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [task_key(b"x", "c", "torch"), task_key(b"y", "c", "torch"), task_key(b"x", "d", "torch"),
-            task_key(b"x", "c", "torch-bf16")]  # fmt: skip
+    keys = [task_key(b"x", "c", of("torch")), task_key(b"y", "c", of("torch")), task_key(b"x", "d", of("torch")),
+            task_key(b"x", "c", of("torch-bf16"))]  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr("importlib.metadata.version", lambda _: "0")
-        keys.append(task_key(b"x", "c", "torch"))
+        keys.append(task_key(b"x", "c", of("torch")))
     monkeypatch.setattr("unblur.pipeline.store._source_digest", lambda: "other source")
-    keys.append(task_key(b"x", "c", "torch"))
+    keys.append(task_key(b"x", "c", of("torch")))
     assert len(set(keys)) == len(keys)
 
 
@@ -368,7 +377,7 @@ def test_what_will_not_fit_is_refused_before_it_is_tried_and_said_before_the_wor
             assert tensor.shape[2] < 60, "tried"
             return super().run(tensor)
 
-    outcome = deblur_pictures(plan, lambda data: task_key(data, "c", "openvino"), lambda: Opened(Careful(), memory),
+    outcome = deblur_pictures(plan, lambda data: task_key(data, "c", of("openvino")), lambda: Opened(Careful(), memory),
                               progress=SILENT)  # fmt: skip
     assert (outcome.done, len(outcome.failed)) == (2, 1)
     assert "large.png: A picture of 60x90 takes about 0.2 GB of memory with openvino" in outcome.failed[0]

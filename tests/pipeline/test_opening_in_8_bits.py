@@ -18,6 +18,7 @@ from unblur.graphs.rewrites.forms import find_form
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.quality import psnr_db
+from unblur.networks.banet.family import derived
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.config import load_pipeline_config
 from unblur.pipeline.deblur.folder import task_key
@@ -67,7 +68,7 @@ def test_an_engine_in_8_bits_runs_in_8_bits_and_close_to_the_reference(
 def test_eight_bits_move_no_strip(name: str, store: Store, tiny: Checkpoint, manifest: Path) -> None:
     graph = onnx.load(engine_graph(name, store, tiny, None, Calibration(manifest), 1).path)
     for backend in installed_backends():
-        prove_axes(graph, backend, (25, 49, 98, 123, 205, 540))
+        prove_axes(graph, derived, backend, (25, 49, 98, 123, 205, 540))
 
 
 def test_what_is_not_8_bits_is_refused(store: Store, tiny: Checkpoint, manifest: Path, fixed_graph: Path) -> None:

@@ -35,7 +35,7 @@ _CHOICES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PixelContract:
     """Pixels of one batch tensor. `low` and `high` are the values of byte 0 and byte 255.
 
@@ -44,12 +44,12 @@ class PixelContract:
     the result is cropped. Bytes are rounded half up, as torchvision's save_image did for the papers.
     """
 
-    channel_order: Literal["rgb", "bgr"] = "bgr"
+    channel_order: Literal["rgb", "bgr"]
     layout: Literal["nchw", "nhwc"] = "nchw"
     dtype: Literal["float32", "uint8"] = "float32"
-    low: float = -0.5
-    high: float = 0.5
-    multiple: int = 2
+    low: float
+    high: float
+    multiple: int
     padding: Literal["edge", "reflect"] = "edge"
 
     def __post_init__(self) -> None:

@@ -18,16 +18,16 @@ class PixelForm(nn.Module):
         self.low, self.high = network_contract.low, network_contract.high
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The restored pixels, and the form's output of the first block."""
+        """The restored pixels, and the form's probe."""
         span = self.high - self.low
         if self.bytes:
-            # The -0.5 stays an operation: folded into a bias it would be wrong at the zero-padded border.
+            # The offset stays an operation: folded into a bias it would be wrong at the zero-padded border.
             x = x.to(torch.float32).permute(0, 3, 1, 2) / 255.0
             x = (x if span == 1.0 else x * span) + self.low
-        y, first_block = self.form(x)
+        y, probe = self.form(x)
         y = torch.clamp(y, self.low, self.high)
         if self.bytes:
             unit = y - self.low
             unit = unit if span == 1.0 else unit / span
             y = torch.floor(unit * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
-        return y, first_block
+        return y, probe

@@ -89,7 +89,7 @@ def test_the_readmes_make_targets_are_there_and_make_lists_them() -> None:
 
 
 def test_the_readmes_setting_and_extras_are_known() -> None:
-    from unblur.pipeline.config import load_pipeline_config
+    from unblur.pipeline.resolve import load_pipeline_config
 
     assignments = re.findall(r"--set (\S+?)`", README)
     assert assignments

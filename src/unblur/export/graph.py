@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,7 +78,20 @@ def export_graph(
     with atomic_path(output) as temporary:
         temporary.write_bytes(model.SerializeToString())
         proofs = check_graph(temporary, checkpoint, contract, size, prove=prove, progress=progress)
+    progress.note(_proved(proofs))
     return ExportedGraph(output, file_digest(output), contract, len(model.graph.node), tuple(proofs))
+
+
+def _proved(proofs: Sequence[Proof]) -> str:
+    worst = max(proofs, key=lambda proof: proof.worst / proof.tolerance, default=None)
+    if worst is None:
+        return "nothing was compared with PyTorch"
+    ran = sorted({proof.backend for proof in proofs} - {"torch"})
+    return (
+        f"{len(proofs)} comparison(s) with PyTorch hold, of the graph in {' and '.join(ran)}; the tightest, "
+        f"{worst.subject} in {worst.backend} at {worst.height}x{worst.width} on {worst.frame} against "
+        f"{worst.reference}: worst pixel {worst.worst:.1e}, tolerance {worst.tolerance:.1e}"
+    )
 
 
 def _size(contract: PixelContract, smallest: int, height: int | None, width: int | None) -> Size:

@@ -84,7 +84,7 @@ def _openvino(path: Path) -> set[str]:
         import openvino
     except ImportError as error:
         raise MissingRuntimeError(
-            f'openvino: the package is not installed ({error}); pip install "unblur[cpu]".'
+            f'openvino: the package is not installed ({error}); pip install -e ".[cpu]".'
         ) from error
     settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": "f32"}
     core = openvino.Core()

@@ -86,7 +86,7 @@ def _open_session(
     """`optimised`: where ONNX Runtime shall save the graph that it really runs."""
     if provider.name not in onnxruntime.get_available_providers():
         raise MissingRuntimeError(
-            f'{name}: this onnxruntime has no {provider.name}; pip install "unblur[{provider.extra}]", in an '
+            f'{name}: this onnxruntime has no {provider.name}; pip install -e ".[{provider.extra}]", in an '
             "environment without the other build of onnxruntime."
         )
     options = onnxruntime.SessionOptions()

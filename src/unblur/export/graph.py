@@ -62,8 +62,9 @@ def export_graph(
         raise InputError(f"Opset {opset} is not supported; use one of {', '.join(map(str, OPSETS))}.")
     contract = checkpoint.contract.as_uint8() if pixels == "uint8" else checkpoint.contract
     form = checkpoint.form(size, contract)
-    progress.note(f"tracing {checkpoint.name} at {'every size' if size is None else f'{size[0]}x{size[1]}'}")
-    model = trace(form, size, contract.multiple, smallest, opset)
+    at = "every size" if size is None else f"{size[0]}x{size[1]}"
+    with progress.stage(f"tracing {checkpoint.name} at {at}"):
+        model = trace(form, size, contract.multiple, smallest, opset)
     metadata = {
         METADATA_KEY: contract.to_json(),
         "unblur.network": checkpoint.name,

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.engines.xray.roofline import can_run
     from unblur.engines.xray.text import describe
 
-    kinds = {arguments.html: text_with("<title>X-ray: "), arguments.json: json_with("engines")}
+    kinds = {arguments.html: text_with("<title>unblur: X-ray of "), arguments.json: json_with("engines")}
     belonging = [file for path in arguments.subject for file in companions(path)]
     protect({path: kind for path, kind in kinds.items() if path}, [*inputs_of(arguments, "html", "json"), *belonging])
     gpus = tuple(find_gpu(name) for name in arguments.gpu)

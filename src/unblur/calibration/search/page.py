@@ -79,7 +79,7 @@ def write_search(report: SearchReport, folder: Path, others: Mapping[Path, bytes
     return page
 
 
-HEADINGS = ("point", "8-bit MACs", "groups in 8 / 16 / 32 bits", "fidelity dB", "PSNR lost dB", "cost", "")
+HEADINGS = ("point", "8-bit MACs", "groups in 8 / 16 / 32 bits", "fidelity dB", "PSNR lost dB", "cost", "remark")
 
 
 def rows_of(report: SearchReport) -> list[tuple[str, ...]]:

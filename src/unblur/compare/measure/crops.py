@@ -24,8 +24,8 @@ VIEW_QUALITY = 90
 
 AMPLIFICATION_MAX = 64
 
-SEEN = 24
-"""A byte of a difference picture below this is black to an eye."""
+SEEN = 64
+"""A byte of a difference picture below this is as good as black to an eye."""
 
 SEEN_SHARE = 1e-3
 """A difference picture with fewer bytes than this share to be seen is one that shows nothing."""

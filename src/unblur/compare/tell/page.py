@@ -20,6 +20,7 @@ from unblur.compare.tell.plots import (
     samples_of,
 )
 from unblur.compare.tell.sentences import (
+    WORDS,
     broken_lines,
     failure_lines,
     how_measured,
@@ -91,6 +92,7 @@ def render_page(report: Report) -> str:
         strip_height=STRIP_HEIGHT,
         ticks=latency_ticks(longest_ms(report)),
         check_text=check_text,
+        words=WORDS,
         sliders=sliders,
         strips=strips,
         left_out=left_out,

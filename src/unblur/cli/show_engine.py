@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.engines.xray.text import describe
 
     out = Output(arguments)
-    kinds = {arguments.html: text_with("<title>X-ray: "), None if out.json else arguments.json: json_with("engines")}
+    page = text_with("<title>unblur: X-ray of ")
+    kinds = {arguments.html: page, None if out.json else arguments.json: json_with("engines")}
     belonging = [file for path in arguments.subject for file in companions(path)]
     protect({path: kind for path, kind in kinds.items() if path}, [*inputs_of(arguments, "html", "json"), *belonging])
     gpus = tuple(find_gpu(name) for name in arguments.gpu)

@@ -1,6 +1,7 @@
 """Write the tables of committed reports between their markers in README.md and docs/. `--check` writes nothing.
 
-A marker is `<!-- numbers: compare/baselines/NAME.json -->`; the table ends at `<!-- end -->`.
+A marker is `<!-- numbers: compare/baselines/NAME.json -->`; the table ends at `<!-- end -->`. The front page,
+README.md, has the short table of a comparison, and no row of what was not measured; docs/ has everything.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from typing import Any
 
 from unblur.compare.report import Report
 from unblur.compare.speed import SpeedReport, write_speed
+from unblur.compare.tell.answer import HEADINGS, columns_of, short_rows
+from unblur.compare.tell.sentences import when
 from unblur.compare.tell.write import render_markdown
+from unblur.core.markdown import escaped, table_row
 from unblur.metrics.decibels import decibels_from_json, decibels_text
 
 BLOCK = re.compile(r"(<!-- numbers: (?P<report>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "No report is committed yet."
 
 
-def table(path: Path) -> str:
-    """What the report itself says in Markdown, without its title."""
+def table(path: Path, front: bool = False) -> str:
+    """What the report itself says in Markdown, without its title; `front`: what of it the front page shows."""
     if not path.exists():
         return NOTHING
     values = json.loads(path.read_text())
@@ -35,8 +39,36 @@ def table(path: Path) -> str:
         with tempfile.TemporaryDirectory() as folder:
             text = write_speed(SpeedReport.model_validate(values), Path(folder)).read_text()
     else:
-        text = render_markdown(Report.model_validate(values))
-    return text.partition("\n\n")[2].strip()
+        report = Report.model_validate(values)
+        if front:
+            return short(report)
+        text = render_markdown(report)
+    text = text.partition("\n\n")[2].strip()
+    return measured(text) if front else text
+
+
+def short(report: Report) -> str:
+    """The short table of a comparison, and where and on what it was measured."""
+    columns = [column for column in columns_of(report) if column != "ships"]
+    lines = [
+        table_row(["engine", *(HEADINGS[column] for column in columns)]),
+        table_row(["---", *("---:" for _ in columns)]),
+    ]
+    rows = [row for row in short_rows(report) if row["verdict"] != "not measured"]
+    lines += [table_row([row["name"], *(row[column] for column in columns)]) for row in rows]
+    frames = max(len(engine.frames) for engine in report.engines)
+    cpu = f"{report.machine['cpu']}, {report.machine['usable_cores']} core(s)"
+    size = f", {report.latency.height}x{report.latency.width}" if report.latency else ""
+    lines += ["", escaped(f"{report.network}, {frames} frame(s){size}; {cpu}; {when(report)}.")]
+    return "\n".join(lines)
+
+
+def measured(text: str) -> str:
+    """A table without the rows, and the remarks on them, of what this machine could not measure."""
+    lines = text.splitlines()
+    gone = [line.split("|")[1].strip() for line in lines if "| not measured |" in line]
+    rows = [line for line in lines if "| not measured |" not in line]
+    return "\n".join(line for line in rows if not any(line.startswith(f"- {name}: not measured") for name in gone))
 
 
 def gains(values: dict[str, Any]) -> str:
@@ -91,6 +123,10 @@ def gpu(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def _filled(page: str, root: Path, front: bool) -> str:
+    return BLOCK.sub(lambda m: f"{m[1]}{table(root / m['report'], front)}\n{m[3]}", page)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 1: `--check` found a table that is not its report's."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -101,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stale = 0
     for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
         text = page.read_text()
-        fresh = BLOCK.sub(lambda m: f"{m[1]}{table(root / m['report'])}\n{m[3]}", text)
+        fresh = _filled(text, root, page.name == "README.md")
         if fresh != text:
             stale += 1
             print(f"{'not current' if arguments.check else 'written'}: {page}")

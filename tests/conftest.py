@@ -32,6 +32,12 @@ def interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def artefacts_outside_of_projects(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A door that is run outside of a project takes the checkout's pipeline.toml, and must leave nothing in it."""
+    os.environ["UNBLUR_ARTIFACTS"] = str(tmp_path_factory.mktemp("artefacts"))
+
+
 @pytest.fixture(scope="session")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"

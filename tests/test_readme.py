@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
@@ -89,7 +90,7 @@ def test_the_readmes_make_targets_are_there_and_make_lists_them() -> None:
 
 
 def test_the_readmes_setting_and_extras_are_known() -> None:
-    from unblur.pipeline.config import load_pipeline_config
+    from unblur.pipeline.resolve import load_pipeline_config
 
     assignments = re.findall(r"--set (\S+?)`", README)
     assert assignments
@@ -146,13 +147,49 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
     assert dead_links(page) == ["b.md"]
 
 
-def write_numbers(*arguments: str) -> int:
-    spec = importlib.util.spec_from_file_location("write_numbers", ROOT / "docs" / "write_numbers.py")
+def test_the_pages_words_are_the_glossarys() -> None:
+    from unblur.compare.tell.sentences import WORDS
+
+    glossary = (ROOT / "docs" / "glossary.md").read_text()
+    for word, meaning in WORDS.items():
+        assert f"| {word} | {meaning} |\n" in glossary
+
+
+def test_the_front_page_has_a_picture_first_and_no_empty_place() -> None:
+    first = README.partition("\n## ")[0]
+    (picture,) = re.findall(r"!\[[^]]+\]\((docs/images/[^)]+)\)", first)
+    assert (ROOT / picture).stat().st_size < 200_000
+    assert "not measured" not in re.sub(r"`[^`]*`", "", README)
+    assert "No report is committed yet" not in README
+    assert "not measured" in (ROOT / "docs" / "numerics.md").read_text(), "every row is in the docs"
+
+
+def test_the_readmes_picture_is_what_its_script_draws(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from unblur.metrics.quality import psnr_db
+
+    module = script("draw_before_after")
+    assert module.main(["--output", str(tmp_path / "drawn.jpg")]) == 0
+    drawn, committed = (
+        np.asarray(Image.open(path)) for path in (tmp_path / "drawn.jpg", ROOT / "docs/images/before-after.jpg")
+    )
+    assert psnr_db(drawn, committed, peak=255) > 40
+
+
+def script(name: str) -> Any:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    code: int = module.main(list(arguments))
+    return module
+
+
+def write_numbers(*arguments: str) -> int:
+    code: int = script("write_numbers").main(list(arguments))
     return code
 
 

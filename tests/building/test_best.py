@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pytest
+from pixels import BGR
 
 from unblur.building import best
 from unblur.building.best import build_best, explain, rank
@@ -23,7 +24,6 @@ from unblur.engines.tensorrt.profiles import Profile, profiles_to_json
 from unblur.engines.xray.gpus import gpus_of
 from unblur.engines.xray.kernels import Kernel
 from unblur.engines.xray.roofline import roofline
-from unblur.images.contract import PixelContract
 from unblur.metrics.stopwatch import Protocol
 
 needs_rtx = pytest.mark.tensorrt_rtx
@@ -65,7 +65,7 @@ def timed_engine(folder: Path, name: str) -> BuiltEngine:
     """A file with as much of a manifest as it takes to be opened."""
     path = folder / f"{name}.engine"
     path.write_bytes(name.encode())
-    contract = json.loads(PixelContract().to_json())
+    contract = json.loads(BGR.to_json())
     manifest = {"product": "tensorrt-rtx", "version": "1", "precision": name, "pixel_contract": contract,
                 "engine_sha256": file_digest(path), "profiles": profiles_to_json((Profile.only((8, 12)),))}  # fmt: skip
     companions(path)[1].write_text(json.dumps(manifest))

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from pixels import BGR
 from quantised_graph import quantised
 from tiny_banet import asymmetric
 
@@ -46,7 +47,7 @@ def test_fp16_engine_graph_and_manifest(fixed_graph: Path, tmp_path: Path) -> No
     assert manifest["source_graph_sha256"] == file_digest(fixed_graph)
     assert manifest["precision"] == "fp16"
     assert (manifest["height"], manifest["width"]) == (48, 64)
-    assert PixelContract(**manifest["pixel_contract"]) == PixelContract()
+    assert PixelContract(**manifest["pixel_contract"]) == BGR
     kernels = manifest["targets"]["sm89"]
     convolutions = sum(node.op_type in ("Conv", "ConvTranspose") for node in onnx.load(fixed_graph).graph.node)
     assert kernels["convolutions_run_in"] == {"Half": convolutions}
@@ -164,7 +165,7 @@ def quantised_file(path: Path, kind: int, rest: int = TensorProto.FLOAT16) -> Pa
     )
     model.graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 32, 32]))
     model.graph.output.append(helper.make_tensor_value_info("restored", TensorProto.FLOAT, [1, 3, 32, 32]))
-    helper.set_model_props(model, {METADATA_KEY: PixelContract().to_json()})
+    helper.set_model_props(model, {METADATA_KEY: BGR.to_json()})
     onnx.save(model, path)
     return path
 

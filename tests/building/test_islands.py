@@ -11,13 +11,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from pixels import BGR
 
 from unblur.building.islands import Island, MeasuredCast, TensorError, cast_measured
 from unblur.core.errors import BudgetError, InputError
 from unblur.graphs.rewrites.casting import Narrow, cast_graph
 from unblur.graphs.rewrites.emulation import widen
 from unblur.graphs.sessions import open_onnxruntime
-from unblur.images.contract import METADATA_KEY, PixelContract
+from unblur.images.contract import METADATA_KEY
 from unblur.images.synthetic import synthetic_pair
 
 FRAME = synthetic_pair(0, 48, 64, "heldout")[0]
@@ -42,7 +43,7 @@ def small(*middle: tuple[str, str, float]) -> onnx.ModelProto:
         ),
         opset_imports=[helper.make_opsetid("", 20)], ir_version=10,
     )  # fmt: skip
-    helper.set_model_props(model, {METADATA_KEY: PixelContract().to_json()})
+    helper.set_model_props(model, {METADATA_KEY: BGR.to_json()})
     return model
 
 
@@ -79,7 +80,7 @@ def test_the_emulation_holds_only_values_of_the_narrow_type(fixed_graph: Path) -
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(wide.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    x = PixelContract().encode(FRAME)
+    x = BGR.encode(FRAME)
     assert len(watched) > 50
     for values in session.run(watched, {"input": x}):
         np.testing.assert_array_equal(values, values.astype(ml_dtypes.bfloat16).astype(np.float32))
@@ -88,7 +89,7 @@ def test_the_emulation_holds_only_values_of_the_narrow_type(fixed_graph: Path) -
 def test_the_emulation_of_fp16_is_close_to_onnx_runtimes_own(fixed_graph: Path) -> None:
     model = onnx.load(fixed_graph)
     cast = cast_graph(model, "fp16").model
-    x = PixelContract().encode(FRAME)
+    x = BGR.encode(FRAME)
     runs = [
         open_onnxruntime("test").InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(
             None, {"input": x}

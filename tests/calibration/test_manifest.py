@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
 import re
 from hashlib import sha256
@@ -271,6 +272,12 @@ def test_a_picture_of_the_evaluation_set_is_refused_under_any_name(
     assert "also in the evaluation set: " in capsys.readouterr().out
     (told,) = load_manifest(tmp_path / "set.toml").overlaps
     assert told == "pictures/scene0/astronaut.png is evaluation/other.jpg"
+    assert main([*arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert [frame["crop"] for frame in figures["frames"]] == [
+        entry.crop.model_dump() for entry in load_manifest(tmp_path / "set.toml").entries
+    ]
+    assert figures["overlaps"] == []
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real photographs beside the checkout")

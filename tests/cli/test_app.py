@@ -6,12 +6,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,3 +283,43 @@ def test_the_scripts_run_from_any_folder(tmp_path: Path, script: str) -> None:
 def test_threads_that_nobody_means(verb: str, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main([verb, "--threads", threads]) == 2
     assert "argument --threads" in capsys.readouterr().err
+
+
+STAGES = {"run", "export", "build", "calibrate", "search", "compare", "speed"}
+
+
+class ParsedError(Exception):
+    """Instead of the work."""
+
+
+@pytest.mark.parametrize("verb", sorted(set(app.VERBS) - STAGES))
+def test_a_verbs_help_is_honest(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No default that is none; every verb's voice; examples that parse."""
+    with pytest.raises(SystemExit):
+        app.main(["help", verb])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: unblur {verb} ")
+    assert not re.search(r"\(default: (None|False|\[\]|\()", text)
+    assert {"--quiet", "--verbose", "--json"} <= set(re.findall(r"--[a-z-]+", text))
+    _, found, tail = text.partition("example")
+    examples = re.findall(r"^  unblur (.*)$", tail, re.MULTILINE)
+    assert found
+    assert examples
+    parse = Arguments.parse_args
+
+    def parse_only(self: Arguments, *arguments: Any) -> Any:
+        parse(self, *arguments)
+        raise ParsedError
+
+    monkeypatch.setattr(Arguments, "parse_args", parse_only)
+    for example in examples:
+        assert shlex.split(example)[0] == verb
+        with pytest.raises(ParsedError):
+            app.main(shlex.split(example))
+
+
+def test_help_names_the_nearest_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["help"]) == 0
+    assert "usage: unblur VERB" in capsys.readouterr().out
+    assert app.main(["help", "exprot"]) == 2
+    assert "did you mean 'export'?" in capsys.readouterr().err

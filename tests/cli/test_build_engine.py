@@ -132,7 +132,7 @@ def test_without_the_package(
 
     monkeypatch.setattr(importlib, "import_module", absent)
     assert main(["--onnx", str(fixed_graph), "--fp16", "--output", str(tmp_path / "x.engine")]) == 4
-    assert 'pip install "unblur[tensorrt]"' in capsys.readouterr().err
+    assert 'pip install -e ".[tensorrt]"' in capsys.readouterr().err
 
 
 @pytest.mark.tensorrt_rtx

@@ -137,7 +137,7 @@ def test_a_missing_package_is_exit_code_4_or_a_row(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert _run(place, tmp_path / "out", "--engines", "openvino") == 4
-    assert 'pip install "unblur[cpu]"' in capsys.readouterr().err
+    assert 'pip install -e ".[cpu]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert _run(place, tmp_path / "out", "--engines", "openvino", "--skip-missing", "--no-latency") == 0
     assert "not measured" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -117,6 +118,31 @@ def test_a_single_picture(tmp_path: Path, deblur, target: str) -> None:
     assert deblur(source, tmp_path / target)[1].startswith("0 deblurred, 1 finished before")
     draw(written, seed=9)
     assert deblur(source, tmp_path / target)[0] == 2, "what is not ours any more is not replaced"
+
+
+def test_a_single_picture_leaves_nothing_else_in_the_working_directory(
+    tmp_path: Path, deblur, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = draw(tmp_path / "in" / "a.png")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for target in (".", tmp_path / "here", "b.png"):
+        assert deblur(source, target)[0] == 0
+        assert deblur(source, target)[1].startswith("0 deblurred, 1 finished before")
+    assert sorted(path.name for path in Path().iterdir()) == ["a.png", "b.png"]
+
+
+def test_the_result_as_json(tmp_path: Path, deblur) -> None:
+    draw(tmp_path / "in/a.png")
+    (tmp_path / "in/b.png").write_bytes(b"no picture")
+    code, out, err = deblur(tmp_path / "in", tmp_path / "out", "--json")
+    (left_out,) = json.loads(out).pop("left_out")
+    assert json.loads(out) == {"deblurred": 1, "finished_before": 0, "engine": "torch", "left_out": [left_out],
+                               "output": str(tmp_path / "out")}  # fmt: skip
+    assert code == 2
+    assert "b.png" in left_out
+    assert "1 deblurred, 0 finished before, 1 left out" in err
+    assert deblur(tmp_path / "in/a.png", tmp_path / "c.png", "--quiet")[2] == ""
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.pipeline.config import PipelineConfig, load_pipeline_config
+from unblur.pipeline.config import PipelineConfig
+from unblur.pipeline.resolve import load_pipeline_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,12 +23,15 @@ def load(tmp_path: Path, text: str, *assignments: str) -> PipelineConfig:
 def test_the_shipped_file_states_the_defaults_but_for_budgets() -> None:
     shipped = load_pipeline_config(ROOT / "pipeline.toml")
     default = PipelineConfig()
-    parts = ("network", "paths", "calibration")  # whose paths are absolute once they are read
+    parts = ("network", "paths", "calibration", "build", "compare")
+    # Paths are absolute once they are read; of precisions and engines the file shows what there is.
+    assert shipped.build.model_copy(update={"precisions": default.build.precisions}) == default.build
+    assert shipped.compare.model_copy(update={"engines": default.compare.engines}) == default.compare
     assert shipped.model_copy(update={"budgets": {}, **{part: getattr(default, part) for part in parts}}) == default
     assert shipped.calibration.manifest == ROOT / default.calibration.manifest
     assert shipped.calibration.model_copy(update={"manifest": default.calibration.manifest}) == default.calibration
     assert shipped.network.checkpoint == ROOT / "checkpoints/banet-nano.safetensors"
-    assert set(shipped.budgets) == {"*"}
+    assert set(shipped.budgets) == {"*", "*int8"}
 
 
 def test_frames_may_be_a_data_set_beside_the_file(tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     config = load(
         tmp_path, "[graph]\nheight = 64", "graph.height=128", "compare.engines=['torch']", "graph.pixels=uint8"
     )
-    assert (config.graph.height, config.graph.pixels, config.compare.engines) == (128, "uint8", ("torch",))
+    assert (config.graph.sizes, config.graph.pixels, config.compare.engines) == (((128, 256),), "uint8", ("torch",))
     with pytest.raises(InputError, match=r"SECTION.KEY=VALUE"):
         load(tmp_path, "", "graph.height")
     with pytest.raises(InputError, match=r"unknown key 'graph.hight', did you mean 'height'"):

@@ -131,7 +131,7 @@ def test_a_missing_package_says_how_to_get_it(
     package: str, checkpoint: Checkpoint, graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingRuntimeError, match=r'pip install "unblur\[cpu\]"') as caught:
+    with pytest.raises(MissingRuntimeError, match=r'pip install -e "\.\[cpu\]"') as caught:
         open_engine(package, checkpoint, graph)
     assert caught.value.exit_code == 4
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pixels import BGR
 
 from unblur.core.errors import InputError
 from unblur.engines.base import BaseRunner
-from unblur.images.contract import PixelContract
 from unblur.images.signature import Signature
 from unblur.networks.checkpoints import Checkpoint
 
@@ -63,7 +63,7 @@ def test_a_frame_that_does_not_fit_and_the_frames_after_it(tiny_path: Path, dyna
 
 class Failing(BaseRunner):
     def __init__(self, error: Exception) -> None:
-        super().__init__(Signature(PixelContract()), {"backend": "mine"})
+        super().__init__(Signature(BGR), {"backend": "mine"})
         self.error = error
 
     def _run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from unblur.core.errors import BudgetError, UnblurError
 from unblur.export.axes import LENGTHS, Backend, axes_part, installed_backends, prove_axes
 from unblur.graphs.rewrites.casting import Narrow, cast_graph
 from unblur.graphs.rewrites.emulation import widen
+from unblur.networks.banet.family import derived
 
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "openvino")
 TRAPS = (25, 49, 50, 98, 100, 123, 200, 205, 246, 287, 540, 1080)
@@ -24,7 +25,7 @@ def test_bins_and_indices_are_pytorchs_at_every_length(backend: Backend, dynamic
     assert backend in installed_backends()
     assert LENGTHS[0] == 1
     assert LENGTHS[-1] >= 2048
-    prove_axes(onnx.load(dynamic_graph), backend)
+    prove_axes(onnx.load(dynamic_graph), derived, backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -33,7 +34,7 @@ def test_and_a_cast_changes_none(precision: Narrow, backend: Backend, dynamic_gr
     model = cast_graph(onnx.load(dynamic_graph), precision).model
     if (backend, precision) == ("onnxruntime", "bf16"):  # it gives no BF16 to NumPy
         model = widen(model, precision)
-    prove_axes(model, backend, TRAPS)
+    prove_axes(model, derived, backend, TRAPS)
 
 
 def test_no_index_has_ever_been_a_float(dynamic_graph: Path) -> None:
@@ -60,14 +61,14 @@ def test_a_wrong_index_and_a_wrong_bin_are_found(backend: Backend, dynamic_graph
     (late,) = [tensor for tensor in model.graph.initializer if tensor.name.endswith("late")]
     exact = numpy_helper.to_array(late)
     late.CopyFrom(numpy_helper.from_array(np.zeros_like(exact), late.name))
-    prove_axes(model, backend, range(1, 123))
+    prove_axes(model, derived, backend, range(1, 123))
     with pytest.raises(BudgetError, match=f"{backend} computes other indices than PyTorch for a map of 123x8"):
-        prove_axes(model, backend, (123,))
+        prove_axes(model, derived, backend, (123,))
     late.CopyFrom(numpy_helper.from_array(exact, late.name))
     less = next(node for node in model.graph.node if node.op_type == "Less")
     less.op_type = "LessOrEqual"
     with pytest.raises(BudgetError, match=f"{backend} computes other bins"):
-        prove_axes(model, backend, (15,))
+        prove_axes(model, derived, backend, (15,))
 
 
 def test_a_graph_of_one_size_computes_no_axes(fixed_graph: Path) -> None:

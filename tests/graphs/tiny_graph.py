@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from pixels import BGR
 
 from unblur.graphs.metadata import CHECKPOINT_KEY
 from unblur.images.contract import METADATA_KEY, PixelContract
 
-FLOAT = PixelContract()
-BYTES = PixelContract().as_uint8()
+FLOAT = BGR
+BYTES = BGR.as_uint8()
 
 
 def kernel() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pixels import BGR
 
 from unblur.core.errors import InputError
 from unblur.images.contract import CONTRACTS, PixelContract, parse_contract
@@ -58,7 +59,7 @@ def test_json_round_trip(contract: PixelContract) -> None:
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 4, 32]))
 def test_padded_size_is_the_smallest_multiple(height: int, width: int, multiple: int) -> None:
-    padded = PixelContract(multiple=multiple).padded_size(height, width)
+    padded = replace(BGR, multiple=multiple).padded_size(height, width)
     for have, got in zip((height, width), padded, strict=True):
         assert got % multiple == 0
         assert have <= got < have + multiple
@@ -68,12 +69,12 @@ def test_the_published_tensor_bit_by_bit() -> None:
     """cv2's BGR, /255, -0.5, channels first, float32."""
     frame = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
     expected = (frame[..., ::-1].astype(np.float32) / np.float32(255) - np.float32(0.5)).transpose(2, 0, 1)[None]
-    assert np.array_equal(PixelContract().encode(frame), expected)
+    assert np.array_equal(BGR.encode(frame), expected)
 
 
 def test_odd_sizes_are_padded_right_and_bottom_by_the_edge_and_cropped() -> None:
     frame = np.random.default_rng(1).integers(0, 256, (3, 5, 3), np.uint8)
-    contract = PixelContract().as_uint8()
+    contract = BGR.as_uint8()
     tensor = contract.encode(frame)[0]
     assert tensor.shape == (4, 6, 3)
     assert np.array_equal(tensor[:3, :5], frame)
@@ -87,22 +88,22 @@ def test_odd_sizes_are_padded_right_and_bottom_by_the_edge_and_cropped() -> None
 
 def test_reflect_padding_leaves_the_edge_out() -> None:
     frame = np.arange(5 * 3, dtype=np.uint8).reshape(1, 5, 3).repeat(2, axis=0)
-    contract = replace(PixelContract().as_uint8(), padding="reflect", multiple=4)
+    contract = replace(BGR.as_uint8(), padding="reflect", multiple=4)
     tensor = contract.encode(frame)[0]
     assert np.array_equal(tensor[0, 5:], frame[0, [3, 2, 1]])
 
 
 def test_even_sizes_are_not_padded() -> None:
     frame = np.random.default_rng(2).integers(0, 256, (4, 6, 3), np.uint8)
-    assert PixelContract().encode(frame).shape == (1, 3, 4, 6)
+    assert BGR.encode(frame).shape == (1, 3, 4, 6)
 
 
 def test_channel_order_and_layout() -> None:
     frame = np.zeros((2, 2, 3), np.uint8)
     frame[0, 1] = (255, 0, 51)  # red 255, blue 51
-    bgr = PixelContract(low=0, high=1).encode(frame)
+    bgr = replace(BGR, low=0, high=1).encode(frame)
     assert bgr[0, :, 0, 1] == pytest.approx([0.2, 0, 1])
-    rgb = PixelContract(channel_order="rgb", layout="nhwc", low=0, high=1).encode(frame)
+    rgb = replace(BGR, channel_order="rgb", layout="nhwc", low=0, high=1).encode(frame)
     assert rgb.shape == (1, 2, 2, 3)
     assert rgb[0, 0, 1] == pytest.approx([1, 0, 0.2])
 
@@ -148,9 +149,9 @@ def test_nan_and_infinity_are_refused(value: float) -> None:
 
 
 def test_nan_in_the_padding_alone_is_cropped_away() -> None:
-    tensor = PixelContract().encode(np.zeros((3, 4, 3), np.uint8))
+    tensor = BGR.encode(np.zeros((3, 4, 3), np.uint8))
     tensor[:, :, 3] = np.nan
-    assert not PixelContract().decode(tensor, 3, 4).any()
+    assert not BGR.decode(tensor, 3, 4).any()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,7 @@ def test_nan_in_the_padding_alone_is_cropped_away() -> None:
 )
 def test_what_is_no_frame_is_refused(frame: np.ndarray) -> None:
     with pytest.raises(InputError, match="read_picture"):
-        PixelContract().encode(frame)
+        BGR.encode(frame)
 
 
 @pytest.mark.parametrize(
@@ -181,11 +182,11 @@ def test_what_is_no_frame_is_refused(frame: np.ndarray) -> None:
 )
 def test_an_output_of_another_shape_or_type_is_refused(tensor: np.ndarray) -> None:
     with pytest.raises(InputError, match="export it again"):
-        PixelContract().decode(tensor, 4, 4)
+        BGR.decode(tensor, 4, 4)
 
 
 def test_half_precision_output_is_taken_as_it_is() -> None:
-    contract, frame = PixelContract(), np.full((2, 2, 3), 200, np.uint8)
+    contract, frame = BGR, np.full((2, 2, 3), 200, np.uint8)
     assert np.array_equal(contract.decode(contract.encode(frame).astype(np.float16), 2, 2), frame)
 
 
@@ -212,15 +213,15 @@ def test_half_precision_output_is_taken_as_it_is() -> None:
 )
 def test_an_unsound_contract_is_refused(values: dict[str, Any], word: str) -> None:
     with pytest.raises(InputError, match=word):
-        replace(PixelContract(), **values)
+        replace(BGR, **values)
     with pytest.raises(InputError, match=word):
-        PixelContract.from_json(json.dumps({**asdict(PixelContract()), **values}))
+        PixelContract.from_json(json.dumps({**asdict(BGR), **values}))
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "x", "null", "3", "[]", "{}", '"bgr"', '{"channel_order": "bgr"}', "[" * 100_000,
-     json.dumps({**asdict(PixelContract()), "gamma": 2.2})],
+     json.dumps({**asdict(BGR), "gamma": 2.2})],
 )  # fmt: skip
 def test_foreign_json_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="Not a pixel contract"):
@@ -228,8 +229,10 @@ def test_foreign_json_is_refused(text: str) -> None:
 
 
 def test_as_uint8_is_rgb_bytes_channels_last_with_the_same_padding() -> None:
-    contract = replace(PixelContract(), multiple=8, padding="reflect").as_uint8()
-    assert contract == PixelContract("rgb", "nhwc", "uint8", 0, 255, 8, "reflect")
+    contract = replace(BGR, multiple=8, padding="reflect").as_uint8()
+    assert contract == PixelContract(
+        channel_order="rgb", layout="nhwc", dtype="uint8", low=0, high=255, multiple=8, padding="reflect"
+    )
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
@@ -260,7 +263,7 @@ def test_an_unknown_name_is_refused(text: str, words: str) -> None:
 
 
 def test_pixels_of_a_network() -> None:
-    contract = PixelContract("bgr", "nchw", "float32", -0.5, 0.5, 2, "edge")
+    contract = BGR
     assert contract.as_pixels("float") == contract
     assert contract.as_pixels("uint8") == contract.as_uint8()
-    assert contract.as_pixels("rgb01") == PixelContract("rgb", "nchw", "float32", 0.0, 1.0, 2, "edge")
+    assert contract.as_pixels("rgb01") == replace(BGR, channel_order="rgb", low=0.0, high=1.0)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pixels import BGR
 
 from unblur.core.errors import InputError
-from unblur.images.contract import PixelContract
 from unblur.images.files import read_picture
 from unblur.images.listing import SUFFIXES
 from unblur.images.sizes import padded_sizes, picture_size
@@ -34,7 +34,7 @@ def test_sizes_of_a_folder_are_padded_and_counted(tmp_path: Path) -> None:
     for name, size in [("a.png", (31, 48)), ("b.png", (32, 47)), ("deep/c.jpg", (64, 64))]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / name)
-    assert padded_sizes(tmp_path, PixelContract()) == Counter({(32, 48): 2, (64, 64): 1})
+    assert padded_sizes(tmp_path, BGR) == Counter({(32, 48): 2, (64, 64): 1})
 
 
 def test_only_the_header_is_read(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_only_the_header_is_read(tmp_path: Path) -> None:
 
 def test_faults(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a folder"):
-        padded_sizes(tmp_path / "none", PixelContract())
+        padded_sizes(tmp_path / "none", BGR)
     with pytest.raises(InputError, match="no pictures"):
-        padded_sizes(tmp_path, PixelContract())
+        padded_sizes(tmp_path, BGR)
     (tmp_path / "text.png").write_text("text")
     with pytest.raises(InputError, match=r"text\.png is not a PNG"):
-        padded_sizes(tmp_path, PixelContract())
+        padded_sizes(tmp_path, BGR)

@@ -8,20 +8,22 @@ import pickle
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pixels import BGR
 from safetensors.torch import save, save_file
 
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
-from unblur.images.contract import PixelContract
 from unblur.networks import load_checkpoint, load_network, save_checkpoint
+from unblur.networks.banet.family import BANET
 from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import AVERAGED, WRAPPERS
-from unblur.networks.registry import FAMILIES, recognise
+from unblur.networks.registry import recognise, registered
 
 SPEC = BANetSpec(depth=2, stem_width=3, width=4, fuse_width=5)
 State = dict[str, torch.Tensor]
@@ -192,8 +194,8 @@ def test_save_then_load_gives_the_same_function(tmp_path: Path, network: BANet) 
 def test_channel_order_is_the_callers_word(tmp_path: Path, network: BANet) -> None:
     path = tmp_path / "weights.safetensors"
     save_checkpoint(network, path)
-    assert load_checkpoint(path).contract == PixelContract()
-    assert load_checkpoint(path, channel_order="rgb").contract == PixelContract(channel_order="rgb")
+    assert load_checkpoint(path).contract == BGR
+    assert load_checkpoint(path, channel_order="rgb").contract == replace(BGR, channel_order="rgb")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -208,7 +210,7 @@ def test_other_floats_load_as_float32(tmp_path: Path, state: State, dtype: torch
     [
         (BANetSpec(), "banet"),
         (BANetSpec(width=192, fuse_width=192), "banet_plus"),
-        (FAMILIES["banet"].presets["banet_nano"], "banet_nano"),
+        (BANET.presets["banet_nano"], "banet_nano"),
         (BANetSpec(depth=4), "banet-4x128"),
         (BANetSpec(width=192, fuse_width=96), "banet-10x192"),  # BANet+'s width, but not its fuse_conv
         (BANetSpec(depth=1, stem_width=5, width=6, fuse_width=2), "banet-1x6"),
@@ -218,12 +220,27 @@ def test_recognised_by_shapes(spec: BANetSpec, name: str) -> None:
     with torch.device("meta"):
         shapes = {k: tuple(v.shape) for k, v in BANet(spec).state_dict().items()}
     found = recognise(shapes)
-    assert (found.family, found.name, found.spec) == ("banet", name, spec)
+    assert (found.family, found.name, found.spec) == (BANET, name, spec)
+
+
+def test_weights_that_two_families_fit_are_refused() -> None:
+    twin = replace(BANET, name="twin", presets={"twin": SPEC})
+    with torch.device("meta"):
+        shapes = {k: tuple(v.shape) for k, v in BANet(SPEC).state_dict().items()}
+    with registered(twin), pytest.raises(InputError, match="fit more than one network: banet-2x4, twin"):
+        recognise(shapes)
+    assert recognise(shapes).family is BANET
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    twin = replace(BANET, name="twin", presets={"banet_plus": SPEC})
+    with pytest.raises(InputError, match="'banet_plus' is taken"), registered(twin):
+        pass
 
 
 def test_presets_are_the_published_shapes() -> None:
-    assert FAMILIES["banet"].presets["banet"] == BANetSpec(10, 64, 128, 64)
-    assert FAMILIES["banet"].presets["banet_plus"] == BANetSpec(10, 64, 192, 192)
+    assert BANET.presets["banet"] == BANetSpec(10, 64, 128, 64)
+    assert BANET.presets["banet_plus"] == BANetSpec(10, 64, 192, 192)
 
 
 def test_random_bytes(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mutants import byte_mutants, json_mutants
 from unblur.calibration.manifest import load_manifest
 from unblur.core.errors import InputError
 from unblur.images.files import Picture, encode_picture
-from unblur.pipeline.config import load_pipeline_config
+from unblur.pipeline.resolve import load_pipeline_config
 from unblur.training.config import load_config
 
 ROOT = Path(__file__).parents[2]

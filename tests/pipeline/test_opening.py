@@ -157,7 +157,14 @@ def test_places_inside_and_outside_a_project(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path / "project/deep")
     assert places.artefact_folder() == tmp_path / "project/artifacts"
+    monkeypatch.setenv("UNBLUR_ARTIFACTS", str(tmp_path / "stated"))
+    assert places.artefact_folder() == tmp_path / "project/artifacts", "a project has its own"
     monkeypatch.chdir(tmp_path)
+    assert places.artefact_folder() == tmp_path / "stated"
+    monkeypatch.delenv("UNBLUR_ARTIFACTS")
+    checkout = Path(__file__).parents[2]
+    assert places.artefact_folder() == checkout / "artifacts", "whose pipeline.toml is then in force"
+    monkeypatch.setattr(places, "checkout", lambda: tmp_path / "site-packages")
     assert places.artefact_folder() == tmp_path / "cache/unblur"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -184,6 +191,8 @@ def test_a_user_without_a_home_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "checkout", lambda: tmp_path)
+    monkeypatch.delenv("UNBLUR_ARTIFACTS")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", unknown)
     with pytest.raises(InputError, match="set HOME or XDG_CACHE_HOME"):

@@ -19,14 +19,15 @@ from unblur.graphs.rewrites.forms import find_form
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.quality import psnr_db
+from unblur.networks.banet.family import derived
 from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.config import load_pipeline_config
 from unblur.pipeline.deblur.folder import task_key
 from unblur.pipeline.dependence import depends_on
-from unblur.pipeline.job import Calibration, CalibrationSet
+from unblur.pipeline.job import Calibration, CalibrationSet, Job
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.making.ranges import stored_manifest
 from unblur.pipeline.opening import engine_graph, make_candidate
+from unblur.pipeline.resolve import load_pipeline_config
 from unblur.pipeline.store import Artefact, Store
 
 SIZE = (48, 64)
@@ -69,7 +70,7 @@ def test_an_engine_in_8_bits_runs_in_8_bits_and_close_to_the_reference(
 def test_eight_bits_move_no_strip(name: str, store: Store, tiny: Checkpoint, manifest: Path) -> None:
     graph = onnx.load(engine_graph(name, store, tiny, None, Calibration(manifest), 1).path)
     for backend in installed_backends():
-        prove_axes(graph, backend, (25, 49, 98, 123, 205, 540))
+        prove_axes(graph, derived, backend, (25, 49, 98, 123, 205, 540))
 
 
 def test_what_is_not_8_bits_is_refused(store: Store, tiny: Checkpoint, manifest: Path, fixed_graph: Path) -> None:
@@ -133,7 +134,7 @@ enabled = false
 @pytest.fixture
 def project(tmp_path: Path, tiny_path: Path, manifest: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
-        "unblur.pipeline.run.stored_graph", lambda *_, **__: engine_graph("openvino", store, None, SIZE)
+        "unblur.pipeline.stages.stored_graph", lambda *_, **__: engine_graph("openvino", store, None, SIZE)
     )  # type: ignore[arg-type]
     (tmp_path / "tiny.safetensors").write_bytes(tiny_path.read_bytes())
     (tmp_path / "three.toml").write_bytes(manifest.read_bytes())
@@ -193,9 +194,7 @@ def test_faults_of_the_section(assignment: str, words: str, project: Path, capsy
 
 
 def test_the_projects_own_section_is_read(project: Path) -> None:
-    config = load_pipeline_config(
-        project / "pipeline.toml", ("calibration.repairs=['bias-correction','equalisation']",)
-    )
-    calibration = config.calibration.to_calibration()
+    assignments = ("calibration.repairs=['bias-correction','equalisation']",)
+    calibration = Job.of(load_pipeline_config(project / "pipeline.toml", assignments)).calibration
     assert calibration.path == project.resolve() / "three.toml"
     assert calibration.repairs == ("equalisation", "bias-correction"), "in the order they are applied"

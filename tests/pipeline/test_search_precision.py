@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from pixels import BGR
 
 from unblur.calibration.score import HeldOut, Judge
 from unblur.calibration.search.ledger import Ledger
@@ -23,7 +24,6 @@ from unblur.graphs.rewrites.forms import find_form
 from unblur.graphs.rewrites.quantise import tensors_to_measure
 from unblur.graphs.rewrites.ranges import Range, Ranges
 from unblur.graphs.sessions import WrittenGraph
-from unblur.images.contract import PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
@@ -65,7 +65,7 @@ def graph(store: Store, tiny: Checkpoint) -> Path:
 @pytest.fixture(scope="module")
 def ranges(graph: Path) -> Callable[[str], Calibrated]:
     """Of the largest and smallest values of one frame, for a form."""
-    model, contract = onnx.load(graph), PixelContract()
+    model, contract = onnx.load(graph), BGR
 
     def measure(form: str) -> Calibrated:
         tensors = tensors_to_measure(model, find_form(form), {})

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from unblur.core.console import SILENT
 from unblur.core.errors import ChangedError
-from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import stages
-from unblur.pipeline.config import CompareSection, FramesSection, PathsSection, PipelineConfig
-from unblur.pipeline.job import BUNDLED
-from unblur.pipeline.store import Artefact, Store
+from unblur.pipeline.config import CompareSection, FramesSection, NetworkSection, PathsSection, PipelineConfig
+from unblur.pipeline.job import Job
+from unblur.pipeline.store import Artefact
 
 SETTINGS = CompareSection(engines=("torch",), rounds=1, threads=1)
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> PipelineConfig:
+def job(tmp_path: Path, tiny_path: Path) -> Job:
     """Two frames and their truths, 32x32."""
     rng = np.random.default_rng(0)
     for kind in ("blurred", "sharp", "others"):
@@ -30,40 +29,37 @@ def config(tmp_path: Path) -> PipelineConfig:
         for k in range(2):
             Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / kind / f"{k}.png")
     frames = FramesSection(blurred=tmp_path / "blurred", sharp=tmp_path / "sharp")
-    return PipelineConfig(frames=frames, paths=PathsSection(artifacts=tmp_path / "artifacts"), compare=SETTINGS)
+    network, paths = NetworkSection(checkpoint=tiny_path), PathsSection(artifacts=tmp_path / "artifacts")
+    return Job.of(PipelineConfig(network=network, frames=frames, paths=paths, compare=SETTINGS))
 
 
-def compared(config: PipelineConfig, tiny: Checkpoint, meanwhile: str = "") -> Artefact:
+def compared(job: Job, meanwhile: str = "") -> Artefact:
     """The measurement, while the frames named `meanwhile` are exchanged for others after the key is known."""
-    store = Store(config.paths.artifacts)
-    frames, digest = stages.find_config_frames(config, store)
-    root = config.paths.artifacts.parent
+    frames = stages.frames(job, (32, 32))
+    root = job.store.root.parent
     if meanwhile:
         shutil.copytree(root / meanwhile, root / "kept")
         shutil.copytree(root / "others", root / meanwhile, dirs_exist_ok=True)
     try:
-        graph = Artefact(root / "none.onnx", "0" * 64, fresh=False)
-        return stages.comparison(store, tiny, frames, digest, graph, None, SETTINGS, BUNDLED, SILENT)
+        return stages.comparison(job, frames, {})
     finally:
         if meanwhile:
             shutil.copytree(root / "kept", root / meanwhile, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("meanwhile", ["blurred", "sharp"])
-def test_frames_that_change_during_a_run_leave_nothing_in_the_store(
-    config: PipelineConfig, tiny: Checkpoint, meanwhile: str
-) -> None:
+def test_frames_that_change_during_a_run_leave_nothing_in_the_store(job: Job, meanwhile: str) -> None:
     with pytest.raises(ChangedError, match=rf"{meanwhile}/0\.png changed during the run"):
-        compared(config, tiny, meanwhile)
-    assert not list(config.paths.artifacts.rglob("*.json"))
-    assert compared(config, tiny).fresh
-    assert not compared(config, tiny).fresh
+        compared(job, meanwhile)
+    assert not list(job.store.root.rglob("*.json"))
+    assert compared(job).fresh
+    assert not compared(job).fresh
 
 
-def test_a_report_tells_its_own_configuration(config: PipelineConfig, tiny: Checkpoint) -> None:
-    measured = compared(config, tiny)
-    store = Store(config.paths.artifacts)
+def test_a_report_tells_its_own_configuration(job: Job) -> None:
+    measured = compared(job)
     for seed in (1, 2):  # of frames that are not drawn: nothing is measured again
-        another = config.model_copy(update={"frames": config.frames.model_copy(update={"seed": seed})})
-        _, folder = stages.verdict(store, measured, another)
+        frames = job.config.frames.model_copy(update={"seed": seed})
+        another = replace(job, config=job.config.model_copy(update={"frames": frames}))
+        _, folder = stages.verdict(another, measured)
         assert json.loads((folder.path / "pipeline.json").read_text())["frames"]["seed"] == seed

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unblur.cli.train_network import _print_summary, main
+from unblur.cli.train_network import describe_part, main
 from unblur.images.synthetic import synthetic_pair
 from unblur.training.evaluation import _summary
 
@@ -52,9 +52,12 @@ def test_a_run_writes_checkpoint_log_curve_and_crops_and_is_evaluated(
     assert values["synthetic"]["gain_db"] == pytest.approx(gain, abs=2e-4)
     assert main(arguments) == 0
     assert report.read_bytes() == first, "the same checkpoint gives the same report"
+    capsys.readouterr()
+    assert main([*arguments[:4], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["synthetic"] == values["synthetic"]
 
 
-def test_pairs_that_are_their_own_truth_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_that_are_their_own_truth_are_counted_apart() -> None:
     """A black pair that the network leaves black, and beside it one that it makes worse than the input was."""
     rows = [
         {"blurred_psnr_db": "Infinity", "restored_psnr_db": "Infinity"},
@@ -65,12 +68,10 @@ def test_pairs_that_are_their_own_truth_are_counted_apart(capsys: pytest.Capture
         "count": 2, "identical": 1, "blurred_psnr_db": 30.0, "restored_psnr_db": 31.5, "gain_db": 1.5,
         "worst_gain_db": 0.0, "better": 1,
     }  # fmt: skip
-    _print_summary("real", good)
-    assert "gain +1.50 dB (worst +0.00, better in 1); 1 identical to the truth" in capsys.readouterr().out
+    assert "gain +1.50 dB (worst +0.00, better in 1); 1 identical to the truth" in describe_part("real", good)
     bad = _summary([{"blurred_psnr_db": "Infinity", "restored_psnr_db": 40.0}, *rows])
     assert (bad["gain_db"], bad["worst_gain_db"], bad["identical"]) == ("-Infinity", "-Infinity", 2)
-    _print_summary("real", bad)
-    assert "gain -∞ dB (worst -∞" in capsys.readouterr().out
+    assert "gain -∞ dB (worst -∞" in describe_part("real", bad)
 
 
 def test_a_disk_that_fills_at_any_write_is_a_sentence_and_the_same_command_goes_on(

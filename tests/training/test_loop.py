@@ -7,21 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixels import BGR
 from safetensors.torch import load_file
 
 import unblur.training.loop as loop
 from unblur.core.errors import InputError
-from unblur.images.contract import PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.quality import psnr_db
 from unblur.networks import load_checkpoint
+from unblur.networks.banet.family import BANET
+from unblur.networks.banet.network import BANet
+from unblur.networks.recipe import Adam, Supervised
+from unblur.networks.registry import registered
 from unblur.training.config import load_config
 from unblur.training.evaluation import restore
 from unblur.training.loop import train
@@ -88,17 +94,22 @@ def test_a_state_that_is_none_is_named(tmp_path: Path, write_config: WriteConfig
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_good_state(
-    tmp_path: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, write_config: WriteConfig
 ) -> None:
-    genuine, calls = loop.deblurring_loss, []
+    calls: list[int] = []
 
-    def failing(*arguments: torch.Tensor) -> torch.Tensor:
-        calls.append(1)
-        return genuine(*arguments) * (float("nan") if len(calls) == 4 else 1.0)
+    def failing(network: BANet, settings: Mapping[str, Any]) -> Supervised:
+        def loss(restored: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
+            calls.append(1)
+            return (restored - sharp).square().mean() * (float("nan") if len(calls) == 4 else 1.0)
 
-    monkeypatch.setattr(loop, "deblurring_loss", failing)
-    with pytest.raises(InputError, match=r"The loss is nan in iteration 4: .*lower first_lr"):
-        train(load_config(write_config(save_every=2)), tmp_path / "a")
+        return Supervised(network, settings, Adam(), loss)
+
+    family = replace(BANET, name="failing", presets={"failing": BANET.presets["banet_nano"]}, recipe=failing)
+    path = write_config(save_every=2)
+    path.write_text(path.read_text().replace('"banet_nano"', '"failing"'))
+    with registered(family), pytest.raises(InputError, match=r"The loss is nan in iteration 4: .*lower first_lr"):
+        train(load_config(path), tmp_path / "a")
     state = torch.load(tmp_path / "a" / NAME, weights_only=True)
     assert state["done"] == 2
     assert all(torch.isfinite(value).all() for value in state["network"].values())
@@ -128,7 +139,7 @@ def test_starting_at_the_identity_gives_the_input_back(write_config: WriteConfig
     with loop.assemble("cpu") as team:
         state = loop.fresh_state(load_config(path), team)
     frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(restore(state.network, PixelContract(), frame), frame)
+    np.testing.assert_array_equal(restore(state.network, BGR, frame), frame)
 
 
 def test_bfloat16_trains_float32_weights_and_differs_from_float32(tmp_path: Path, write_config: WriteConfig) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from unblur.core.errors import InputError
-from unblur.images.contract import PixelContract
 from unblur.images.pairs import Pair
+from unblur.networks.banet.family import BANET
 from unblur.training.samples import FolderSource, Samples
 
 
@@ -35,7 +35,7 @@ class Ramp:
 
 
 def samples(seed: int = 3, crop: int = 8, source: Ramp | None = None) -> Samples:
-    return Samples(source or Ramp(), crop, seed, PixelContract())
+    return Samples(source or Ramp(), crop, seed, BANET.contract)
 
 
 def bgr_bytes(tensor: torch.Tensor) -> NDArray[np.int64]:

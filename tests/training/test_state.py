@@ -13,6 +13,8 @@ import torch
 
 from unblur.core.errors import InputError
 from unblur.networks.banet.network import BANet, BANetSpec
+from unblur.networks.banet.recipe import Settings, recipe
+from unblur.networks.family import Batch
 from unblur.training.state import NAME, State
 
 Values = dict[str, Any]
@@ -21,8 +23,7 @@ Values = dict[str, Any]
 def fresh(width: int = 4) -> State:
     torch.manual_seed(1)
     network = BANet(BANetSpec(depth=1, stem_width=2, width=width, fuse_width=3))
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.99))
-    return State(network, optimiser, torch.amp.GradScaler("cpu", enabled=False), "d" * 64)
+    return State(network, recipe(network, {**Settings().model_dump(), "seed": 1, "amp": "off"}), "d" * 64)
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
     """Of a run after two steps."""
     state = fresh()
     for _ in range(2):
-        state.network(torch.rand(1, 3, 4, 6)).square().mean().backward()
-        state.optimiser.step()
+        blurred, sharp = torch.rand(2, 1, 3, 4, 6)
+        state.recipe.step(Batch(blurred, sharp, 1e-3, state.network))
     state.done, state.seconds = 2, 1.5
     state.curve = [{"iteration": 2, "lr": 1e-3, "loss": 0.5, "seconds": 1.5}]
     state.save(tmp_path)
@@ -54,9 +55,18 @@ def test_what_was_saved_comes_back(folder: Path) -> None:
     assert (state.done, state.seconds) == (2, 1.5)
     assert same(state.curve, saved["curve"])
     assert same(dict(state.network.state_dict()), dict(saved["network"]))
-    assert same(state.optimiser.state_dict(), saved["optimiser"])
+    assert same(state.recipe.state_dict(), saved["recipe"])
     (folder / NAME).unlink()
     assert not fresh().resume(folder)
+
+
+def test_a_state_from_before_recipes_held_their_own_is_gone_on_from(folder: Path) -> None:
+    values = torch.load(folder / NAME, weights_only=True)
+    torch.save({key: value for key, value in values.items() if key != "recipe"} | values["recipe"], folder / NAME)
+    state = fresh()
+    assert state.resume(folder)
+    assert state.done == 2
+    assert same(state.recipe.state_dict(), values["recipe"])
 
 
 def test_damage_is_a_sentence_or_does_nothing(folder: Path) -> None:
@@ -76,7 +86,7 @@ def test_damage_is_a_sentence_or_does_nothing(folder: Path) -> None:
             refusals += 1
             continue
         assert same(dict(state.network.state_dict()), dict(reference.network.state_dict()))
-        assert same(state.optimiser.state_dict(), reference.optimiser.state_dict())
+        assert same(state.recipe.state_dict(), reference.recipe.state_dict())
         assert (state.done, state.curve) == (reference.done, reference.curve)
     assert refusals > 80
 
@@ -111,20 +121,23 @@ WRONG: dict[str, Callable[[Values], None]] = {
     "weights of another type": put("network", "en_layer1.0.bias", value=torch.zeros(2, dtype=torch.float64)),
     "weights that are sparse": put("network", "en_layer1.0.bias", value=torch.zeros(2).to_sparse()),
     "weights that lack one": lambda values: values["network"].pop("en_layer1.0.bias"),
-    "optimiser is text": put("optimiser", value="adam"),
-    "optimiser is empty": put("optimiser", value={}),
-    "no moments": put("optimiser", "state", value={}),
-    "moments of a stranger": put("optimiser", "state", "x", value={}),
-    "moments of another shape": put("optimiser", "state", 0, "exp_avg", value=torch.zeros(1)),
-    "moments are numbers": put("optimiser", "state", 0, "exp_avg", value=0.5),
-    "groups are text": put("optimiser", "param_groups", value="groups"),
-    "no group": put("optimiser", "param_groups", value=[]),
-    "a group of text": put("optimiser", "param_groups", 0, value="group"),
-    "other parameters": put("optimiser", "param_groups", 0, "params", value=[0]),
-    "other betas": put("optimiser", "param_groups", 0, "betas", value=(0.5, 0.5)),
-    "betas are text": put("optimiser", "param_groups", 0, "betas", value="0.9"),
-    "scaler is a list": put("scaler", value=[1]),
-    "scaler of text": put("scaler", "scale", value="65536"),
+    "a loss without end": put("curve", 0, "critic", value=float("inf")),
+    "recipe is text": put("recipe", value="adam"),
+    "more than a recipe has": put("recipe", "critic", value={}),
+    "optimiser is text": put("recipe", "optimiser", value="adam"),
+    "optimiser is empty": put("recipe", "optimiser", value={}),
+    "no moments": put("recipe", "optimiser", "state", value={}),
+    "moments of a stranger": put("recipe", "optimiser", "state", "x", value={}),
+    "moments of another shape": put("recipe", "optimiser", "state", 0, "exp_avg", value=torch.zeros(1)),
+    "moments are numbers": put("recipe", "optimiser", "state", 0, "exp_avg", value=0.5),
+    "groups are text": put("recipe", "optimiser", "param_groups", value="groups"),
+    "no group": put("recipe", "optimiser", "param_groups", value=[]),
+    "a group of text": put("recipe", "optimiser", "param_groups", 0, value="group"),
+    "other parameters": put("recipe", "optimiser", "param_groups", 0, "params", value=[0]),
+    "other betas": put("recipe", "optimiser", "param_groups", 0, "betas", value=(0.5, 0.5)),
+    "betas are text": put("recipe", "optimiser", "param_groups", 0, "betas", value="0.9"),
+    "scaler is a list": put("recipe", "scaler", value=[1]),
+    "scaler of text": put("recipe", "scaler", "scale", value="65536"),
 }
 
 

@@ -28,7 +28,10 @@ VERBS = {
 
 def _usage() -> str:
     lines = "\n".join(f"  {verb:<11}{text}" for verb, (_, text) in VERBS.items())
-    return f"usage: unblur VERB [options]\n\n{lines}\n\n`unblur VERB --help` lists a verb's options."
+    return (
+        f"usage: unblur VERB [options]\n\n{lines}\n\n`unblur help VERB` lists a verb's options, with examples; "
+        "`unblur --version` tells the version."
+    )
 
 
 @door
@@ -42,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"unblur {__version__}")
         return 0
     verb, *rest = arguments
+    if verb == "help":
+        return main([*rest[:1], "--help"])
     if verb not in VERBS:
         raise InputError(f"Unknown verb {verb!r}{nearest(verb, VERBS)}\n{_usage()}")
     module = importlib.import_module(f"unblur.cli.{VERBS[verb][0]}")

@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.door import Arguments, door, finite, inputs_of, positive, threads
-from unblur.cli.engine_options import add_foreign, open_origin
-from unblur.cli.weights import add_checkpoint
+from unblur.cli.door import Arguments, door, inputs_of
+from unblur.cli.flags import add_flags, resolve, tell_taken
 from unblur.core.artefacts import json_with, protect
 from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
-from unblur.images.contract import PIXELS
 
 if TYPE_CHECKING:
     from unblur.calibration.score import HeldOut, Score
     from unblur.compare.measure.frames import FrameFile
     from unblur.pipeline.calibrate_network import Calibrated
-
-FORMS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8")
-DRAWN = 4
+    from unblur.pipeline.config import FramesSection
 
 
 def _parser() -> Arguments:
@@ -30,99 +26,86 @@ def _parser() -> Arguments:
         "Measure ranges on calibration frames, write the network's graph in 8 bits and score it on held-out frames. "
         "Killed, the same command goes on. Exit code 3: the budget cannot be met; then nothing is written.",
     )
-    add_checkpoint(parser)
-    add_foreign(parser)
-    parser.add_argument("--manifest", type=Path, help="calibration frames; the bundled ones if left out")
-    parser.add_argument("--height", type=positive, help="of the graph; that of the manifest's frames if left out")
-    parser.add_argument("--width", type=positive, help="likewise")
-    parser.add_argument("--pixels", choices=PIXELS, default="float", help="that the graph takes")
-    parser.add_argument("--form", choices=FORMS, default="openvino", help="how 8 bits are written: for which runtime")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--algorithm", metavar="NAME", default="percentile",
-                       help="minmax, moving-average, percentile, entropy or mse")  # fmt: skip
-    which.add_argument("--bake-off", action="store_true", help="score every algorithm and take the best")
-    parser.add_argument(
-        "--repair", nargs="+", default=[], metavar="NAME", help="equalisation, adaptive-rounding, bias-correction"
-    )
-    parser.add_argument("--frames", type=Path, help="folder of held-out blurred pictures to score on, or "
-                        "gopro:FOLDER, hide:FOLDER, realblur:FOLDER")  # fmt: skip
-    parser.add_argument("--truth", type=Path, help="folder of their sharp partners: same relative path and stem")
-    parser.add_argument("--drawn", type=positive, metavar="N", help=f"drawn pairs instead of --frames ({DRAWN})")
+    add_flags(parser, "calibrate")
     parser.add_argument("--allow-overlap", action="store_true",
                         help="score on frames of the manifest too; the report will tell")  # fmt: skip
-    parser.add_argument("--fidelity-db", type=finite, metavar="DB", help="that the worst frame must keep")
-    parser.add_argument("--psnr-loss-db", type=finite, metavar="DB", help="mean PSNR that may be lost against truth")
-    parser.add_argument("--threads", type=threads, help="CPU threads; physical cores if left out")
-    parser.add_argument("--output", type=Path, required=True, help="the .onnx file to write; a .json appears beside it")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the .onnx file to write, a .json beside it; "
+                        "left out, they have their names below paths.artifacts")  # fmt: skip
     return parser
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, write the graph and its report."""
+    """Print the table, write the graph and its report; the last line is the path of the graph."""
     arguments = _parser().parse_args(argv)
-    _check(arguments)
+    if arguments.output and arguments.output.suffix != ".onnx":
+        raise InputError(f"--output {arguments.output}: the graph's name ends in .onnx, a report .json lies beside it.")
+    resolved = resolve(arguments, "calibrate")
+    config, section = resolved.config, resolved.config.calibration
+    _check(config.frames, section.psnr_loss_db)
     # After the arguments: --help and a mistyped flag import no runtime.
-    from unblur.calibration.algorithms import algorithms_for, check_algorithm
-    from unblur.calibration.repairs.names import check_repairs
+    from unblur.calibration.algorithms import BEST, algorithms_for, check_algorithm
     from unblur.compare.measure.frames import find_frames
     from unblur.graphs.file import is_exported
     from unblur.graphs.rewrites.forms import find_form
     from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
-    from unblur.pipeline.job import CalibrationSet
+    from unblur.pipeline.job import CalibrationSet, Job
     from unblur.pipeline.making.ranges import stored_manifest
-    from unblur.pipeline.places import artefact_folder, bundled_manifest
-    from unblur.pipeline.store import Store
+    from unblur.pipeline.stages import size_text
 
-    outputs = {arguments.output: is_exported, report_of(arguments.output): json_with("unblur", "graph_sha256")}
-    protect(outputs, inputs_of(arguments, "output"))
-    form = find_form(arguments.form)
-    names = algorithms_for(form) if arguments.bake_off else (check_algorithm(arguments.algorithm, form).name,)
-    repairs = check_repairs(arguments.repair)
+    form = find_form(section.form)
+    algorithm = section.algorithm
+    names = algorithms_for(form) if algorithm == BEST else (check_algorithm(algorithm, form).name,)
     progress = ConsoleProgress()
+    job = Job.of(config, progress)
+    if arguments.output:
+        _protect(arguments, arguments.output, config.network.checkpoint)
+    tell_taken(resolved, "calibrate", progress)
     # What is wrong with pairs, their names and headers tell: before the minutes that the rest takes.
-    files = find_frames(arguments.frames, arguments.truth, progress) if arguments.frames else []
-    checkpoint = open_origin(arguments, progress)
-    store = Store(artefact_folder(), progress.note)
-    manifest = stored_manifest(store, arguments.manifest or bundled_manifest(), progress)
-    of = CalibrationSet(checkpoint, manifest, arguments.pixels, threads=arguments.threads or 0)
-    size = (arguments.height, arguments.width) if arguments.height else manifest.size
-    limits = Limits(arguments.fidelity_db, arguments.psnr_loss_db)
-    found = calibrate_network(
-        store, of, size, form, names, repairs, _held_out(files, size, arguments.drawn or DRAWN), limits,
-        allow_overlap=arguments.allow_overlap, progress=progress,
-    )  # fmt: skip
-    report = write_calibrated(found, arguments.output)
-    _print(found)
-    print(f"graph  {arguments.output}")
-    print(f"report {report}")
+    files = find_frames(config.frames.blurred, config.frames.sharp, progress) if config.frames.blurred else []
+    manifest = stored_manifest(job.store, section.manifest, progress)
+    of = CalibrationSet(job.origin, manifest, config.graph.pixels, config.graph.opset, job.threads or 0)
+    sizes = (manifest.size,) if resolved.origin("graph.sizes") == "default" else config.graph.sizes
+    if arguments.output and len(sizes) > 1:
+        raise InputError("--output names one graph, and graph.sizes has several; choose one with --size HxW.")
+    pixels = "" if config.graph.pixels == "float" else f"-{config.graph.pixels}"
+    for size in sizes:
+        output = arguments.output or job.store.root / (
+            f"{job.origin.name}-{size_text(size)}{pixels}-int8-{form.name}.onnx"
+        )
+        protect({output: is_exported, report_of(output): json_with("unblur", "graph_sha256")}, [])
+        found = calibrate_network(
+            job.store, of, size, form, names, section.repairs, _held_out(files, size, config.frames),
+            Limits(section.fidelity_db, section.psnr_loss_db), allow_overlap=arguments.allow_overlap, progress=progress,
+        )  # fmt: skip
+        report = write_calibrated(found, output)
+        _print(found)
+        print(f"report {report}")
+        print(output)
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if (arguments.height is None) != (arguments.width is None):
-        raise InputError("--height and --width go together.")
-    if arguments.truth and not arguments.frames:
-        raise InputError("--truth goes with --frames: the folder of the blurred pictures.")
-    if arguments.drawn and arguments.frames:
-        raise InputError("--drawn and --frames exclude each other; score on pictures, or on drawn pairs.")
-    if arguments.psnr_loss_db is not None and arguments.frames and not _has_truth(arguments):
-        raise InputError("--psnr-loss-db needs the sharp pictures: name their folder with --truth.")
-    if arguments.output.suffix != ".onnx":
-        raise InputError(f"--output {arguments.output}: the graph's name ends in .onnx, a report .json lies beside it.")
-
-
-def _has_truth(arguments: argparse.Namespace) -> bool:
+def _check(frames: FramesSection, psnr_loss_db: float | None) -> None:
     from unblur.images.pairs import named_layout
 
-    return bool(arguments.truth or named_layout(arguments.frames)[0])
+    if psnr_loss_db is None or frames.blurred is None or frames.sharp or named_layout(frames.blurred)[0]:
+        return
+    raise InputError("--psnr-loss-db needs the sharp pictures: name their folder with --truth.")
 
 
-def _held_out(files: Sequence[FrameFile], size: tuple[int, int], drawn: int) -> list[HeldOut]:
+def _protect(arguments: argparse.Namespace, output: Path, checkpoint: Path) -> None:
+    from unblur.graphs.file import is_exported
+    from unblur.pipeline.calibrate_network import report_of
+
+    outputs = {output: is_exported, report_of(output): json_with("unblur", "graph_sha256")}
+    protect(outputs, [*inputs_of(arguments, "output"), checkpoint])
+
+
+def _held_out(files: Sequence[FrameFile], size: tuple[int, int], frames: FramesSection) -> list[HeldOut]:
     from unblur.calibration.score import HeldOut
     from unblur.pipeline.held_out import drawn_held_out
 
-    return [HeldOut(*file.read()) for file in files] if files else drawn_held_out(size, drawn)
+    return [HeldOut(*f.read()) for f in files] if files else drawn_held_out(size, frames.generated, frames.seed)
 
 
 def _print(found: Calibrated) -> None:

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unblur.cli.door import Arguments, door, inputs_of, positive
-from unblur.cli.sizes import size
+from unblur.cli.output import Output
+from unblur.cli.sizes import SIZE_TEXT, size
 from unblur.core.artefacts import protect, text_with
-from unblur.core.console import ConsoleProgress
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> int:
     """Write one manifest and print what is in it."""
-    parser = Arguments("unblur collect", "Choose calibration frames that differ, and pin them in a manifest.")
+    parser = Arguments(
+        "unblur collect",
+        "Choose calibration frames that differ, and pin them in a manifest.",
+        "unblur collect blurred/ --count 16 --crop 256x256 --output frames.toml",
+        "unblur collect gopro:GoPro synthetic:7 --not-in test/ --output frames.toml",
+        json=True,
+    )
     parser.add_argument(
         "sources",
         metavar="SOURCE",
@@ -23,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=positive, default=16, help="frames to choose")
     parser.add_argument(
-        "--crop", type=size, default=(256, 256), metavar="HEIGHTxWIDTH", help="the part of each picture"
+        "--crop", type=size, default=(256, 256), metavar="HxW", help=f"the part of each picture: {SIZE_TEXT}"
     )
     parser.add_argument(
         "--not-in",
@@ -40,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.calibration.collect import MARK, collect
 
     protect({arguments.output: text_with(MARK)}, inputs_of(arguments, "output"))
+    out = Output(arguments)
     entries, overlaps = collect(
         arguments.sources,
         arguments.count,
@@ -47,15 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.output,
         not_in=arguments.not_in,
         allow_overlap=arguments.allow_overlap,
-        progress=ConsoleProgress(),
+        progress=out.progress,
     )
     bright, sharp = ([getattr(entry, name) for entry in entries] for name in ("brightness", "sharpness"))
     height, width = arguments.crop
-    print(
+    out.say(
         f"{arguments.output}: {len(entries)} frames of {height}x{width} from "
         f"{len({entry.scene for entry in entries})} scene(s), brightness {min(bright):.2f} to {max(bright):.2f}, "
         f"sharpness {min(sharp):.3f} to {max(sharp):.3f}"
     )
     for text in overlaps:
-        print(f"also in the evaluation set: {text}")
+        out.say(f"also in the evaluation set: {text}")
+    out.figures({"manifest": arguments.output, "frames": [entry.model_dump(mode="json") for entry in entries],
+                 "overlaps": overlaps})  # fmt: skip
     return 0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, threads
 from unblur.cli.engine_options import add_contract, add_engine
+from unblur.cli.output import Output
 from unblur.cli.weights import add_checkpoint, open_checkpoint
 from unblur.core.artefacts import file_digest, refuse_inputs
-from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 from unblur.core.memory import resident_bytes
 
@@ -25,6 +25,10 @@ def arguments() -> Arguments:
         "unblur deblur",
         "Deblur a picture or a folder of pictures (8-bit PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF). Sub-folders are "
         "mirrored; what is finished is not done again; no input is ever written over.",
+        "unblur deblur blurred/ restored/",
+        "unblur deblur blurred.jpg restored.png --checkpoint BANet_GoPro.pth --precision bf16",
+        "unblur deblur blurred/ restored/ --engine banet.engine",
+        json=True,
     )
     parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")
@@ -53,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.pipeline.job import Calibration
     from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 
-    progress = ConsoleProgress()
+    out = Output(args)
+    progress = out.progress
     plan = plan_tasks(args.source, args.output)
     of_file = is_file_engine(args.engine)
     if of_file:
@@ -108,7 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress=progress,
     )
     where = args.output if args.source.is_dir() else plan.tasks[0].output
-    print(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {where}")
+    out.say(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {where}")
+    out.figures({"engine": named.label, "deblurred": outcome.done, "finished_before": outcome.skipped,
+                 "left_out": outcome.failed, "output": where})  # fmt: skip
     if outcome.failed:
         listed = "\n  ".join(outcome.failed)
         total = len(plan.tasks) + len(plan.passed_over)

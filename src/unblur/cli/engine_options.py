@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unblur.cli.weights import open_checkpoint
-from unblur.core.console import Progress
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
     from unblur.images.contract import PixelContract
-    from unblur.pipeline.foreign import Origin
 
 OLD_PRECISIONS = {"f32": "fp32"}
 """Spellings that stay."""
@@ -53,26 +49,6 @@ def add_contract(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"pixels of a graph that does not say them: {', '.join(CONTRACTS)}; rgb01/8: for sizes in multiples of 8",
     )
-
-
-def add_foreign(parser: argparse.ArgumentParser) -> None:
-    """Add `--onnx` and what belongs to it: a graph in the place of a checkpoint."""
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="a float32 graph instead of --checkpoint")
-    add_contract(parser)
-    parser.add_argument("--output-name", metavar="NAME", help="with --onnx: the restored frame among several outputs")
-
-
-def open_origin(arguments: argparse.Namespace, progress: Progress) -> Origin:
-    """The graph of `--onnx`, or what `open_checkpoint` opens. Raises InputError for both, and as they are opened."""
-    if arguments.onnx is None:
-        if arguments.contract or arguments.output_name:
-            raise InputError("--contract and --output-name are of a graph; name it with --onnx FILE.")
-        return open_checkpoint(arguments, progress)
-    if arguments.checkpoint or arguments.channel_order:
-        raise InputError("--onnx takes the place of --checkpoint and --channel-order; leave them out.")
-    from unblur.pipeline.foreign import open_foreign
-
-    return open_foreign(arguments.onnx, arguments.contract, arguments.output_name)
 
 
 def _device(text: str) -> str:

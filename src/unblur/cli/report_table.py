@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TextIO
 
-from rich.table import Table
-
 from unblur.compare.report import Report
+from unblur.compare.tell.answer import answer
 from unblur.compare.tell.sentences import verdict_sentence
 from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
-from unblur.core.console import PlainConsole, printable
+from unblur.core.console import printable
+from unblur.core.text_table import fitted, text_width
+from unblur.metrics.decibels import EMPTY
 
 LEFT_OUT = ("spread", "precision")
-"""Columns that only the files show, and one of the two of SSIM: the rest fits 100 characters."""
+"""Columns that only the files show, and one of the two of SSIM."""
 
-WIDTH_IN_A_FILE = 140
+DISPENSABLE = ("error", "ssim", "ssim_channel", "interval", "psnr")
+"""Columns that a narrow terminal goes without, the first first."""
 
 
 def print_report(report: Report, file: TextIO | None = None) -> None:
-    """Print the table to `file` (stdout), whole even where that is no terminal, and the verdict under it."""
+    """Print the table to `file` (stdout), then the verdict and the answer: plain text, no number cut at any width."""
     file = file or sys.stdout
+    for line in report_lines(report, text_width(file)):
+        print(line, file=file)
+
+
+def report_lines(report: Report, width: int) -> list[str]:
+    """The table within `width` characters, or a card for each engine, and the sentences under it."""
     volume = report.blurred_quality is not None and report.blurred_quality.ssim_matlab is not None
     left_out = {*LEFT_OUT, "ssim_channel" if volume else "ssim"}
-    columns = [column for column in columns_of(report) if column not in left_out]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        is_text = column in ("name", "verdict")
-        table.add_column(HEADINGS[column], justify="left" if is_text else "right", no_wrap=is_text)
-    for row in rows_of(report):
-        table.add_row(*(printable(getattr(row, column)) for column in columns))
-    width = None if file.isatty() else WIDTH_IN_A_FILE
-    console = PlainConsole(file=file, highlight=False, markup=False, width=width)
-    console.print(table)
-    console.print(printable(verdict_sentence(report)))
+    headings = {column: HEADINGS[column] for column in columns_of(report) if column not in left_out}
+    rows = [{column: printable(cell) for column, cell in asdict(row).items()} for row in rows_of(report)]
+    lines = fitted(headings, rows, width, left=("name", "verdict"), dispensable=DISPENSABLE, empty=("", EMPTY))
+    told = answer(report)
+    lines.append(printable(verdict_sentence(report)))
+    if report.checks:
+        lines.append(printable(told.sentence))
+    return lines

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from unblur.cli.door import Arguments, door
+from unblur.cli.flags import add_flags, resolve
 from unblur.core.console import ConsoleProgress
 
 
@@ -13,30 +13,32 @@ from unblur.core.console import ConsoleProgress
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the pipeline, print the table and where everything lies; exit 3 when a budget is broken."""
     parser = Arguments("unblur run", "Export, build, compare and report what pipeline.toml says.")
-    parser.add_argument("--config", type=Path, default=Path("pipeline.toml"), help="the configuration")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="assignments",
-                        help="override one value of the configuration; may be repeated")  # fmt: skip
-    arguments = parser.parse_args(argv)
+    add_flags(parser, "run")
+    resolved = resolve(parser.parse_args(argv), "run")
 
     from unblur.cli.report_table import print_report
-    from unblur.pipeline.config import load_pipeline_config
+    from unblur.pipeline.job import Job
     from unblur.pipeline.run import run_pipeline
 
-    config = load_pipeline_config(arguments.config, tuple(arguments.assignments))
-    result = run_pipeline(config, ConsoleProgress())
-    print_report(result.report)
-    if result.manifest:
-        for target, kernels in result.manifest["targets"].items():
-            print(f"TensorRT engine ({result.manifest['precision']}, {target}): {kernels['kernels']} kernels move "
+    progress = ConsoleProgress()
+    progress.note(f"configuration: {resolved.file or 'defaults, there is no pipeline.toml'}")
+    result = run_pipeline(Job.of(resolved.config, progress))
+    for compared in result.compared:
+        print_report(compared.report)
+    for built in result.engines:
+        for target, kernels in built.manifest["targets"].items():
+            print(f"TensorRT engine ({built.manifest['precision']}, {target}): {kernels['kernels']} kernels move "
                   f"{kernels['bytes_moved'] / 1e9:.3f} GB a frame; latency not measured, it needs a GPU")  # fmt: skip
-    else:
+    if result.engine_missing:
         print(f"TensorRT engine: not built: {result.engine_missing}")
-    print(f"graph     {result.graph}")
-    if result.engine:
-        print(f"engine    {result.engine}")
+    for path in result.graphs:
+        print(f"graph     {path}")
+    for built in result.engines:
+        print(f"engine    {built.path}")
     print(f"pictures  {result.pictures}")
-    print(f"report    {result.report_folder / 'report.html'}")
+    for compared in result.compared:
+        print(f"report    {compared.folder / 'report.html'}")
     if not result.made:
         print("Nothing had changed: everything was found in the store.")
-    result.report.enforce()
+    result.enforce()
     return 0

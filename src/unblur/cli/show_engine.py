@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, inputs_of
 from unblur.cli.engine_options import add_contract
-from unblur.core.console import ConsoleProgress, printable
+from unblur.cli.output import STDOUT, Output
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 @door
 def main(argv: Sequence[str] | None = None) -> int:
     """X-ray engines or graphs, print the tables, write the page and the figures; 3 where a precision is not kept."""
-    parser = Arguments("unblur xray", "The kernels of an engine: types, bytes, arithmetic, an audit and a lower bound.")
+    parser = Arguments(
+        "unblur xray",
+        "The kernels of an engine: types, bytes, arithmetic, an audit and a lower bound.",
+        "unblur xray banet.engine --html xray.html",
+        'unblur xray banet.onnx --precision fp16 --target "RTX 4090"',
+        "unblur xray banet.engine --totals --json",
+    )
     parser.add_argument("subject", nargs="+", type=Path, metavar="ENGINE|ONNX|LAYERS",
                         help="an engine that unblur built, a graph of one size (*.onnx), or what the inspector says "
                              "of an engine (ENGINE.layers.json beside ENGINE.onnx)")  # fmt: skip
     parser.add_argument("--gpu", nargs="+", action="extend", metavar="NAME", default=[],
                         help='GPUs of the roofline, such as "RTX 4090" (default: those the target is for)')  # fmt: skip
     parser.add_argument("--precision", choices=("as-is", "fp16"), default="as-is", help="of a graph, before compiling")
-    parser.add_argument("--target", help="GPU families, such as sm89 (default: a graph portable, an engine all it has)")
+    parser.add_argument(
+        "--target", help='GPU families, such as sm89 or "RTX 4090" (default: a graph portable, an engine all it has)'
+    )
     add_contract(parser)
     parser.add_argument("--output-name", metavar="NAME", help="of a graph: the restored frame among several outputs")
     parser.add_argument("--kernels", action="store_true", help="print every kernel, not only those that move most")
@@ -35,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", type=Path, help="measured times (trtexec --exportProfile) of one engine on the "
                                                      "one GPU named with --gpu, to put beside the bounds")  # fmt: skip
     parser.add_argument("--html", type=Path, help="write one self-contained page")
-    parser.add_argument("--json", type=Path, help="write all figures")
+    parser.add_argument("--json", type=Path, nargs="?", const=STDOUT, metavar="FILE",
+                        help="write all figures; without FILE to stdout, and all else to stderr")  # fmt: skip
     arguments = parser.parse_args(argv)
     graphs = [path.suffix.lower() == ".onnx" for path in arguments.subject]
     if arguments.precision != "as-is" and not all(graphs):
@@ -55,7 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.engines.xray.roofline import can_run
     from unblur.engines.xray.text import describe
 
-    kinds = {arguments.html: text_with("<title>X-ray: "), arguments.json: json_with("engines")}
+    out = Output(arguments)
+    page = text_with("<title>unblur: X-ray of ")
+    kinds = {arguments.html: page, None if out.json else arguments.json: json_with("engines")}
     belonging = [file for path in arguments.subject for file in companions(path)]
     protect({path: kind for path, kind in kinds.items() if path}, [*inputs_of(arguments, "html", "json"), *belonging])
     gpus = tuple(find_gpu(name) for name in arguments.gpu)
@@ -64,16 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     lints: dict[str, list[dict[str, object]]] = {}
     for path, is_graph in zip(arguments.subject, graphs, strict=True):
         if is_graph:
-            progress = ConsoleProgress()
-            lints[path.name] = _lint(path, arguments.precision, targets, arguments.output_name, arguments.contract)
+            lints[path.name] = _lint(out, path, arguments.precision, targets, arguments.output_name, arguments.contract)
             found = examine_graph(
                 path, fp16=arguments.precision == "fp16", targets=targets, output_name=arguments.output_name,
-                contract=arguments.contract, progress=progress,
+                contract=arguments.contract, progress=out.progress,
             )  # fmt: skip
         elif path.name.endswith(SUFFIX):
             found, unread = examine_layers(path)
             if unread:
-                _say(f"{path.name}: parameters of layers that nothing is counted with: {', '.join(unread)}")
+                out.say(f"{path.name}: parameters of layers that nothing is counted with: {', '.join(unread)}")
         else:
             found = examine_engine(path, targets)
         for target, xray in found.xrays.items():
@@ -82,30 +92,27 @@ def main(argv: Sequence[str] | None = None) -> int:
                             found.facts, gpus or [gpu for gpu in gpus_of(target) if can_run(xray.kernels, gpu)])
             )  # fmt: skip
     for report in reports:
-        _say(describe(report, every_kernel=arguments.kernels))
-    measured = _measure(reports, arguments.profile) if arguments.profile else None
+        out.say(describe(report, every_kernel=arguments.kernels))
+    measured = _measure(out, reports, arguments.profile) if arguments.profile else None
     if arguments.html:
         write_bytes(arguments.html, render_page(reports).encode())
-        _say(f"page {arguments.html}")
+        out.say(f"page {arguments.html}")
     if arguments.json:
-        figures = {"engines": [report.to_json(not arguments.totals) for report in reports]}
+        figures: dict[str, object] = {"engines": [report.to_json(not arguments.totals) for report in reports]}
         if lints:
             figures["lints"] = [{"graph": name, "findings": findings} for name, findings in lints.items()]
         if measured:
             figures["measured"] = [measured.to_json()]
-        write_json(arguments.json, figures)
-        _say(f"figures {arguments.json}")
+        if not out.json:
+            write_json(arguments.json, figures)
+            out.say(f"figures {arguments.json}")
+        out.figures(figures)
     demand_asked([finding for report in reports for finding in report.findings])
     return 0
 
 
-def _say(text: str) -> None:
-    """Print lines with names in them that others chose."""
-    print(printable(text, keep="\n"))
-
-
 def _lint(
-    path: Path, precision: str, targets: Sequence[str], output: str | None, contract: PixelContract | None
+    out: Output, path: Path, precision: str, targets: Sequence[str], output: str | None, contract: PixelContract | None
 ) -> list[dict[str, object]]:
     """Hold a graph to both products before it is compiled, and say what they would refuse."""
     import dataclasses
@@ -124,12 +131,12 @@ def _lint(
     for product in products:
         for target in targets or (PORTABLE,):
             of_product = lint(model, product, target)
-            _say(describe_lints(product, target, of_product))
+            out.say(describe_lints(product, target, of_product))
             findings += [{"product": product, "target": target, **dataclasses.asdict(one)} for one in of_product]
     return findings
 
 
-def _measure(reports: Sequence[XRayReport], profile: Path) -> Measured:
+def _measure(out: Output, reports: Sequence[XRayReport], profile: Path) -> Measured:
     """The one report's kernels beside their measured times, printed."""
     from unblur.core.reading import read_regular
     from unblur.engines.xray.profile_times import measure_against, parse_profile
@@ -142,5 +149,5 @@ def _measure(reports: Sequence[XRayReport], profile: Path) -> Measured:
     (report,) = reports
     kernels = [row.kernel for row in report.rows]
     measured = measure_against(kernels, report.rooflines[0], parse_profile(read_regular(profile)))
-    _say(describe_measured(measured))
+    out.say(describe_measured(measured))
     return measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Sequence
@@ -9,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from unblur.cli.door import Arguments, door, inputs_of
+from unblur.cli.output import Output
 from unblur.cli.weights import add_channel_order
 from unblur.core.artefacts import json_with, protect, write_json
-from unblur.core.console import SILENT, ConsoleProgress
+from unblur.core.console import SILENT
 from unblur.core.errors import InputError
 
 
 @door
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of training/train_network.py and of `unblur train`."""
-    parser = Arguments("unblur train", "Train a network on pairs or on drawn scenes; run it again to resume.")
+    parser = Arguments("unblur train", "Train a network on pairs or on drawn scenes; run it again to resume.",
+                       "unblur train --config training/configs/smoke.toml",
+                       "unblur train --config training/configs/smoke.toml --evaluate w.safetensors --real GoPro/test",
+                       json=True)  # fmt: skip
     add = parser.add_argument
     add("--config", type=Path, required=True, help="a TOML file such as those in training/configs")
     add("--output", type=Path, help="folder of the run; artifacts/training/<name of the configuration> if not given")
@@ -33,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.report:
             ours = json_with("checkpoint_sha256", "synthetic")
             protect({options.report: ours}, inputs_of(options, "report", "output"))
-        return _evaluate(options.config, options.evaluate, options.channel_order, options.real, options.report)
-    return _train(options.config, options.channel_order, options.output)
+        return _evaluate(options, Output(options))
+    return _train(options.config, options.channel_order, options.output, Output(options))
 
 
-def _train(config_path: Path, channel_order: str | None, output: Path | None) -> int:
+def _train(config_path: Path, channel_order: str | None, output: Path | None, out: Output) -> int:
     # Imported here, because `--help` must not load torch.
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.training.config import load_config
@@ -49,12 +54,14 @@ def _train(config_path: Path, channel_order: str | None, output: Path | None) ->
     checkpoint = output / f"{config.network.replace('_', '-')}.safetensors"
     _protect_run(output, checkpoint, [config_path, config.begin_with])
     leads = os.environ.get("RANK", "0") == "0"  # torchrun starts one of us per device; one of them speaks
-    progress = ConsoleProgress() if leads else SILENT
-    checkpoint = train(config, output, progress)
+    checkpoint = train(config, output, out.progress if leads else SILENT)
     if leads:
         draw_curve(json.loads((output / "log.json").read_text())["curve"], output / "curve.png")
         draw_crops(load_checkpoint(checkpoint, config.channel_order), config.evaluation, output / "crops.png")
-        print(f"checkpoint  {checkpoint}\ncurve       {output / 'curve.png'}\ncrops       {output / 'crops.png'}")
+        made = {"checkpoint": checkpoint, "curve": output / "curve.png", "crops": output / "crops.png"}
+        for name, path in made.items():
+            out.say(f"{name:<11} {path}")
+        out.figures(made)
     return 0
 
 
@@ -69,32 +76,32 @@ def _protect_run(output: Path, checkpoint: Path, inputs: Sequence[Path | None]) 
     protect({output / "config.json": is_config, **dict.fromkeys([*others, checkpoint], is_run)}, inputs)
 
 
-def _evaluate(
-    config_path: Path, checkpoint: Path, channel_order: str | None, real: Path | None, report: Path | None
-) -> int:
+def _evaluate(options: argparse.Namespace, out: Output) -> int:
     from unblur.networks.checkpoints import load_checkpoint
     from unblur.training.config import load_config
     from unblur.training.evaluation import evaluate
 
-    config, progress = load_config(config_path, channel_order), ConsoleProgress()
-    loaded = load_checkpoint(checkpoint, config.channel_order, progress)
-    result = evaluate(loaded, config.evaluation, real, progress)
+    config = load_config(options.config, options.channel_order)
+    loaded = load_checkpoint(options.evaluate, config.channel_order, out.progress)
+    result = evaluate(loaded, config.evaluation, options.real, out.progress)
     for name in ("synthetic", "real"):
         if name in result:
-            _print_summary(name, result[name])
-    if report:
-        write_json(report, result)
-        print(f"report      {report}")
+            out.say(describe_part(name, result[name]))
+    if options.report:
+        write_json(options.report, result)
+        out.say(f"report      {options.report}")
+    out.figures(result)
     return 0
 
 
-def _print_summary(name: str, part: dict[str, Any]) -> None:
+def describe_part(name: str, part: dict[str, Any]) -> str:
+    """A line on one part ("synthetic", "real") of an evaluation."""
     from unblur.metrics.decibels import decibels_from_json, decibels_text
 
     before, after = (decibels_text(decibels_from_json(part[key])) for key in ("blurred_psnr_db", "restored_psnr_db"))
     gain, worst = (decibels_text(decibels_from_json(part[key]), signed=True) for key in ("gain_db", "worst_gain_db"))
     apart = f"; {part['identical']} identical to the truth and not in the mean" if part["identical"] else ""
-    print(
+    return (
         f"{name:<11} {part['count']} pairs: {before} dB blurred, {after} dB restored, "
         f"gain {gain} dB (worst {worst}, better in {part['better']}){apart}"
     )

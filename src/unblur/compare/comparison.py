@@ -40,7 +40,7 @@ ALIGNED = (
 )
 UNALIGNED = (
     "RealBlur: blurred and sharp pictures are compared as they lie. Its tables hold results that were first aligned "
-    'with the truth, which takes OpenCV here (pip install "unblur[realblur]"): these decibels and SSIM are not those '
+    'with the truth, which takes OpenCV here (pip install -e ".[realblur]"): these decibels and SSIM are not those '
     "of the papers but lower. Differences between engines hold."
 )
 """Nobody shall take numbers of RealBlur for the papers' that are not."""

@@ -142,10 +142,24 @@ class Crop(Part):
     note: str = ""
 
 
+class View(Part):
+    """A wider part of a frame, as it was blurred and as each engine restored it, to be slid one over the other.
+
+    The pictures are compressed with loss: to be looked at, while crops hold the very bytes.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    pictures: tuple[Crop, ...]
+
+
 class Strip(Part):
     """One place of one frame as every engine gives it. `reason` says why this place; pixels from the top left.
 
-    `differs`: does any byte of any candidate differ from the reference here?
+    `crops` leaves out the candidates in `same`, which give the reference's bytes here; `differences` those whose
+    difference nobody would see, which `faint` tells of. `view`: with the first strip of a frame.
     """
 
     frame: str
@@ -157,7 +171,9 @@ class Strip(Part):
     amplification: int
     crops: tuple[Crop, ...]
     differences: tuple[Crop, ...]
-    differs: bool
+    same: tuple[str, ...] = ()
+    faint: tuple[str, ...] = ()
+    view: View | None = None
 
 
 class Report(Part):

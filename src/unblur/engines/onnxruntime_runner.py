@@ -165,7 +165,7 @@ def _demand_8_bits(name: str, graph: GraphFile, found: int) -> None:
 def _demand_available(onnxruntime: Any, name: str, provider: Provider) -> None:
     if provider.name not in onnxruntime.get_available_providers():
         raise MissingRuntimeError(
-            f'{name}: this onnxruntime has no {provider.name}; pip install "unblur[{provider.extra}]", in an '
+            f'{name}: this onnxruntime has no {provider.name}; pip install -e ".[{provider.extra}]", in an '
             "environment without the other build of onnxruntime."
         )
 

@@ -39,7 +39,7 @@ class OpenVinoRunner(BaseRunner):
         if DEVICE not in core.available_devices:
             raise MissingRuntimeError(
                 f"{name}: OpenVINO finds no {DEVICE} device, only {core.available_devices}; "
-                'reinstall it with pip install --force-reinstall "unblur[cpu]".'
+                'reinstall it with pip install --force-reinstall -e ".[cpu]".'
             )
         capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and "BF16" not in capabilities:
@@ -169,7 +169,7 @@ def _import(who: str) -> Any:
         import openvino
     except ImportError as error:
         raise MissingRuntimeError(
-            f'{who}: the package openvino is not installed ({error}); pip install "unblur[cpu]".'
+            f'{who}: the package openvino is not installed ({error}); pip install -e ".[cpu]".'
         ) from error
     return openvino
 

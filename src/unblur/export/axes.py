@@ -1,13 +1,14 @@
 """The part of a dynamic graph that depends on the size alone, run in every backend at every length.
 
-A whole graph is proved at a few sizes; what may be wrong at one length and right at its neighbours is only which pixels
-a bin averages and which bin a place reads. Both are whole numbers, so what a backend makes of them is right or wrong.
+A whole graph is proved at a few sizes; what may be wrong at one length and right at its neighbours is only what it
+computes from the lengths: which pixels a bin averages, which bin a place reads. Those are whole numbers, so what a
+backend makes of them is right or wrong.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,14 +19,16 @@ from onnx import TensorProto, helper
 from unblur.core.errors import BudgetError, UnblurError
 from unblur.engines.openvino_runner import run_openvino
 from unblur.graphs.sessions import WrittenGraph, as_backend
-from unblur.networks.banet.network import STRIP_BINS, nearest_index
-from unblur.networks.banet.strips import pool_matrix
+from unblur.networks.family import Size
+
+Derived = Callable[[Size], Mapping[str, Sequence[NDArray[Any]]]]
+"""`unblur.networks.family.Exactness.derived`."""
 
 Backend = Literal["onnxruntime", "openvino"]
 """Engines of float32 graphs on a CPU: what is proved here is proved of these, in those that are installed."""
 
 LENGTHS = range(1, 2049)
-"""Lengths of `--prove`: frames to 4096 pixels a side."""
+"""Lengths of maps of `--prove`: of a network that halves its frames, to 4096 pixels a side."""
 
 OTHER = 8
 """Length of the other axis meanwhile."""
@@ -40,7 +43,7 @@ def axes_part(model: onnx.ModelProto) -> onnx.ModelProto:
     """What is computed from the map's size until a product or a gather takes it, as a graph of its own.
 
     Input: a map (1, C, h, w), of which only the shape counts. Outputs: matrices that pool and indices that stretch.
-    Raises UnblurError for a graph whose strips do not depend on the size.
+    Raises UnblurError for a graph that computes no such thing.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     shapes = [node for node in model.graph.node if node.op_type == "Shape"]
@@ -56,7 +59,7 @@ def axes_part(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.op_type in ("MatMul", "Gather"):
             outputs |= dict.fromkeys(name for name in node.input if name in sized)
     if len(sources) != 1 or not outputs:
-        raise UnblurError(f"The graph computes its strips from {sorted(sources) or 'no size'}; export it as dynamic.")
+        raise UnblurError(f"The graph computes from {sorted(sources) or 'no size'} alone; export it as dynamic.")
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
@@ -68,30 +71,28 @@ def axes_part(model: onnx.ModelProto) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def prove_axes(model: onnx.ModelProto, backend: Backend, lengths: Iterable[int] = LENGTHS) -> None:
-    """Run `axes_part` of a dynamic graph at these lengths, on either axis.
+def prove_axes(model: onnx.ModelProto, derived: Derived, backend: Backend, lengths: Iterable[int] = LENGTHS) -> None:
+    """Run `axes_part` of a dynamic graph at these lengths, on either axis, against what `derived` says.
 
-    Raises BudgetError naming a length where a bin or an index is not PyTorch's.
+    Raises BudgetError naming a length where something is not PyTorch's.
     """
     part = axes_part(model)
     run = run_openvino(part, threads=1) if backend == "openvino" else WrittenGraph(part, adjust=as_backend).run
     for length in lengths:
         for rows, columns in ((length, OTHER), (OTHER, length)):
             results = run(np.zeros((1, 1, rows, columns), np.float32))
-            wrong = _wrong(results.values(), (rows, columns))
+            wrong = _wrong(results.values(), derived((rows, columns)))
             if wrong:
                 raise BudgetError(
                     f"{backend} computes other {wrong} than PyTorch for a map of {rows}x{columns}; nothing was written."
                 )
 
 
-def _wrong(results: Iterable[NDArray[Any]], axes: tuple[int, int]) -> str:
-    """What of the results is not as it should be; matrices are told by their bins, since weights are rounded."""
-    got = list(results)
-    bins = [pool_matrix(length) > 0 for length in axes]
-    indices = [nearest_index(length, n).numpy() for length in axes for n in STRIP_BINS if n > 1]
-    for what, rank, expected in (("bins", 2, bins), ("indices", 1, indices)):
-        given = [value > 0 if rank == 2 else value for value in got if value.ndim == rank]
+def _wrong(results: Iterable[NDArray[Any]], derived: Mapping[str, Sequence[NDArray[Any]]]) -> str:
+    """What of the results is not as it should be; matrices are told by where they are positive: weights are rounded."""
+    got = [value if value.dtype.kind in "iu" else value > 0 for value in results]
+    for what, expected in derived.items():
+        given = [value for value in got if value.dtype.kind == expected[0].dtype.kind]
         for one, others in ((given, expected), (expected, given)):
             if not all(any(np.array_equal(value, other) for other in others) for value in one):
                 return what

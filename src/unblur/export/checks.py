@@ -9,6 +9,7 @@ What holds in one backend need not hold in another: a proof names the backend, a
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -28,13 +29,12 @@ from unblur.core.errors import BudgetError
 from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import Runner
 from unblur.export.axes import LENGTHS, Backend, installed_backends, prove_axes
-from unblur.export.trace import FIRST_BLOCK
+from unblur.export.trace import PROBE
 from unblur.graphs.sessions import WrittenGraph, as_backend
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.synthetic import synthetic_pair
-from unblur.networks.banet.form import BANetForm
-from unblur.networks.banet.network import BANet
 from unblur.networks.checkpoints import Checkpoint
+from unblur.networks.family import Size
 
 FIRST_BACKEND: Backend = "onnxruntime"
 """Where a graph runs before it gets its name, whatever is installed beside it."""
@@ -46,7 +46,7 @@ FLOOR = 1e-6
 """In pixels of a range of 1: 1/4000 of a byte. Below it float32 summation order is all that is seen."""
 
 WHOLE_MACS = 350e9
-"""Up to this many multiply-accumulates the whole graph runs against float64: BANet at 256x256, some 10 s."""
+"""Up to this many multiply-accumulates the whole graph runs against float64, which takes some 10 s."""
 
 FLOAT32_TOLERANCE = 2e-5
 """Where the reference is float32 itself; both round, and what they round differs."""
@@ -54,12 +54,8 @@ FLOAT32_TOLERANCE = 2e-5
 ALGEBRA_TOLERANCE = 1e-12
 """Form against network, both float64; observed at most 2e-15."""
 
-SWEEP = ((16, 16), (16, 18), (34, 58), (62, 94), (122, 74), (106, 202), (246, 16), (16, 410), (492, 18), (26, 574),
-         (400, 16), (123, 205), (17, 31), (101, 16), (50, 50), (98, 100), (196, 200), (16, 1080),
-         (2160, 16))  # fmt: skip
-"""Sizes of `--prove`: halves that are prime, odd or small, odd frames (padded), halves 123, 205, 246, 287, where the
-nearest index in float32 is not the one in exact arithmetic, and 25, 49, 50, 98, 100, 540, 1080, where j (n (1 / L)), as
-OpenVINO wrote j (n / L), is neither."""
+QUICK = 4
+"""So many of a family's sizes are proved at every export of a graph of every size, and all of them by `--prove`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def check_graph(
     path: Path,
     checkpoint: Checkpoint,
     contract: PixelContract,
-    size: tuple[int, int] | None,
+    size: Size | None,
     *,
     prove: bool,
     progress: Progress,
@@ -97,25 +93,25 @@ def check_graph(
     tolerance, MissingRuntimeError without onnxruntime.
     """
     onnx.checker.check_model(str(path), full_check=True)
-    network = checkpoint.network
-    assert isinstance(network, BANet)
+    network, exact = checkpoint.network, checkpoint.exact
     double = copy.deepcopy(network).double()
+    quick = exact.sizes[:QUICK]
     proofs = []
     if size is not None and _macs(network, *size) > WHOLE_MACS:
         # float64 convolutions of a whole large map take minutes and tens of gigabytes in PyTorch.
         sizes = [size] if prove else []
-        algebra = list(SWEEP if prove else SWEEP[3:4])
-        proofs.append(_first_block(path, checkpoint, contract, size))
+        algebra = list(exact.sizes) if prove else [max(quick, key=math.prod)]
+        proofs.append(_probe(path, checkpoint, contract, size))
     else:
-        sizes = [size] if size else list(SWEEP if prove else SWEEP[:4])
-        algebra = list(SWEEP) if prove and size else []
+        sizes = [size] if size else list(exact.sizes if prove else quick)
+        algebra = list(exact.sizes) if prove and size else []
     for height, width in progress.track(algebra, "proving the algebra", len(algebra)):
-        proofs.append(_algebra(network, double, *contract.padded_size(height, width)))
+        proofs.append(_algebra(checkpoint, double, contract.padded_size(height, width)))
     backends = installed_backends() if prove else (FIRST_BACKEND,)
-    if prove and size is None:
+    if prove and size is None and exact.derived is not None:
         model = onnx.load(path)
-        for backend in progress.track(backends, "proving bins and indices at every length", len(backends)):
-            prove_axes(model, backend, LENGTHS)
+        for backend in progress.track(backends, "proving what depends on the size, at every length", len(backends)):
+            prove_axes(model, exact.derived, backend, LENGTHS)
             proofs.append(Proof("index", backend, LENGTHS[-1], LENGTHS[-1], "any frame", "every length", 0.0, FLOOR))
     whole = len(sizes) > 0 and _macs(network, *sizes[0]) <= WHOLE_MACS
     with ExitStack() as stack:
@@ -145,8 +141,8 @@ def _frames(height: int, width: int) -> dict[str, Frame]:
 
 def _compare(
     runners: Mapping[str, Runner],
-    network: BANet,
-    double: BANet | None,
+    network: nn.Module,
+    double: nn.Module | None,
     network_contract: PixelContract,
     name: str,
     frame: Frame,
@@ -180,50 +176,56 @@ def _compare(
     return proofs
 
 
-def _exact(double: BANet, frame: Frame, contract: PixelContract) -> torch.Tensor:
+def _exact(double: nn.Module, frame: Frame, contract: PixelContract) -> torch.Tensor:
     # From the same float32 pixels: what is judged is the network, not the conversion.
     out: torch.Tensor = double(torch.from_numpy(contract.encode(frame)).double())
     return out
 
 
-def _algebra(network: BANet, double: BANet, height: int, width: int) -> Proof:
+def _algebra(checkpoint: Checkpoint, double: nn.Module, size: Size) -> Proof:
     """The export form against the network, both in float64: every weight, every bin, no rounding to hide behind."""
-    form = BANetForm(network, (height, width), flip_channels=False).eval()
-    x = torch.rand((1, 3, height, width), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 0.5
+    form = checkpoint.exact.form(checkpoint.network, size, False).eval()
+    low, high = checkpoint.contract.low, checkpoint.contract.high
+    x = torch.rand((1, 3, *size), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = x * (high - low) + low
     with torch.inference_mode():
-        difference = (form(x)[0] - double(x)).abs()[0].permute(1, 2, 0).numpy()
-        scale = max(1.0, float(double(x).abs().max()))
-    return _judge("algebra", "torch", difference, (height, width), "noise", "float64", ALGEBRA_TOLERANCE * scale)
+        expected = double(x)
+        difference = (form(x)[0] - expected).abs()[0].permute(1, 2, 0).numpy()
+        scale = max(1.0, float(expected.abs().max()))
+    return _judge("algebra", "torch", difference, size, "noise", "float64", ALGEBRA_TOLERANCE * scale)
 
 
-def _first_block(path: Path, checkpoint: Checkpoint, contract: PixelContract, size: tuple[int, int]) -> Proof:
-    """The graph at its full size as far as the output of the first block, against the float32 network.
+def _probe(path: Path, checkpoint: Checkpoint, contract: PixelContract, size: Size) -> Proof:
+    """The graph at its full size as far as the family's probe, against the float32 network.
 
-    That is everything that depends on the size; the weights of all blocks are compared one by one.
+    That is everything that depends on the size; the weights of all layers are compared one by one.
     """
-    network = checkpoint.network
-    assert isinstance(network, BANet)
-    model = onnx.load(path)
+    model, exact = onnx.load(path), checkpoint.exact
     flip = contract.channel_order != checkpoint.contract.channel_order
-    _compare_weights(model, BANetForm(network, size, flip).float())
+    _compare_weights(model, exact.form(checkpoint.network, size, flip).float())
     frame = _frames(*size)["photograph"]
     with torch.inference_mode():
-        expected = network.first_block(torch.from_numpy(checkpoint.contract.encode(frame))).numpy()
-    graph = WrittenGraph(model, [FIRST_BLOCK], threads=torch.get_num_threads(), adjust=as_backend)
+        expected = exact.probe(checkpoint.network, torch.from_numpy(checkpoint.contract.encode(frame))).numpy()
+    graph = WrittenGraph(model, [PROBE], threads=torch.get_num_threads(), adjust=as_backend)
     got = graph.output(contract.encode(frame))
     scale = max(1.0, float(np.abs(expected).max()))
     difference = (np.abs(got - expected) / scale)[0].transpose(1, 2, 0)
-    return _judge("first block", FIRST_BACKEND, difference, size, "photograph", "float32", FLOAT32_TOLERANCE)
+    return _judge("probe", FIRST_BACKEND, difference, size, "photograph", "float32", FLOAT32_TOLERANCE)
 
 
-def _compare_weights(model: onnx.ModelProto, form: BANetForm) -> None:
+def _compare_weights(model: onnx.ModelProto, form: nn.Module) -> None:
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    names: dict[nn.Parameter, list[str]] = {}  # a weight shared by two strips is stored once, under either name
+    names: dict[nn.Parameter, list[str]] = {}  # a weight that two layers share is stored once, under either name
     for name, weight in form.named_parameters(remove_duplicate=False):
         names.setdefault(weight, []).append(name)
     for weight, aliases in names.items():
+        values = weight.detach().numpy()
         found = [stored[name] for name in aliases if name in stored]
-        if not found or any(not np.array_equal(values, weight.detach().numpy()) for values in found):
+        if found:
+            same = all(np.array_equal(value, values) for value in found)
+        else:  # what the exporter folded has a name of its own, and a linear layer's weight is stored transposed
+            same = any(np.array_equal(value, each) for value in stored.values() for each in (values, values.T))
+        if not same:
             raise BudgetError(f"The graph's weight {aliases[0]} is not the network's; nothing was written.")
 
 
@@ -243,7 +245,7 @@ def _judge(
     return Proof(subject, backend, *size, frame, reference, worst, tolerance)
 
 
-def _macs(network: BANet, height: int, width: int) -> float:
+def _macs(network: nn.Module, height: int, width: int) -> float:
     """Multiply-accumulates of one frame, counted on the shapes alone."""
     with FlopCounterMode(display=False) as counter:
         copy.deepcopy(network).to("meta")(torch.empty((1, 3, height, width), device="meta"))

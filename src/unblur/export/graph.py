@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,9 @@ from unblur.graphs.file import ORDER_KEY
 from unblur.graphs.metadata import CHECKPOINT_KEY
 from unblur.images.contract import METADATA_KEY, PixelContract, Pixels
 from unblur.networks.checkpoints import Checkpoint
+from unblur.networks.family import Size
 
 OPSETS = (19, 20, 21)
-SMALLEST = 16
-"""Smallest height and width of a graph; below it the strips are wider than the map."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,23 @@ def export_graph(
     prove: bool = False,
     progress: Progress = SILENT,
 ) -> ExportedGraph:
-    """Write the exact graph of a checkpoint's network, for one size or (`dynamic`) for every even one.
+    """Write the exact graph of a checkpoint's network, for one size or (`dynamic`) for every one that it takes.
 
     The graph is written beside its final name, checked, run in ONNX Runtime against the network, and renamed
     only when it is right. `prove` adds a sweep over sizes. Raises InputError for a size, opset or path that
     cannot be, BudgetError when the graph and the network differ, naming the worst pixel.
     """
-    size = _size(checkpoint.contract, height, width, dynamic)
+    smallest = checkpoint.exact.smallest
+    size = None if dynamic else _size(checkpoint.contract, smallest, height, width)
+    if dynamic and (height is not None or width is not None):
+        raise InputError("A dynamic graph takes every size; leave out --height and --width, or --dynamic.")
     if opset not in OPSETS:
         raise InputError(f"Opset {opset} is not supported; use one of {', '.join(map(str, OPSETS))}.")
     contract = checkpoint.contract.as_pixels(pixels)
     form = checkpoint.form(size, contract)
-    progress.note(f"tracing {checkpoint.name} at {'every even size' if size is None else f'{size[0]}x{size[1]}'}")
-    model = trace(form, size, contract.multiple, opset)
+    at = "every size" if size is None else f"{size[0]}x{size[1]}"
+    with progress.stage(f"tracing {checkpoint.name} at {at}"):
+        model = trace(form, size, contract.multiple, smallest, opset)
     metadata = {
         METADATA_KEY: contract.to_json(),
         "unblur.network": checkpoint.name,
@@ -74,27 +78,36 @@ def export_graph(
     with atomic_path(output) as temporary:
         temporary.write_bytes(model.SerializeToString())
         proofs = check_graph(temporary, checkpoint, contract, size, prove=prove, progress=progress)
+    progress.note(_proved(proofs))
     return ExportedGraph(output, file_digest(output), contract, len(model.graph.node), tuple(proofs))
 
 
-def _size(contract: PixelContract, height: int | None, width: int | None, dynamic: bool) -> tuple[int, int] | None:
-    if dynamic:
-        if height is not None or width is not None:
-            raise InputError("A dynamic graph takes every size; leave out --height and --width, or --dynamic.")
-        return None
+def _proved(proofs: Sequence[Proof]) -> str:
+    worst = max(proofs, key=lambda proof: proof.worst / proof.tolerance, default=None)
+    if worst is None:
+        return "nothing was compared with PyTorch"
+    ran = sorted({proof.backend for proof in proofs} - {"torch"})
+    return (
+        f"{len(proofs)} comparison(s) with PyTorch hold, of the graph in {' and '.join(ran)}; the tightest, "
+        f"{worst.subject} in {worst.backend} at {worst.height}x{worst.width} on {worst.frame} against "
+        f"{worst.reference}: worst pixel {worst.worst:.1e}, tolerance {worst.tolerance:.1e}"
+    )
+
+
+def _size(contract: PixelContract, smallest: int, height: int | None, width: int | None) -> Size:
     if height is None or width is None:
         raise InputError("The graph's size is missing; give --height and --width, or --dynamic for every size.")
     for name, length in (("height", height), ("width", width)):
-        if length < SMALLEST:
-            raise InputError(f"{name} is {length}; a graph's height and width are at least {SMALLEST}.")
+        if length < smallest:
+            raise InputError(f"{name} is {length}; this network's graph takes heights and widths from {smallest} on.")
     try:
         check_pixels(height, width)
     except ValueError as error:
         raise InputError(f"{error}; export a smaller size.") from error
-    even = contract.padded_size(height, width)
-    if even != (height, width):
+    padded = contract.padded_size(height, width)
+    if padded != (height, width):
         raise InputError(
             f"{height}x{width} is no size of a graph: the network takes multiples of {contract.multiple}. "
-            f"Export {even[0]}x{even[1]}; odd frames are padded to it right and bottom, and cropped."
+            f"Export {padded[0]}x{padded[1]}; such frames are padded to it right and bottom, and cropped."
         )
-    return even
+    return padded

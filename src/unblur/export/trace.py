@@ -14,14 +14,15 @@ import torch
 
 from unblur.core.errors import UnblurError
 from unblur.core.interrupts import deferred_interrupts
+from unblur.networks.family import Size
 from unblur.networks.pixel_form import PixelForm
 
-INPUT, OUTPUT, FIRST_BLOCK = "input", "restored", "first_block"
-"""Names in every graph. FIRST_BLOCK is an inner value: checks of large sizes stop there."""
+INPUT, OUTPUT, PROBE = "input", "restored", "probe"
+"""Names in every graph. PROBE is an inner value: checks of large sizes stop there."""
 
 
-def trace(form: PixelForm, size: tuple[int, int] | None, multiple: int, opset: int) -> onnx.ModelProto:
-    """Trace `form` at `size` (H, W), or for every multiple of `multiple` when None.
+def trace(form: PixelForm, size: Size | None, multiple: int, smallest: int, opset: int) -> onnx.ModelProto:
+    """Trace `form` at `size` (H, W), or for every multiple of `multiple` from `smallest` on when None.
 
     Raises UnblurError when torch's exporter gives something else than one input and two outputs.
     """
@@ -32,12 +33,13 @@ def trace(form: PixelForm, size: tuple[int, int] | None, multiple: int, opset: i
     dynamic = None
     if size is None:
         axes = (1, 2) if form.bytes else (2, 3)
-        dims = (torch.export.Dim("rows", min=2), torch.export.Dim("columns", min=2))
-        dynamic = {"x": {axis: multiple * dim for axis, dim in zip(axes, dims, strict=True)}}
+        least = max(2, -(-smallest // multiple))
+        dims = (torch.export.Dim(name, min=least) for name in ("rows", "columns"))
+        dynamic = {"x": {axis: multiple * dim if multiple > 1 else dim for axis, dim in zip(axes, dims, strict=True)}}
     with _quiet(), deferred_interrupts():
         program = torch.onnx.export(
             form.eval(), (example,), dynamo=True, opset_version=opset, verbose=False,
-            input_names=[INPUT], output_names=[OUTPUT, FIRST_BLOCK], dynamic_shapes=dynamic,
+            input_names=[INPUT], output_names=[OUTPUT, PROBE], dynamic_shapes=dynamic,
         )  # fmt: skip
     if program is None:
         raise UnblurError("torch.onnx.export returned no program.")
@@ -80,11 +82,11 @@ def _clean(model: ir.Model) -> None:
     model.doc_string = None
 
 
-def _declare_sizes(proto: onnx.ModelProto, size: tuple[int, int] | None, channels_last: bool) -> None:
-    """State the sizes of input and output, make the first block an inner value, and drop shapes of the example."""
+def _declare_sizes(proto: onnx.ModelProto, size: Size | None, channels_last: bool) -> None:
+    """State the sizes of input and output, make the probe an inner value, and drop shapes of the example."""
     graph = proto.graph
     outputs = [value.name for value in graph.output]
-    if [value.name for value in graph.input] != [INPUT] or outputs != [OUTPUT, FIRST_BLOCK]:
+    if [value.name for value in graph.input] != [INPUT] or outputs != [OUTPUT, PROBE]:
         raise UnblurError(f"torch's exporter wrote inputs {[v.name for v in graph.input]} and outputs {outputs}.")
     del graph.output[1]
     del graph.value_info[:]

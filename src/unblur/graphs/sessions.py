@@ -135,7 +135,7 @@ def open_onnxruntime(who: str, extra: Literal["cpu", "gpu"] = "cpu") -> Any:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise MissingRuntimeError(
-            f'{who}: the package onnxruntime is not installed ({error}); pip install "unblur[{extra}]".'
+            f'{who}: the package onnxruntime is not installed ({error}); pip install -e ".[{extra}]".'
         ) from error
 
 

@@ -41,7 +41,7 @@ _CHOICES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PixelContract:
     """Pixels of one batch tensor. `low` and `high` are the values of byte 0 and byte 255.
 
@@ -50,12 +50,12 @@ class PixelContract:
     the result is cropped. Bytes are rounded half up, as torchvision's save_image did for the papers.
     """
 
-    channel_order: Literal["rgb", "bgr"] = "bgr"
+    channel_order: Literal["rgb", "bgr"]
     layout: Literal["nchw", "nhwc"] = "nchw"
     dtype: Literal["float32", "uint8"] = "float32"
-    low: float = -0.5
-    high: float = 0.5
-    multiple: int = 2
+    low: float
+    high: float
+    multiple: int
     padding: Literal["edge", "reflect"] = "edge"
 
     def __post_init__(self) -> None:
@@ -175,19 +175,27 @@ class PixelContract:
         return cls(**values)
 
 
-def _floats(order: Literal["rgb", "bgr"], low: float, high: float) -> PixelContract:
-    return PixelContract(order, "nchw", "float32", low, high, 1, "edge")
+_ORDERS: tuple[Literal["rgb", "bgr"], ...] = ("rgb", "bgr")
+
+
+def _contract(
+    order: Literal["rgb", "bgr"], layout: Literal["nchw", "nhwc"], dtype: Literal["float32", "uint8"], low: float,
+    high: float,
+) -> PixelContract:  # fmt: skip
+    return PixelContract(
+        channel_order=order, layout=layout, dtype=dtype, low=low, high=high, multiple=1, padding="edge"
+    )
 
 
 CONTRACTS: Mapping[str, PixelContract] = {
     **{
-        f"{order}{name}": _floats(order, low, high)
+        f"{order}{name}": _contract(order, "nchw", "float32", low, high)
         for name, low, high in (("01", 0.0, 1.0), ("-0.5", -0.5, 0.5), ("-1", -1.0, 1.0), ("255", 0.0, 255.0))
-        for order in ("rgb", "bgr")
+        for order in _ORDERS
     },
-    "uint8-nhwc": PixelContract("rgb", "nhwc", "uint8", 0.0, 255.0, 1, "edge"),
-    "uint8-nchw": PixelContract("rgb", "nchw", "uint8", 0.0, 255.0, 1, "edge"),
-}  # fmt: skip
+    "uint8-nhwc": _contract("rgb", "nhwc", "uint8", 0.0, 255.0),
+    "uint8-nchw": _contract("rgb", "nchw", "uint8", 0.0, 255.0),
+}
 """Pixels of graphs that do not say theirs, by name: order and range of floats in NCHW ("rgb-0.5": from -0.5 to 0.5), or
 RGB bytes."""
 

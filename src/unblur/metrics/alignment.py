@@ -82,5 +82,5 @@ def _opencv() -> Any:
         return importlib.import_module("cv2")
     except ImportError as error:
         raise MissingRuntimeError(
-            f'The alignment of RealBlur needs OpenCV ({error}); pip install "unblur[realblur]".'
+            f'The alignment of RealBlur needs OpenCV ({error}); pip install -e ".[realblur]".'
         ) from error

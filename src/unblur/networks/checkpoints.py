@@ -15,8 +15,9 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoint_file import CHECKSUM_KEY, FileContent, read_content, weights_digest
+from unblur.networks.family import Exactness, Size
 from unblur.networks.pixel_form import PixelForm
-from unblur.networks.registry import FAMILIES, Recognised, recognise, shown
+from unblur.networks.registry import Recognised, recognise, shown
 
 AVERAGED = ("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
 """Keys of training scripts for weights that were averaged over the training: the better ones, taken first."""
@@ -53,18 +54,24 @@ class Checkpoint:
     def name(self) -> str:
         return self.recognised.name
 
-    def form(self, size: tuple[int, int] | None, contract: PixelContract) -> PixelForm:
+    @property
+    def exact(self) -> Exactness[Any]:
+        """How its family makes graphs of it and proves them."""
+        exact: Exactness[Any] = self.recognised.family.exact
+        return exact
+
+    def form(self, size: Size | None, contract: PixelContract) -> PixelForm:
         """The network's exact form at (height, width), or for every size, taking and giving pixels of `contract`.
 
         Float32, in eval mode; its weights are copies. `contract` is this checkpoint's own, or that one `as_uint8`.
         """
         flip = contract.channel_order != self.contract.channel_order
-        form = FAMILIES[self.recognised.family].form(self.network, size, flip)
+        form = self.exact.form(self.network, size, flip)
         return PixelForm(form, self.contract, contract).float().eval()
 
 
 def load_network(path: str | Path) -> nn.Module:
-    """The network of a checkpoint in eval mode: (B, 3, H, W) BGR in [-0.5, 0.5] -> the restored tensor.
+    """The network of a checkpoint in eval mode: (B, 3, H, W) in the pixels of its paper -> the restored tensor.
 
     Raises InputError as `load_checkpoint` does.
     """
@@ -93,8 +100,8 @@ def load_checkpoint(
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     state = {name: _float32(path, name, value) for name, value in state.items()}
-    family = FAMILIES[recognised.family]
-    network = family.build(recognised.spec)
+    family = recognised.family
+    network: nn.Module = family.build(recognised.spec)
     network.load_state_dict(state, strict=True)
     network.eval().requires_grad_(False)
     contract = replace(family.contract, channel_order=channel_order) if channel_order else family.contract

@@ -21,15 +21,15 @@ class PixelForm(nn.Module):
         self.outer_low, self.outer_span = (0.0, 1.0) if self.bytes else (contract.low, contract.high - contract.low)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The restored pixels, and the form's output of the first block."""
+        """The restored pixels, and the form's probe."""
         scale = (self.high - self.low) / self.outer_span
         if self.bytes:
             x = x.to(torch.float32).permute(0, 3, 1, 2) / 255.0
         if self.scaled:
             x = x if self.outer_low == 0.0 else x - self.outer_low
-            # The -0.5 stays an operation: folded into a bias it would be wrong at the zero-padded border.
+            # The offset stays an operation: folded into a bias it would be wrong at the zero-padded border.
             x = (x if scale == 1.0 else x * scale) + self.low
-        y, first_block = self.form(x)
+        y, probe = self.form(x)
         y = torch.clamp(y, self.low, self.high)
         if self.scaled:
             y = y - self.low
@@ -37,4 +37,4 @@ class PixelForm(nn.Module):
             y = y if self.outer_low == 0.0 else y + self.outer_low
         if self.bytes:
             y = torch.floor(y * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
-        return y, first_block
+        return y, probe

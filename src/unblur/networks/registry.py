@@ -7,37 +7,66 @@ BANet+ have the same 310 keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from unblur.core.errors import InputError, nearest
 from unblur.networks.banet.family import BANET
-from unblur.networks.banet.network import BANetSpec
 from unblur.networks.family import Family, Shapes
+
+FAMILIES: tuple[Family[Any, Any], ...] = (
+    BANET,
+)  # fmt: skip
 
 _SHOWN_CHARACTERS = 120
 
+_guests: list[Family[Any, Any]] = []
 
-FAMILIES: Mapping[str, Family] = {
-    "banet": BANET,
-}
+
+@contextmanager
+def registered(family: Family[Any, Any]) -> Iterator[None]:
+    """Know a family beside FAMILIES while the block runs: a network of one's own, without a change to this package.
+
+    Raises InputError where its name, or that of a preset, is taken.
+    """
+    taken = {name for known in families() for name in (known.name, *known.presets)}
+    clash = sorted(taken.intersection((family.name, *family.presets)))
+    if clash:
+        raise InputError(f"The network name {clash[0]!r} is taken; give the family and its presets other names.")
+    _guests.append(family)
+    try:
+        yield
+    finally:
+        _guests.remove(family)
+
+
+def families() -> tuple[Family[Any, Any], ...]:
+    """All families that are known now."""
+    return (*FAMILIES, *_guests)
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a state dict turned out to be; `name` is the preset's, or family plus sizes for any other spec."""
+    """What a state dict turned out to be: a network of `family` with the sizes of `spec`."""
 
-    family: str
-    name: str
-    spec: BANetSpec
+    family: Family[Any, Any]
+    spec: Any
+
+    @property
+    def name(self) -> str:
+        """The preset's, or the spec's label."""
+        return self.family.label(self.spec)
 
 
-def _difference(family: Family, spec: BANetSpec, shapes: Shapes) -> list[str]:
+def _difference(found: Recognised, shapes: Shapes) -> list[str]:
     with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in family.build(spec).state_dict().items()}
+        network = found.family.build(found.spec)
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     lines = []
     for key in [*expected, *(k for k in shapes if k not in expected)]:
         want, have = expected.get(key), shapes.get(key)
@@ -59,21 +88,13 @@ def shown(key: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(key)} characters)"
 
 
-def _name(family: str, spec: BANetSpec) -> str:
-    for name, preset in FAMILIES[family].presets.items():
-        if preset == spec:
-            return name
-    return f"{family}-{spec.depth}x{spec.width}"
-
-
 def recognise(shapes: Shapes) -> Recognised:
     """The one network these weights belong to. Raises InputError naming the nearest miss and what differs."""
     misses: list[tuple[int, str, list[str]]] = []
     matches: list[Recognised] = []
-    for family_name, family in FAMILIES.items():
-        spec = family.infer(shapes)
-        difference = _difference(family, spec, shapes)
-        found = Recognised(family_name, _name(family_name, spec), spec)
+    for family in families():
+        found = Recognised(family, family.infer(shapes))
+        difference = _difference(found, shapes)
         if difference:
             misses.append((len(difference), found.name, difference))
         else:
@@ -87,18 +108,25 @@ def recognise(shapes: Shapes) -> Recognised:
     raise InputError(
         f"No known network has these {len(shapes)} tensors. Nearest is {name}, "
         f"which differs in {count}:\n  {shown}\n"
-        f"Use a checkpoint of a known network ({', '.join(preset_names())}, or another depth and width of these)."
+        f"Use a checkpoint of a known network ({', '.join(preset_names())}, or another size of these)."
     )
 
 
 def preset_names() -> list[str]:
     """Names that `build_network` and a training configuration take."""
-    return [name for family in FAMILIES.values() for name in family.presets]
+    return [name for family in families() for name in family.presets]
+
+
+def family_of(name: str) -> Family[Any, Any]:
+    """The family of a preset. Raises InputError naming the nearest known one."""
+    for family in families():
+        if name in family.presets:
+            return family
+    raise InputError(f"Unknown network {name!r}{nearest(name, preset_names())}; known: {', '.join(preset_names())}.")
 
 
 def build_network(name: str) -> nn.Module:
-    """A freshly initialised network by preset name. Raises InputError naming the nearest known one."""
-    for family in FAMILIES.values():
-        if name in family.presets:
-            return family.build(family.presets[name])
-    raise InputError(f"Unknown network {name!r}{nearest(name, preset_names())}; known: {', '.join(preset_names())}.")
+    """A freshly initialised network by preset name. Raises InputError as `family_of`."""
+    family = family_of(name)
+    network: nn.Module = family.build(family.presets[name])
+    return network

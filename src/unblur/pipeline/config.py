@@ -1,32 +1,81 @@
-"""pipeline.toml: the one configuration. Defaults < the file < flags."""
+"""pipeline.toml: the one configuration. Defaults < the file < flags (`unblur.pipeline.resolve`)."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from unblur.calibration.algorithms import ALGORITHMS, BEST, DEFAULT_ALGORITHM
 from unblur.calibration.repairs.names import check_repairs
 from unblur.compare.judge.budgets import Budget
 from unblur.core.bounds import check_pixels
-from unblur.core.config import Section, Seed, Side, Threads, check, read_toml, set_value
+from unblur.core.config import Section, Seed, Side, Threads
 from unblur.core.errors import InputError, nearest
+from unblur.engines.catalogue import parse_device
 from unblur.engines.tensorrt.builder import LEVELS
+from unblur.engines.tensorrt.profiles import parse_profile
 from unblur.engines.tensorrt.targets import parse_targets
-from unblur.images.contract import Pixels
-from unblur.images.pairs import named_layout
-from unblur.pipeline.job import Calibration
-from unblur.pipeline.making.scored_engine import PSNR_LOSS_DB
-from unblur.pipeline.places import BUNDLED_MANIFEST
+from unblur.images.contract import PixelContract, Pixels, parse_contract
+from unblur.pipeline.places import BUNDLED, BUNDLED_MANIFEST
+
+Size = tuple[int, int]
+SIDE = 256
+"""Height and width, in pixels, unless somebody says."""
+
+PSNR_LOSS_DB = 0.05
+"""What 8 bits may lose of PSNR on the mean of held-out frames, unless somebody says."""
+
+
+def _known_device(text: str) -> str:
+    try:
+        parse_device(text)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+Device = Annotated[str, AfterValidator(_known_device)]
+"""Of engines on a GPU: "cuda:1" for the second; empty for the first."""
 
 
 class NetworkSection(Section):
-    """The checkpoint, and the channel order it was trained with (weights do not tell it)."""
+    """The checkpoint, and the channel order it was trained with: weights do not tell it, None is the papers'.
 
-    checkpoint: Path = Path("checkpoints/banet-nano.safetensors")
-    channel_order: Literal["bgr", "rgb"] = "bgr"
+    A float32 graph (FILE.onnx) may stand in its place; then `contract` says its pixels where it does not, and
+    `output_name` which of several outputs is the restored frame.
+    """
+
+    checkpoint: Path = BUNDLED
+    channel_order: Literal["bgr", "rgb"] | None = None
+    contract: str = ""
+    output_name: str = ""
+
+    @property
+    def is_graph(self) -> bool:
+        return self.checkpoint.suffix.lower() == ".onnx"
+
+    @property
+    def pixel_contract(self) -> PixelContract | None:
+        """Of a graph, where it was said."""
+        return parse_contract(self.contract) if self.contract else None
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> NetworkSection:
+        try:
+            _ = self.pixel_contract
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        if self.is_graph and self.channel_order:
+            raise ValueError(f"channel_order is of weights, and {self.checkpoint} is a graph; leave it out")
+        if not self.is_graph and (self.contract or self.output_name):
+            raise ValueError(
+                f"contract and output_name are of a graph, and {self.checkpoint} is none; name it: FILE.onnx"
+            )
+        return self
 
 
 class FramesSection(Section):
@@ -41,36 +90,91 @@ class FramesSection(Section):
 
 
 class GraphSection(Section):
-    """The exported graph: one even size, and the pixels it takes."""
+    """The exported graphs: one for each size (HEIGHTxWIDTH) or (`dynamic`) one of every size; the pixels they take.
 
-    height: Side = 256
-    width: Side = 256
+    `height` and `width` are another spelling of one size.
+    """
+
+    sizes: tuple[tuple[Side, Side], ...] = Field(((SIDE, SIDE),), min_length=1)
+    dynamic: bool = False
     pixels: Pixels = "float"
     opset: Literal[19, 20, 21] = 20
     prove: bool = False
+    height: Side | None = Field(None, exclude=True, repr=False)
+    width: Side | None = Field(None, exclude=True, repr=False)
+
+    @field_validator("sizes", mode="before")
+    @classmethod
+    def _read_sizes(cls, sizes: Any) -> Any:
+        return tuple(map(_size, _listed(sizes)))
 
     @model_validator(mode="after")
-    def _a_frame(self) -> GraphSection:
-        check_pixels(self.height, self.width)
+    def _one_spelling(self) -> GraphSection:
+        if self.height is not None or self.width is not None:
+            if "sizes" in self.model_fields_set:
+                raise ValueError("sizes and height or width are two spellings of one thing; give one")
+            object.__setattr__(self, "sizes", ((self.height or SIDE, self.width or SIDE),))  # the section is frozen
+            for key in ("height", "width"):
+                object.__setattr__(self, key, None)
+        for size in self.sizes:
+            check_pixels(*size)
         return self
 
 
 class BuildSection(Section):
-    """The TensorRT engine. `required = false` leaves it out, visibly, where its package or GPU is missing.
+    """The TensorRT engines, one for each precision. `required = false` leaves them out, visibly, where the package or
+    the GPU is missing. `shapes`: MIN:OPT:MAX of a dynamic graph, graph.sizes where there are none. `frames`: a folder
+    of pictures to measure a cast on, one drawn frame where there is none.
 
-    precision "best" builds every precision that the targets run, and takes the one that is fastest here or, without
+    precisions ["best"] builds every precision that the targets run, and takes the one that is fastest here or, without
     a GPU, has the least lower bound. 8 bits are calibrated as [calibration] says, and may lose `psnr_loss_db`.
     """
 
     enabled: bool = True
     required: bool = False
-    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8", "best"] = "fp16"
+    precisions: tuple[Literal["fp32", "fp16", "bf16", "int8", "fp8", "best"], ...] = ("fp16",)
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
     targets: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
     optimization_level: int | None = Field(None, ge=LEVELS.start, lt=LEVELS.stop)
     builds: int = Field(1, ge=1, le=100)
     fidelity_db: float | None = Field(None, gt=0)
-    psnr_loss_db: float = Field(PSNR_LOSS_DB, ge=0)
+    psnr_loss_db: float = PSNR_LOSS_DB
+    frames: Path | None = None
+    precision: str | None = Field(None, exclude=True, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "precision" not in values:
+            return values
+        if "precisions" in values:
+            raise ValueError("precision and precisions are two spellings of one thing; give one")
+        return values | {"precisions": (values["precision"],)}
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _read_precisions(cls, names: Any) -> Any:
+        return tuple(_listed(names))
+
+    @field_validator("precisions")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("shapes", mode="before")
+    @classmethod
+    def _read_shapes(cls, texts: Any) -> Any:
+        try:
+            return tuple(parse_profile(str(text)).to_text() for text in _listed(texts))
+        except InputError as error:
+            raise ValueError(str(error)) from error
+
+    @model_validator(mode="after")
+    def _best_stands_alone(self) -> BuildSection:
+        if not self.precisions or ("best" in self.precisions and len(self.precisions) > 1):
+            raise ValueError('precisions lists fp32, fp16, bf16, int8, fp8, or is ["best"] alone')
+        return self
 
     @field_validator("targets")
     @classmethod
@@ -82,11 +186,18 @@ class BuildSection(Section):
 
 
 class CalibrationSection(Section):
-    """How graphs in 8 bits get their ranges: frames pinned in a manifest, an algorithm or "best", and repairs."""
+    """How graphs in 8 bits get their ranges: frames pinned in a manifest, an algorithm or "best", and repairs.
+
+    `form`: which runtime `unblur calibrate` writes for. What that graph must keep of fidelity on the worst frame and
+    may lose of PSNR: None demands nothing.
+    """
 
     manifest: Path = BUNDLED_MANIFEST
     algorithm: str = DEFAULT_ALGORITHM
     repairs: tuple[str, ...] = ()
+    form: Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8"] = "openvino"
+    fidelity_db: float | None = None
+    psnr_loss_db: float | None = None
 
     @field_validator("algorithm")
     @classmethod
@@ -104,17 +215,41 @@ class CalibrationSection(Section):
         except InputError as error:
             raise ValueError(str(error)) from error
 
-    def to_calibration(self) -> Calibration:
-        """As engines take it."""
-        return Calibration(self.manifest, self.algorithm, self.repairs)
-
 
 class CompareSection(Section):
     """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency)."""
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
+    device: Device = ""
     threads: Threads = 0
     rounds: int = Field(15, ge=0, le=100_000)
+
+
+class SearchSection(Section):
+    """The precision search: for which engine, what shall be small, what may be lost (None: nothing is demanded).
+
+    `form`: None is the engine's own. `levels`: bits a group may have, () for the engine's own.
+    """
+
+    engine: Literal["openvino", "onnxruntime", "tensorrt-rtx"] = "openvino"
+    objective: Literal["latency", "bytes", "macs"] = "latency"
+    psnr_loss_db: float | None = 0.02
+    fidelity_db: float | None = None
+    form: str | None = None
+    levels: tuple[int, ...] = ()
+    gpu: str = "RTX 4090"
+    algorithm: str = BEST
+
+
+class SpeedSection(Section):
+    """Engines that are timed against eager PyTorch, and timed rounds."""
+
+    engines: tuple[str, ...] = (
+        "torch-channels-last", "torch-compile", "torch-bf16", "torch-compile-bf16", "onnxruntime", "openvino",
+        "openvino-bf16",
+    )  # fmt: skip
+    device: Device = ""
+    rounds: int = Field(15, ge=1, le=100_000)
 
 
 class PathsSection(Section):
@@ -132,6 +267,8 @@ class PipelineConfig(Section):
     calibration: CalibrationSection = CalibrationSection()
     build: BuildSection = BuildSection()
     compare: CompareSection = CompareSection()
+    search: SearchSection = SearchSection()
+    speed: SpeedSection = SpeedSection()
     budgets: dict[str, Budget] = Field(default_factory=dict)
     paths: PathsSection = PathsSection()
 
@@ -142,27 +279,16 @@ class PipelineConfig(Section):
         return self
 
 
-def load_pipeline_config(path: Path, assignments: tuple[str, ...] = ()) -> PipelineConfig:
-    """Read pipeline.toml and apply "section.key=value" flags. Raises InputError for anything unknown or wrong."""
-    values: dict[str, Any] = read_toml(path)
-    for assignment in assignments:
-        set_value(values, assignment)
-    config = check(PipelineConfig, values, str(path))
-    root = path.resolve().parent
+def _listed(value: Any) -> Iterable[Any]:
+    """A list as it is, one value as a list of one."""
+    return value if isinstance(value, list | tuple) else (value,)
 
-    def absolute(section: Section, *keys: str) -> dict[str, Any]:
-        given = {key: getattr(section, key) for key in keys}
-        return {key: root / value for key, value in given.items() if value is not None}
 
-    frames = absolute(config.frames, "blurred", "sharp")
-    if config.frames.blurred is not None:
-        layout, folder = named_layout(config.frames.blurred)
-        frames["blurred"] = Path(f"{layout}:{root / folder}") if layout else root / folder
-    return config.model_copy(
-        update={
-            "network": config.network.model_copy(update=absolute(config.network, "checkpoint")),
-            "calibration": config.calibration.model_copy(update=absolute(config.calibration, "manifest")),
-            "frames": config.frames.model_copy(update=frames),
-            "paths": config.paths.model_copy(update=absolute(config.paths, "artifacts")),
-        }
-    )
+def _size(value: Any) -> Any:
+    """ "720x1280" -> (720, 1280); what is none is pydantic's to refuse."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d{1,9})x(\d{1,9})\s*", value)
+    if not match:
+        raise ValueError(f"{value!r} is not a size; write HEIGHTxWIDTH, as 720x1280")
+    return int(match[1]), int(match[2])

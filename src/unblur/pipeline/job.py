@@ -1,8 +1,9 @@
-"""What is asked of the pipeline, resolved: sizes, sources, and how 8 bits are calibrated."""
+"""What is asked of the pipeline, resolved: one job of all its stages, sources, and how 8 bits are calibrated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,17 @@ from unblur.calibration.algorithms import DEFAULT_ALGORITHM
 from unblur.calibration.manifest import Manifest
 from unblur.calibration.repairs.names import check_repairs
 from unblur.core.artefacts import file_digest
+from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.images.contract import Pixels
-from unblur.pipeline.foreign import Origin
+from unblur.networks.checkpoints import Checkpoint, load_checkpoint
+from unblur.pipeline.config import PipelineConfig, Size
+from unblur.pipeline.foreign import Origin, demand_checkpoint, open_foreign
 from unblur.pipeline.places import bundled_manifest
+from unblur.pipeline.store import Store
 
-Size = tuple[int, int]
+__all__ = ["BUNDLED", "OPSET", "Calibration", "CalibrationSet", "Job", "Size", "Source"]
+
 OPSET = 20
 
 
@@ -68,3 +74,53 @@ class Source:
     size: Size | None
     pixels: Pixels = "float"
     opset: int = OPSET
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every stage works on: the resolved configuration, the store, who is told how far it is, the checkpoint."""
+
+    config: PipelineConfig
+    store: Store
+    progress: Progress = SILENT
+
+    @classmethod
+    def of(cls, config: PipelineConfig, progress: Progress = SILENT) -> Job:
+        """With the store that the configuration names."""
+        return cls(config, Store(config.paths.artifacts, progress.note), progress)
+
+    @cached_property
+    def origin(self) -> Origin:
+        """The checkpoint, or a foreign graph: loaded when it is first asked for, and once.
+
+        Raises InputError as `load_checkpoint` and `open_foreign`.
+        """
+        network = self.config.network
+        if network.is_graph:
+            return open_foreign(network.checkpoint, network.pixel_contract, network.output_name or None)
+        return load_checkpoint(network.checkpoint, network.channel_order, self.progress)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The origin, which must be a checkpoint. Raises InputError as `origin`, and for a graph."""
+        return demand_checkpoint(self.origin, "This stage")
+
+    @property
+    def threads(self) -> int | None:
+        """Of each engine; None for the physical cores."""
+        return self.config.compare.threads or None
+
+    @property
+    def calibration(self) -> Calibration:
+        """As engines take it."""
+        section = self.config.calibration
+        return Calibration(section.manifest, section.algorithm, section.repairs)
+
+    @property
+    def sizes(self) -> tuple[Size | None, ...]:
+        """Of the graphs: (height, width) each, or None for the one of every size."""
+        return (None,) if self.config.graph.dynamic else self.config.graph.sizes
+
+    def source(self, size: Size | None) -> Source:
+        """What the engine of a graph is made from."""
+        return Source(self.origin, size, self.config.graph.pixels, self.config.graph.opset)

@@ -1,117 +1,144 @@
-"""The stages of a run, each a function from what it depends on to an artefact of the store."""
+"""The stages of a job, each a function from what it depends on to an artefact of the store."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from unblur.building.engine import BuildOptions, build_engine
-from unblur.compare.comparison import Settings, compare_engines
-from unblur.compare.judge.budgets import check_budgets
+from unblur.building.precision import Precision
+from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.judge.budgets import EVERY_CANDIDATE, Budget, check_budgets
 from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
-from unblur.core.artefacts import json_text, value_digest, write_json
-from unblur.core.console import Progress
-from unblur.engines.catalogue import REFERENCE, is_calibrated
+from unblur.core.artefacts import file_digest, json_text, value_digest, write_json
+from unblur.engines.catalogue import REFERENCE, is_calibrated, pick_engine
 from unblur.engines.named import name_engine
 from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt.manifest import companions
-from unblur.engines.tensorrt.product import PACKAGES, open_product
+from unblur.engines.tensorrt.product import open_product
+from unblur.engines.tensorrt.profiles import Profile, parse_profile
 from unblur.engines.tensorrt.targets import CURRENT, PORTABLE
-from unblur.images.contract import Frame
+from unblur.images.contract import Frame, PixelContract
 from unblur.images.files import Picture, write_picture
+from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
-from unblur.networks.checkpoints import Checkpoint
-from unblur.pipeline.config import BuildSection, CompareSection, FramesSection, PipelineConfig
-from unblur.pipeline.dependence import depends_on, gpu_facts
-from unblur.pipeline.job import Calibration, Size, Source
+from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
+from unblur.pipeline.job import Job, Size
+from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised
 from unblur.pipeline.opening import GRAPH_REFERENCE, make_candidate
-from unblur.pipeline.store import Artefact, Recipe, Store
+from unblur.pipeline.store import Artefact, Recipe
 
 COMPILED_GRAPH = "tensorrt-graph"
-"""Row of the graph that the TensorRT engine was compiled from, executed by ONNX Runtime: decibels without a GPU. Its
-latency there says nothing, so it is not timed."""
+"""Rows "tensorrt-graph-fp16": the graph that the TensorRT engine was compiled from, executed by ONNX Runtime: decibels
+without a GPU. Its latency there says nothing, so it is not timed."""
 
 EXACT = ("fp32", "fp16", "bf16")
 """Precisions that need no calibration."""
 
 
-def drawn_frames(store: Store, frames: FramesSection, size: Size) -> Artefact:
-    """A folder of `blurred` and `sharp` pictures drawn from a seed, held out from any training."""
-    recipe = Recipe("frames", {"seed": frames.seed, "count": frames.generated, "size": list(size)}, {})
+@dataclass(frozen=True)
+class Frames:
+    """Frames to compare on, pinned, and the digest of their names and contents. `size`: that they are drawn at."""
 
-    def write(folder: Path) -> None:
-        for k in range(frames.generated):
-            blurred, sharp = synthetic_pair(frames.seed + k, *size, "heldout")
-            _write_png(folder / "blurred" / f"{k:03}.png", blurred)
-            _write_png(folder / "sharp" / f"{k:03}.png", sharp)
+    files: tuple[FrameFile, ...]
+    digest: str
+    size: Size | None = None
 
-    return store.make(recipe, f"drawn-{size[0]}x{size[1]}", write)
+    def padded_sizes(self, contract: PixelContract) -> Counter[Size]:
+        """(height, width) that a network sees, by the headers, and of how many frames. Raises as `picture_size`."""
+        return Counter(contract.padded_size(*picture_size(frame.path)) for frame in self.files)
 
 
-def find_config_frames(config: PipelineConfig, store: Store) -> tuple[list[FrameFile], str]:
-    """The frames to compare on, pinned, and the digest of their names and contents.
+def graph(job: Job, size: Size | None) -> Artefact:
+    """The exact graph of (height, width), or (None) of every size. Raises as `stored_graph`."""
+    options = job.config.graph
+    return stored_graph(job.store, job.origin, size, options.pixels, options.opset, options.prove, job.progress)
+
+
+def frames(job: Job, size: Size) -> Frames:
+    """The configuration's frames, or pairs drawn at (height, width).
 
     Raises InputError as `find_frames` and `FrameFile.pinned`.
     """
-    blurred, sharp = config.frames.blurred, config.frames.sharp
+    options = job.config.frames
+    blurred, sharp, drawn = options.blurred, options.sharp, None
     if blurred is None:
-        drawn = drawn_frames(store, config.frames, (config.graph.height, config.graph.width)).path
-        blurred, sharp = drawn / "blurred", drawn / "sharp"
-    frames = [frame.pinned() for frame in find_frames(blurred, sharp)]
-    return frames, value_digest([[frame.name, *(frame.digests or ())] for frame in frames])
+        folder, drawn = drawn_frames(job, size).path, size
+        blurred, sharp = folder / "blurred", folder / "sharp"
+    files = tuple(frame.pinned() for frame in find_frames(blurred, sharp, job.progress))
+    return Frames(files, value_digest([[frame.name, *(frame.digests or ())] for frame in files]), drawn)
 
 
-def engine(
-    store: Store, graph: Artefact, source: Source, build: BuildSection, calibration: Calibration, progress: Progress
-) -> Artefact:
-    """A folder with the engine, the graph that was compiled and the manifest.
+def drawn_frames(job: Job, size: Size) -> Artefact:
+    """A folder of `blurred` and `sharp` pictures drawn from a seed, held out from any training."""
+    options = job.config.frames
+    recipe = Recipe("frames", {"seed": options.seed, "count": options.generated, "size": list(size)}, {})
 
-    `graph` is the float32 one of `source`. Raises as `build_engine` and `build_quantised`.
+    def write(folder: Path) -> None:
+        for k in range(options.generated):
+            blurred, sharp = synthetic_pair(options.seed + k, *size, "heldout")
+            _write_png(folder / "blurred" / f"{k:03}.png", blurred)
+            _write_png(folder / "sharp" / f"{k:03}.png", sharp)
+
+    return job.store.make(recipe, f"drawn-{size[0]}x{size[1]}", write)
+
+
+def engine(job: Job, size: Size | None, precision: str) -> Artefact:
+    """A folder with the engine of a graph, the graph that was compiled and the manifest.
+
+    `precision`: as build.precisions has it, "best" too. Raises as `build_engine` and `build_quantised`.
     """
-    product = open_product(build.flavor).name
-    precision = None if build.precision == "best" else build.precision
-    options = BuildOptions(
-        precision,
-        product,
-        build.targets,
-        (),
-        build.optimization_level,
-        build.builds,
-        fidelity_db=build.fidelity_db,
-    )
-    calibrated = {}
-    if build.precision not in EXACT:
-        calibrated = {"calibration": calibration.to_json(), "psnr_loss_db": build.psnr_loss_db}
+    build, source = job.config.build, graph(job, size)
+    options = build_options(job, size, precision)
+    product = options.flavor
+    spec, parents = options.to_json() | {"precision": precision, "frames": None}, {"graph": source.digest}
+    if precision not in EXACT:
+        spec |= {"calibration": job.calibration.to_json(), "psnr_loss_db": build.psnr_loss_db}
+    if build.frames:
+        parents["frames"] = value_digest([file_digest(frame.path) for frame in find_frames(build.frames)])
     bound = product == "tensorrt" or CURRENT in build.targets  # chosen for the GPU at hand
-    recipe = Recipe(
-        "engines",
-        options.to_json() | {"precision": build.precision, "gpu": gpu_facts() if bound else None} | calibrated,
-        {"graph": graph.digest},
-        PACKAGES[product],
-        machine_bound=bound,
-    )
+    if bound:
+        spec["gpu"] = gpu_facts()
+    recipe = Recipe("engines", spec, parents, pick_engine(product, "fp32").packages, machine_bound=bound)
     target = "+".join(build.targets) or (PORTABLE if product == "tensorrt-rtx" else CURRENT)
-    assert source.size is not None
-    label = f"{source.checkpoint.name}-{source.size[0]}x{source.size[1]}-{build.precision}-{product}-{target}"
+    label = f"{job.origin.name}-{size_text(size)}-{precision}-{product}-{target}"
 
     def write(folder: Path) -> None:
         output = folder / f"{label}.engine"
-        if precision is None:
-            build_best_of_all(store, source, output, options, calibration, build.psnr_loss_db, progress)
+        given = (job.store, job.source(size), output, options, job.calibration, build.psnr_loss_db, job.progress)
+        if precision == "best":
+            build_best_of_all(*given)
         elif precision in EXACT:
-            build_engine(graph.path, output, options, progress)
+            build_engine(source.path, output, options, job.progress)
         else:
-            build_quantised(store, source, output, options, calibration, build.psnr_loss_db, progress)
+            build_quantised(*given)
 
-    return store.make(recipe, label, write)
+    return job.store.make(recipe, label, write)
+
+
+def build_options(job: Job, size: Size | None, precision: str | None) -> BuildOptions:
+    """How the configuration builds. Raises MissingRuntimeError where its product is missing."""
+    build = job.config.build
+    profiles: tuple[Profile, ...] = ()
+    if size is None:
+        shapes = tuple(parse_profile(text) for text in build.shapes)
+        profiles = shapes or tuple(map(Profile.only, job.config.graph.sizes))
+    named: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8", "fp8": "fp8"}
+    return BuildOptions(
+        named.get(precision or ""), open_product(build.flavor).name, build.targets, profiles,
+        build.optimization_level, build.builds, build.frames, build.fidelity_db,
+    )  # fmt: skip
 
 
 def engine_file(folder: Path) -> Path:
@@ -119,102 +146,125 @@ def engine_file(folder: Path) -> Path:
     return next(folder.glob("*.engine"))
 
 
-def comparison(
-    store: Store,
-    checkpoint: Checkpoint,
-    frames: Sequence[FrameFile],
-    frames_digest: str,
-    graph: Artefact,
-    built: Artefact | None,
-    settings: CompareSection,
-    calibration: Calibration,
-    progress: Progress,
-) -> Artefact:
+def size_text(size: Size | None) -> str:
+    """ "720x1280", or "dynamic"."""
+    return "dynamic" if size is None else f"{size[0]}x{size[1]}"
+
+
+def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Artefact:
     """The measurement without a verdict, as JSON. It is bound to the machine it was taken on.
 
-    Raises as `compare_engines`.
+    `compiled`: precision -> folder of an engine whose graph is a row too. Raises as `compare_engines`.
     """
-    threads = settings.threads or None
-    candidates = [make_candidate(name, store, checkpoint, threads, progress, calibration) for name in settings.engines]
-    if built is not None:
+    checkpoint, settings = job.checkpoint, job.config.compare
+    candidates = [_candidate(job, name) for name in settings.engines]
+    for precision, built in compiled.items():
         graph_file = companions(engine_file(built.path))[0]
-        compiled = make_candidate(f"{GRAPH_REFERENCE}:{graph_file}", store, checkpoint, threads, progress)
-        candidates.append(replace(compiled, name=COMPILED_GRAPH, timed=False))
-    parents = {"checkpoint": checkpoint.digest, "frames": frames_digest, "graph": graph.digest}
-    if built is not None:
-        parents["engine"] = built.digest
-    # ONNX Runtime also runs the compiled graph.
-    depends = depends_on([name_engine(name) for name in (*settings.engines, *([GRAPH_REFERENCE] if built else ()))])
+        row = make_candidate(f"{GRAPH_REFERENCE}:{graph_file}", job.store, checkpoint, job.threads, job.progress)
+        candidates.append(replace(row, name=f"{COMPILED_GRAPH}-{precision}", timed=False))
+    parents = {"checkpoint": checkpoint.digest, "frames": frames.digest}
+    parents |= {f"engine {precision}": built.digest for precision, built in compiled.items()}
+    # ONNX Runtime also runs the compiled graphs.
+    depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
     spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | depends.spec
-    spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(settings.engines, calibration)
+    spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(job, settings.engines)
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
 
     def write(path: Path) -> None:
-        report = compare_engines(
-            checkpoint, candidates, frames, Settings(threads=threads, protocol=protocol, skip_missing=True), progress
-        )
+        how = Settings(threads=job.threads, protocol=protocol, skip_missing=True)
+        report = compare_engines(checkpoint, candidates, frames.files, how, job.progress)
         strips = [strip.model_dump(mode="json") for strip in report.strips]
         path.write_text(json_text({"report": report.to_json(), "strips": strips}, indent=None))
 
-    return store.make(recipe, f"{checkpoint.name}.json", write)
+    return job.store.make(recipe, f"{checkpoint.name}.json", write)
 
 
-def verdict(store: Store, measured: Artefact, config: PipelineConfig) -> tuple[Report, Artefact]:
+def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
     """The report under the configuration's budgets, and its folder. Raises InputError for a budget of nothing."""
     values = json.loads(measured.path.read_text())
     report = Report.model_validate(values["report"])
+    budgets = spread_budgets(job.config.budgets, [one.name for one in report.engines if not one.not_measured])
     check_budgets(
-        config.budgets,
+        budgets,
         [engine.name for engine in report.engines],
         truth=report.has_truth,
         latency=report.latency is not None,
     )
     strips = tuple(Strip.model_validate(strip) for strip in values["strips"])
-    report = judge(report.model_copy(update={"strips": strips}), config.budgets)
-    budgets = {name: budget.model_dump() for name, budget in config.budgets.items()}
-    resolved = config.model_dump(mode="json")
-    recipe = Recipe("reports", {"budgets": budgets, "pipeline": resolved}, {"measurement": measured.digest})
+    report = judge(report.model_copy(update={"strips": strips}), budgets)
+    resolved = job.config.model_dump(mode="json")
+    told = {name: budget.model_dump() for name, budget in budgets.items()}
+    recipe = Recipe("reports", {"budgets": told, "pipeline": resolved}, {"measurement": measured.digest})
 
     def write(folder: Path) -> None:
         write_report(report, folder)
         write_json(folder / "pipeline.json", resolved)
 
-    return report, store.make(recipe, report.network, write)
+    return report, job.store.make(recipe, report.network, write)
 
 
-def pictures(
-    store: Store, checkpoint: Checkpoint, frames: Sequence[FrameFile], digest: str, settings: CompareSection,
-    calibration: Calibration, progress: Progress,
-) -> Artefact:  # fmt: skip
+def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dict[str, Budget]:
+    """Budgets of patterns such as "*-int8" as those of the engines that they match; what an engine's own says holds.
+
+    As "*", a pattern does not reach an engine that was not measured.
+    """
+    patterns = [name for name in budgets if name != EVERY_CANDIDATE and re.fullmatch(r"[\w.-]*\*[\w.*-]*", name)]
+    spread = {name: budget for name, budget in budgets.items() if name not in patterns}
+    for pattern in patterns:
+        for name in engines:
+            if fnmatchcase(name, pattern):
+                own = spread.get(name, Budget()).model_dump(exclude_none=True)
+                spread[name] = Budget(**{**budgets[pattern].model_dump(exclude_none=True), **own})
+    return spread
+
+
+def fitting_budgets(budgets: Mapping[str, Budget], *, has_truth: bool, latency: bool) -> dict[str, Budget]:
+    """Budgets without the limits that a comparison of other frames, or without latency, has nothing to hold against."""
+    needs = {"psnr_loss_db_max": has_truth, "latency_ms_max": latency, "speedup_min": latency}
+    without = [key for key, fits in needs.items() if not fits]
+    return {name: budget.model_copy(update=dict.fromkeys(without)) for name, budget in budgets.items()}
+
+
+def pictures(job: Job, frames: Frames) -> Artefact:
     """A folder with every frame deblurred by the first engine of the comparison."""
-    name = settings.engines[0] if settings.engines else REFERENCE
-    depends = depends_on([name_engine(name)])
+    checkpoint = job.checkpoint
+    name = next(iter(job.config.compare.engines), REFERENCE)
+    depends = _depends(job, [name])
     recipe = Recipe(
         "pictures",
-        depends.spec | {"contract": checkpoint.contract.to_json()} | _calibrated([name], calibration),
-        {"checkpoint": checkpoint.digest, "frames": digest},
+        depends.spec | {"contract": checkpoint.contract.to_json()} | _calibrated(job, [name]),
+        {"checkpoint": checkpoint.digest, "frames": frames.digest},
         depends.packages,
     )
 
     def write(folder: Path) -> None:
         by_size: dict[Size, list[FrameFile]] = {}
-        for frame in frames:
+        for frame in frames.files:
             size = checkpoint.contract.padded_size(*frame.read()[0].shape[:2])
             by_size.setdefault(size, []).append(frame)
         for size, group in by_size.items():
-            candidate = make_candidate(name, store, checkpoint, settings.threads or None, progress, calibration)
-            with candidate.open(size) as runner:
-                for frame in progress.track(group, "deblurring", len(group)):
+            with _candidate(job, name).open(size) as runner:
+                for frame in job.progress.track(group, "deblurring", len(group)):
                     target = (folder / frame.name).with_suffix(".png")
                     _write_png(target, restore_frame(runner, frame.read()[0]))
 
-    return store.make(recipe, f"{checkpoint.name}-{name}", write)
+    return job.store.make(recipe, f"{checkpoint.name}-{name_engine(name).engine.name}", write)
 
 
-def _calibrated(engines: Sequence[str], calibration: Calibration) -> dict[str, Any]:
+def _candidate(job: Job, name: str) -> Candidate:
+    device = job.config.compare.device
+    return make_candidate(name, job.store, job.checkpoint, job.threads, job.progress, job.calibration, device=device)
+
+
+def _depends(job: Job, engines: Sequence[str]) -> Dependence:
+    device = job.config.compare.device
+    return depends_on([name_engine(name, device=device) for name in engines], device)
+
+
+def _calibrated(job: Job, engines: Sequence[str]) -> dict[str, Any]:
     """What a stage with these engines depends on besides them."""
-    return {"calibration": calibration.to_json()} if any(is_calibrated(name) for name in engines) else {}
+    return {"calibration": job.calibration.to_json()} if any(is_calibrated(name) for name in engines) else {}
 
 
 def _write_png(path: Path, frame: Frame) -> None:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from unblur.core.artefacts import file_digest, value_digest
 from unblur.core.bounds import COUNT_MAX, SIDE_MAX
 from unblur.core.config import Section, Seed, Threads, check, read_toml
 from unblur.core.errors import InputError, nearest
 from unblur.images.contract import PixelContract
-from unblur.networks.registry import FAMILIES, preset_names
+from unblur.networks.registry import family_of, preset_names
 
 
 class Data(Section):
@@ -33,26 +33,12 @@ class Data(Section):
 class Stage(Section):
     """One stretch of training: random crops, a cosine from `first_lr` to `last_lr` after a linear warm-up."""
 
-    crop_px: int = Field(256, ge=16, le=SIDE_MAX, multiple_of=2)
+    crop_px: int = Field(256, ge=16, le=SIDE_MAX)
     batch: int = Field(8, ge=1, le=4096)
     iterations: int = Field(ge=1, le=1000 * COUNT_MAX)
     first_lr: float = Field(1e-4, gt=0)
     last_lr: float = Field(1e-7, gt=0)
     warmup: int = Field(0, ge=0, le=1000 * COUNT_MAX)
-
-
-class Loss(Section):
-    """Charbonnier's epsilon and the weight of the FFT term (BANet, TIP 2022)."""
-
-    charbonnier_eps: float = Field(1e-3, gt=0)
-    fft_weight: float = Field(0.01, ge=0)
-
-
-class Optimiser(Section):
-    """Adam. `max_norm` clips the gradient's norm; 0 leaves it alone."""
-
-    betas: tuple[float, float] = (0.9, 0.999)
-    max_norm: float = Field(0.0, ge=0)
 
 
 class FakeQuantise(Section):
@@ -68,20 +54,20 @@ class Evaluation(Section):
     """Held-out synthetic pairs: `pairs` of `side_px`, drawn from other photographs and seeds than any training."""
 
     pairs: int = Field(32, ge=1, le=COUNT_MAX)
-    side_px: int = Field(192, ge=16, le=SIDE_MAX, multiple_of=2)
+    side_px: int = Field(192, ge=16, le=SIDE_MAX)
     seed: Seed = 0
 
 
 class TrainingConfig(Section):
-    """A whole run. `amp` "auto" is bfloat16 on a CUDA device that has it, float16 on an older one, off on a CPU.
+    """A whole run; `configuration_of` adds the tables of a network's family.
 
-    `begin_with` is a checkpoint of the same network to go on from, instead of the weights `start` describes.
+    `amp` "auto" is bfloat16 on a CUDA device that has it, float16 on an older one, off on a CPU. `begin_with` is a
+    checkpoint of the same network to go on from, instead of the recipe's first weights.
     `channel_order` is the order the network takes and `begin_with` was trained with; None: that of its paper.
     """
 
     network: str
     seed: Seed = 666
-    start: Literal["torch", "identity"] = "torch"
     begin_with: Path | None = None
     channel_order: Literal["bgr", "rgb"] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -90,8 +76,6 @@ class TrainingConfig(Section):
     threads: Threads = 0
     save_every: int = Field(1000, ge=1, le=1000 * COUNT_MAX)
     data: Data = Data()
-    loss: Loss = Loss()
-    optimiser: Optimiser = Optimiser()
     fake_quantise: FakeQuantise | None = None
     evaluation: Evaluation = Evaluation()
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
@@ -103,6 +87,15 @@ class TrainingConfig(Section):
             raise ValueError(f"unknown network {name!r}{nearest(name, preset_names())}; known: {preset_names()}")
         return name
 
+    @field_validator("stages")
+    @classmethod
+    def _whole_crops(cls, stages: tuple[Stage, ...], info: ValidationInfo) -> tuple[Stage, ...]:
+        multiple = family_of(info.data["network"]).contract.multiple if "network" in info.data else 1
+        for k, stage in enumerate(stages):
+            if stage.crop_px % multiple:
+                raise ValueError(f"stages.{k}.crop_px is {stage.crop_px}; the network takes multiples of {multiple}")
+        return stages
+
     @property
     def iterations(self) -> int:
         """Iterations of all stages together."""
@@ -111,8 +104,13 @@ class TrainingConfig(Section):
     @property
     def contract(self) -> PixelContract:
         """The pixels that the network takes."""
-        contract = next(family.contract for family in FAMILIES.values() if self.network in family.presets)
+        contract = family_of(self.network).contract
         return replace(contract, channel_order=self.channel_order) if self.channel_order else contract
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the family's recipe is told, but for the run's "amp"."""
+        return self.model_dump(include=set(family_of(self.network).settings.model_fields)) | {"seed": self.seed}
 
     def digest(self, begin_with: str | None = None) -> str:
         """SHA-256 of everything that decides the weights: worker count, saving and final evaluation do not.
@@ -130,13 +128,22 @@ class TrainingConfig(Section):
         return value_digest(values)
 
 
+def configuration_of(network: object) -> type[TrainingConfig]:
+    """TrainingConfig with the tables of the family of a preset; without any for what is none."""
+    if network not in preset_names():
+        return TrainingConfig
+    bases: Any = (TrainingConfig, family_of(str(network)).settings)
+    combined: type[TrainingConfig] = create_model("TrainingConfig", __base__=bases)
+    return combined
+
+
 def load_config(path: Path, channel_order: str | None = None) -> TrainingConfig:
     """Read and check a TOML file; `channel_order` overrides that of the file.
 
     Raises InputError naming the key, its value and the nearest known key.
     """
     values = read_toml(path) | ({"channel_order": channel_order} if channel_order else {})
-    config = check(TrainingConfig, values, str(path))
+    config = check(configuration_of(values.get("network")), values, str(path))
     if config.fake_quantise is not None and config.begin_with is None:
         raise InputError(f"{path}: fake_quantise fine-tunes a trained network; name its checkpoint in begin_with.")
     if config.data.source != "synthetic" and config.data.folder is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,10 +22,10 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.images.pairs import find_pairs
 from unblur.networks import build_network, load_checkpoint, save_checkpoint
+from unblur.networks.family import Batch, Recipe
+from unblur.networks.registry import family_of
 from unblur.training.config import TrainingConfig
 from unblur.training.fake_quantise import fake_quantise, observe
-from unblur.training.initial import initialise
-from unblur.training.losses import deblurring_loss
 from unblur.training.pool import Pool
 from unblur.training.samples import FolderSource, PoolSource, Samples, Source
 from unblur.training.schedule import Stretch, learning_rate, stretches
@@ -32,7 +33,8 @@ from unblur.training.state import State
 from unblur.training.team import Team, assemble
 
 LOG_EVERY = 50
-Batch = Sequence[Tensor]
+Pairs = Sequence[Tensor]
+"""Blurred and sharp crops."""
 
 
 def train(config: TrainingConfig, output: Path, progress: Progress = SILENT) -> Path:
@@ -68,20 +70,19 @@ def fresh_state(config: TrainingConfig, team: Team, progress: Progress = SILENT)
     """The state before the first iteration; the same weights on every process."""
     begun = None
     torch.manual_seed(config.seed)
-    network = build_network(config.network)
-    initialise(network, config.seed, config.start)
+    network = build_network(config.network).to(team.device)
+    if config.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    amp = {None: "off", torch.bfloat16: "bf16", torch.float16: "fp16"}[_amp_dtype(config, team.device)]
+    recipe: Recipe = family_of(config.network).recipe(network, config.settings | {"amp": amp})
+    recipe.initialise()
     if config.begin_with is not None:
         first = load_checkpoint(config.begin_with, config.channel_order, progress)
         begun = first.digest
         if first.name != config.network:
             raise InputError(f"begin_with is a {first.name}, but the network to train is {config.network}.")
         network.load_state_dict(first.network.state_dict())
-    network = network.to(team.device)
-    if config.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.stages[0].first_lr, betas=config.optimiser.betas)
-    scaler = torch.amp.GradScaler(team.device.type, enabled=_amp_dtype(config, team.device) == torch.float16)
-    return State(network, optimiser, scaler, config.digest(begun))
+    return State(network, recipe, config.digest(begun))
 
 
 def open_source(config: TrainingConfig, output: Path, team: Team, progress: Progress) -> Source:
@@ -100,20 +101,19 @@ def open_source(config: TrainingConfig, output: Path, team: Team, progress: Prog
 def _run(config: TrainingConfig, team: Team, state: State, source: Source, output: Path, progress: Progress) -> None:
     network = state.network.train()
     parallel = DistributedDataParallel(network) if team.size > 1 else network
-    started, before, summed, since = time.monotonic(), state.seconds, 0.0, state.done
+    started, before, since = time.monotonic(), state.seconds, state.done
+    summed: Counter[str] = Counter()
     batches = _batches(config, team, source, state.done)
     text = f"training {config.network} from iteration {state.done}"
     for rate, batch in progress.track(batches, text, config.iterations - state.done):
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        summed += _step(config, team, state, parallel, batch)
+        summed.update(_step(config, team, state, parallel, rate, batch))
         state.done += 1
         state.seconds = before + time.monotonic() - started
         if state.done % LOG_EVERY == 0 or state.done == config.iterations:
-            mean = team.mean(summed / (state.done - since))
-            row = {"iteration": state.done, "lr": rate, "loss": mean, "seconds": state.seconds}
-            state.curve.append(row)
-            summed, since = 0.0, state.done
+            means = {name: team.mean(value / (state.done - since)) for name, value in sorted(summed.items())}
+            state.curve.append({"iteration": state.done, "lr": rate, "seconds": state.seconds} | means)
+            summed.clear()
+            since = state.done
         if team.leads and (state.done % config.save_every == 0 or state.done == config.iterations):
             state.save(output)
             _write_log(state, output)
@@ -127,7 +127,7 @@ def _first_samples(config: TrainingConfig, team: Team, source: Source) -> Iterat
         yield samples[k][0][None].to(team.device)
 
 
-def _batches(config: TrainingConfig, team: Team, source: Source, done: int) -> Iterator[tuple[float, Batch]]:
+def _batches(config: TrainingConfig, team: Team, source: Source, done: int) -> Iterator[tuple[float, Pairs]]:
     """(learning rate, this process's part of the batch) for every iteration that is left."""
     contract = config.contract
     workers = config.data.workers if config.data.source != "synthetic" else 0  # a crop of a pool costs nothing
@@ -158,28 +158,26 @@ class _Numbers:
         return len(self._numbers)
 
 
-def _step(config: TrainingConfig, team: Team, state: State, network: nn.Module, batch: Batch) -> float:
-    """One iteration; returns the loss. Raises InputError before a loss that is not finite touches the weights."""
+def _step(
+    config: TrainingConfig, team: Team, state: State, network: nn.Module, rate: float, pairs: Pairs
+) -> Mapping[str, float]:
+    """One iteration; returns the losses. Raises InputError before one that is not finite touches the weights."""
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    blurred, sharp = (t.to(team.device, non_blocking=True, memory_format=layout) for t in batch)
+    blurred, sharp = (t.to(team.device, non_blocking=True, memory_format=layout) for t in pairs)
     dtype = _amp_dtype(config, team.device)
-    with torch.autocast(team.device.type, dtype, enabled=dtype is not None):
-        restored = network(blurred)
-    loss = deblurring_loss(restored, sharp, config.loss.charbonnier_eps, config.loss.fft_weight)
-    value = float(loss.detach())
-    if not torch.isfinite(loss):
+
+    def restore(frames: Tensor) -> Tensor:
+        with torch.autocast(team.device.type, dtype, enabled=dtype is not None):
+            restored: Tensor = network(frames)
+        return restored
+
+    try:
+        return state.recipe.step(Batch(blurred, sharp, rate, restore))
+    except FloatingPointError as error:
         raise InputError(
-            f"The loss is {value} in iteration {state.done + 1}: the training diverged or its data is damaged. "
-            f"The last saved state is untouched; lower first_lr or set optimiser.max_norm and start anew."
-        )
-    state.optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(state.scaler.scale(loss))
-    if config.optimiser.max_norm:
-        state.scaler.unscale_(state.optimiser)
-        nn.utils.clip_grad_norm_(network.parameters(), config.optimiser.max_norm)
-    state.scaler.step(state.optimiser)
-    state.scaler.update()
-    return value
+            f"{error} in iteration {state.done + 1}: the training diverged or its data is damaged. "
+            f"The last saved state is untouched; lower first_lr or clip the gradient's norm, and start anew."
+        ) from error
 
 
 def _write_log(state: State, output: Path) -> None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from unblur.core.artefacts import write_bytes
 from unblur.core.errors import InputError
 from unblur.networks.checkpoint_file import read_content
+from unblur.networks.family import Recipe
+from unblur.networks.recipe import kinds
 
 NAME = "state.pt"
 
@@ -23,31 +25,22 @@ class _Strict(BaseModel):
 
 
 class _Row(_Strict):
+    """Beside these the recipe's other losses, by name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, FiniteFloat]
+
     iteration: int = Field(ge=1)
     lr: FiniteFloat
     loss: FiniteFloat
     seconds: FiniteFloat
 
 
-class _Moments(_Strict):
-    """What Adam keeps of one parameter."""
-
-    step: Tensor
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
-
-
-class _Optimiser(_Strict):
-    state: dict[int, _Moments]
-    param_groups: list[dict[str, Any]]
-
-
 class _Saved(_Strict):
     """The file's contents."""
 
     network: dict[str, Tensor]
-    optimiser: _Optimiser
-    scaler: dict[str, float | int]
+    recipe: dict[str, Any]
     config_digest: str
     done: int = Field(ge=0)
     seconds: FiniteFloat = Field(ge=0)
@@ -59,8 +52,7 @@ class State:
     """A run after `done` iterations. `curve` is a list of rows for the log."""
 
     network: nn.Module
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
+    recipe: Recipe
     config_digest: str
     done: int = 0
     seconds: float = 0.0
@@ -70,8 +62,7 @@ class State:
         """Write `folder`/state.pt atomically. Raises InputError where it cannot be written."""
         values = {
             "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "recipe": self.recipe.state_dict(),
             "config_digest": self.config_digest,
             "done": self.done,
             "seconds": self.seconds,
@@ -91,7 +82,7 @@ class State:
         if not path.exists():
             return False
         try:
-            saved = _Saved.model_validate(read_content(path).value)
+            saved = _Saved.model_validate(_as_now(read_content(path).value))
         except (InputError, ValidationError) as error:
             raise _no_state(path, error) from error
         if saved.config_digest != self.config_digest:
@@ -109,38 +100,20 @@ class State:
     def _take(self, saved: _Saved) -> None:
         """Raises ValueError for tensors that are not those of this network, and what torch raises for the rest."""
         own = self.network.state_dict()
-        if _kinds(saved.network) != _kinds(own):
+        if kinds(saved.network.items()) != kinds(own.items()):
             raise ValueError("its weights are not those of this network")
-        parameters = list(self.network.parameters())
-        if saved.done and sorted(saved.optimiser.state) != list(range(len(parameters))):
-            raise ValueError("its moments are not those of this network")
-        for k, moments in saved.optimiser.state.items():
-            wanted = _kinds({"step": torch.zeros(()), "exp_avg": parameters[k], "exp_avg_sq": parameters[k]})
-            if _kinds(dict(moments)) != wanted:
-                raise ValueError(f"the moments of parameter {k} are not of its shape")
-        groups = self.optimiser.state_dict()["param_groups"]
-        if [_settings(group) for group in saved.optimiser.param_groups] != [_settings(group) for group in groups]:
-            raise ValueError("its optimiser has other settings")
+        self.recipe.load_state_dict(saved.recipe)
         self.network.load_state_dict(saved.network)
-        self.optimiser.load_state_dict(saved.optimiser.model_dump())
-        self.scaler.load_state_dict(saved.scaler)
         self.done, self.seconds = saved.done, saved.seconds
         self.curve = [row.model_dump() for row in saved.curve]
 
 
-def _kinds(tensors: dict[str, Tensor]) -> dict[str, tuple[Any, ...]]:
-    """Shape and type of each; a tensor that is not dense is like no other."""
-    return {
-        key: (tuple(value.shape), value.dtype)
-        if value.layout == torch.strided and not value.is_nested
-        else (value.layout,)
-        for key, value in tensors.items()
-    }
-
-
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
-    """What a group of parameters is trained with; the rate is set anew in every iteration."""
-    return {key: value for key, value in group.items() if key != "lr"}
+def _as_now(values: Any) -> Any:
+    """A state from before recipes held their own: the optimiser and the loss scaler beside the network."""
+    if isinstance(values, dict) and {"optimiser", "scaler"} <= values.keys() and "recipe" not in values:
+        inner = {key: values[key] for key in ("optimiser", "scaler")}
+        return {key: value for key, value in values.items() if key not in inner} | {"recipe": inner}
+    return values
 
 
 def _no_state(path: Path, error: Exception) -> InputError:

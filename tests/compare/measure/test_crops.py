@@ -6,13 +6,13 @@ import io
 import numpy as np
 from PIL import Image
 
-from unblur.compare.measure.crops import CROP, amplification, best_window, gradient, strips_of
+from unblur.compare.measure.crops import CROP, VIEW, amplification, best_window, gradient, strips_of
 from unblur.compare.measure.latency import fit_frame, most_frequent
 
 
 def _decode(uri: str) -> np.ndarray:
     head, data = uri.split(",", 1)
-    assert head == "data:image/png;base64"
+    assert head in ("data:image/png;base64", "data:image/jpeg;base64")
     return np.array(Image.open(io.BytesIO(base64.b64decode(data))))
 
 
@@ -56,9 +56,11 @@ def test_strips_show_blurred_reference_candidates_truth_in_order() -> None:
         "the largest difference between a candidate and the reference",
     ]
     detail, difference = strips
-    assert (detail.top, detail.left, detail.differs) == (0, 0, False)
-    assert [crop.caption for crop in detail.crops] == ["blurred", "torch", "half", "truth"]
-    assert detail.crops[2].note == "30 dB"
+    assert (detail.top, detail.left, detail.same, detail.differences) == (0, 0, ("half",), ())
+    assert [crop.caption for crop in detail.crops] == ["blurred", "torch", "truth"], "the same bytes are shown once"
+    assert [crop.caption for crop in difference.crops] == ["blurred", "torch", "half", "truth"]
+    assert difference.crops[2].note == "30 dB"
+    assert (difference.same, difference.view) == ((), None)
     window = np.s_[difference.top : difference.top + CROP, difference.left : difference.left + CROP]
     assert np.array_equal(_decode(difference.crops[2].uri), candidate[window])
     assert difference.amplification == 64
@@ -68,12 +70,42 @@ def test_strips_show_blurred_reference_candidates_truth_in_order() -> None:
     assert (shown > 0).sum() == 300
 
 
+def test_a_view_is_wider_and_shows_every_engine() -> None:
+    rng = np.random.default_rng(2)
+    truth = np.zeros((400, 700, 3), np.uint8)
+    truth[380:, 680:] = rng.integers(0, 255, (20, 20, 3))
+    blurred = np.full_like(truth, 128)
+    (strip,) = strips_of("f.png", blurred, ("torch", truth), {"same": truth}, truth, {"torch": "20 dB"})
+    view = strip.view
+    assert view is not None
+    assert (view.top, view.left, view.height, view.width) == (40, 60, *VIEW)
+    assert [(crop.caption, crop.note) for crop in view.pictures] == [
+        ("blurred", ""), ("torch", "20 dB"), ("same", ""), ("truth", ""),
+    ]  # fmt: skip
+    assert np.abs(_decode(view.pictures[0].uri).astype(int) - 128).max() <= 1
+    assert _decode(view.pictures[1].uri).shape == (*VIEW, 3)
+
+
+def test_a_difference_that_nobody_sees_is_told_and_not_shown() -> None:
+    frame = np.random.default_rng(1).integers(60, 200, (160, 160, 3), dtype=np.uint8)
+    loud, faint, rare = frame + np.uint8(40), frame.copy(), frame.copy()
+    faint[:, :, 0] += 1  # times 4 is 4 of 255: black
+    rare[0, :20, 0] += 40  # bright, but 20 bytes of 76800
+    engines = {"loud": loud, "faint": faint, "rare": rare}
+    (strip,) = strips_of("f.png", frame, ("torch", frame), engines, None, {})
+    assert [crop.caption for crop in strip.differences] == ["loud"]
+    assert strip.faint == (
+        "faint: largest 1 of 255, 25600 of 76800 bytes",
+        "rare: largest 40 of 255, 20 of 76800 bytes",
+    )
+
+
 def test_only_one_strip_when_no_byte_differs() -> None:
     frame = np.random.default_rng(1).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     strips = strips_of("f.png", frame, ("torch", frame), {"same": frame.copy()}, None, {})
     assert len(strips) == 1
     assert strips[0].reason == "the sharpest detail of the reference"
-    assert strips[0].differences[0].note == "no byte differs"
+    assert (strips[0].same, strips[0].differences, strips[0].faint) == (("same",), (), ())
 
 
 def test_amplification_is_a_power_of_two_that_does_not_clip() -> None:

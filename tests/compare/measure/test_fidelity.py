@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pixels import BGR
 
 from unblur.compare.measure.fidelity import Restored, fidelity, mean_quality
 from unblur.compare.report import MeanQuality, Quality
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 
-BGR = PixelContract()
 FRAME = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 

@@ -101,7 +101,7 @@ def test_without_the_package_the_way_to_get_it_is_told(monkeypatch: pytest.Monke
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(MissingRuntimeError, match=r'pip install "unblur\[tensorrt\]"'):
+    with pytest.raises(MissingRuntimeError, match=r'pip install -e "\.\[tensorrt\]"'):
         compile_engine(convolution())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 from mutants import byte_mutants, json_mutants
+from pixels import BGR
 from test_damaged_graphs import convolution
 
 from unblur.building import engine as build
@@ -22,7 +23,6 @@ from unblur.engines.tensorrt.product import Device, Product
 from unblur.engines.xray.gpus import gpus_of
 from unblur.engines.xray.report import make_report
 from unblur.engines.xray.text import describe
-from unblur.images.contract import PixelContract
 
 RTX = Product("tensorrt-rtx", None, "1.7.1.116")
 TENSORRT = Product("tensorrt", None, "11.4.0.106")
@@ -113,7 +113,7 @@ def whole(folder: Path) -> tuple[Path, dict[str, Any]]:
         "recipe": {"precision": None, "flavor": "tensorrt-rtx", "targets": ["sm89"], "profiles": [],
                    "optimization_level": None, "builds": 1},
         "gpu": None, "checkpoint_sha256": "a" * 64, "calibration": None, "height": 16, "width": 24,
-        "pixel_contract": json.loads(PixelContract().to_json()), "engine_bytes": 6, "build_seconds": 1.5, "builds": [],
+        "pixel_contract": json.loads(BGR.to_json()), "engine_bytes": 6, "build_seconds": 1.5, "builds": [],
         "profiles": [{"min": size, "opt": size, "max": size}], "seen_at": None, "chosen_build": 0, "warnings": [],
         "targets": {"sm89": {"kernels": 1, "bytes_moved": 9216, "activation_bytes": 0, "each_kernel": [kernel],
                              "convolutions_run_in": {"Float": 1}}},

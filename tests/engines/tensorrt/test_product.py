@@ -44,7 +44,7 @@ def test_bindings_without_libraries_count_as_not_installed(monkeypatch: pytest.M
 
 def test_neither_and_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
-    with pytest.raises(MissingRuntimeError, match=r'pip install "unblur\[tensorrt\]"'):
+    with pytest.raises(MissingRuntimeError, match=r'pip install -e "\.\[tensorrt\]"'):
         open_product("auto")
     install(monkeypatch, tensorrt="10.3.0", tensorrt_rtx="1.7.1.116")
     with pytest.raises(MissingRuntimeError, match=r"TensorRT 10.3.0 is installed.*10.16"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pixels import BGR
 
 from unblur.core.errors import InputError
 from unblur.engines.tensorrt.profiles import (
@@ -17,7 +18,6 @@ from unblur.engines.tensorrt.profiles import (
     profiles_from_json,
     profiles_to_json,
 )
-from unblur.images.contract import PixelContract
 
 SMALL_TO_HD = Profile((64, 64), (256, 256), (720, 1280))
 
@@ -48,11 +48,11 @@ def test_words_that_are_no_profile(text: str, words: str) -> None:
 
 
 def test_sizes_that_no_graph_takes() -> None:
-    check_profiles([SMALL_TO_HD], PixelContract())
+    check_profiles([SMALL_TO_HD], BGR)
     with pytest.raises(InputError, match=r"720x1279 is none; write 720x1280"):
-        check_profiles([SMALL_TO_HD, Profile.only((720, 1279))], PixelContract())
+        check_profiles([SMALL_TO_HD, Profile.only((720, 1279))], BGR)
     with pytest.raises(InputError, match=r"14x64 is too small; .* 16x16"):
-        check_profiles([Profile((14, 64), (64, 64), (64, 64))], PixelContract())
+        check_profiles([Profile((14, 64), (64, 64), (64, 64))], BGR)
 
 
 def test_few_sizes_each_get_a_profile() -> None:

@@ -133,8 +133,8 @@ def test_the_folder_names_what_lies_beside_it(engine: Path, folder: Path, capsys
     assert "timed at 48x64. Nothing in this folder was run" in readme
     assert "-DUNBLUR_RTX=ON" in readme
     assert "$" not in readme
-    assert app.main(["reproduce", str(engine), "--output", str(folder)]) == 0  # over its own folder
-    assert "measure.cpp" in capsys.readouterr().out
+    assert app.main(["reproduce", str(engine), "--output", str(folder), "--json"]) == 0  # over its own folder
+    assert "measure.cpp" in json.loads(capsys.readouterr().out)["files"]
 
 
 @pytest.mark.tensorrt_rtx

@@ -23,6 +23,21 @@ def test_words() -> None:
         parse_targets("current,sm89")
 
 
+def test_a_gpu_by_its_name_is_its_family() -> None:
+    assert parse_targets("RTX 4090") == ("sm89",)
+    assert parse_targets("nvidia geforce rtx 5090, L4,A100") == ("sm120", "sm89", "sm80")
+    with pytest.raises(
+        InputError, match=r"Unknown target 'RTX 4900', did you mean 'RTX 4090'\?; known: sm75.*5090 \(sm"
+    ):
+        parse_targets("RTX 4900")
+    with pytest.raises(InputError, match=r"Unknown target 'Voodoo 2'; known: sm75"):
+        parse_targets("Voodoo 2")
+    with pytest.raises(InputError, match=r"H100 is sm90, for which TensorRT for RTX compiles nothing"):
+        parse_targets("H100")
+    with pytest.raises(InputError, match=r"Unknown target 'curent', did you mean 'current'\?"):
+        parse_targets("curent")
+
+
 def test_the_gpu_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_targets(RTX, ("sm75",)) == (("sm75",), None)  # no driver is asked
     with pytest.raises(MissingRuntimeError, match="No NVIDIA driver"):

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from unblur.core.errors import InputError
+from unblur.networks.banet.family import BANET
 from unblur.networks.banet.network import BANet, BANetSpec, BlurAwareAttention, nearest_index, stretch
-from unblur.networks.registry import FAMILIES, build_network
+from unblur.networks.registry import build_network
 
 TOLERANCE = 2e-12
 """Largest |difference| in float64. Observed over the cases below: 2.0e-15 on outputs up to 2.3; margin 1000."""
@@ -274,4 +275,4 @@ def test_an_impossible_spec_is_refused(values: dict[str, int]) -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'banet_plus'"):
         build_network("banet_plsu")
-    assert set(FAMILIES["banet"].presets) == {"banet", "banet_plus", "banet_nano"}
+    assert set(BANET.presets) == {"banet", "banet_plus", "banet_nano"}

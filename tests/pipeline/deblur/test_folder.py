@@ -14,11 +14,11 @@ from typing import Any, Self
 import numpy as np
 import pytest
 from PIL import Image
+from pixels import BGR
 
 from unblur.core.console import SILENT
 from unblur.core.errors import InputError
 from unblur.engines.named import name_engine
-from unblur.images.contract import PixelContract
 from unblur.images.files import Picture, decode_picture, read_picture, write_encoded
 from unblur.images.signature import Signature
 from unblur.pipeline.deblur.finished import NAME, Finished
@@ -33,7 +33,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="forks, links and limits a
 class Negative:
     """A runner that turns every byte b into 255 - b; NaN for a frame whose first red byte is 13."""
 
-    signature = Signature(PixelContract())
+    signature = Signature(BGR)
     description: dict[str, str] = {}  # noqa: RUF012 - never written to
     opened = closed = 0
 

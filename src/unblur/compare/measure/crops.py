@@ -1,22 +1,34 @@
-"""Where to look: crops at the sharpest detail and at the largest difference, as data URIs."""
+"""Where to look: crops at the sharpest detail and at the largest difference, and a wider view, as data URIs."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unblur.compare.report import Crop, Strip
+from unblur.compare.report import Crop, Strip, View
 from unblur.images.contract import Frame
 
 CROP = 160
 """Height and width of a crop in pixels, less where the frame is smaller."""
 
+VIEW = (360, 640)
+"""Height and width of a view."""
+
+VIEW_QUALITY = 90
+"""Of its JPEG, without subsampling of colour: a quarter of the bytes of PNG, and no block that an eye would find."""
+
 AMPLIFICATION_MAX = 64
+
+SEEN = 64
+"""A byte of a difference picture below this is as good as black to an eye."""
+
+SEEN_SHARE = 1e-3
+"""A difference picture with fewer bytes than this share to be seen is one that shows nothing."""
 
 
 def strips_of(
@@ -42,7 +54,15 @@ def strips_of(
         if difference.any() and place != detail:
             places.append((place, "the largest difference between a candidate and the reference"))
     size = min(CROP, blurred.shape[0]), min(CROP, blurred.shape[1])
-    return [_strip(name, place, size, why, blurred, reference, candidates, truth, notes) for place, why in places]
+    pictures = [
+        ("blurred", blurred),
+        reference,
+        *candidates.items(),
+        *([("truth", truth)] if truth is not None else []),
+    ]
+    strips = [_strip(name, place, size, why, pictures, reference, candidates, notes) for place, why in places]
+    strips[0] = strips[0].model_copy(update={"view": _view(sharpest, pictures, notes)})
+    return strips
 
 
 def gradient(frame: Frame) -> NDArray[np.float64]:
@@ -54,9 +74,9 @@ def gradient(frame: Frame) -> NDArray[np.float64]:
     return magnitude
 
 
-def best_window(values: NDArray[np.float64]) -> tuple[int, int]:
-    """(top, left) of the CROP x CROP window with the largest sum, the first of equals."""
-    height, width = min(CROP, values.shape[0]), min(CROP, values.shape[1])
+def best_window(values: NDArray[np.float64], size: tuple[int, int] = (CROP, CROP)) -> tuple[int, int]:
+    """(top, left) of the window of this (height, width) with the largest sum, the first of equals."""
+    height, width = min(size[0], values.shape[0]), min(size[1], values.shape[1])
     sums = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
     sums[1:, 1:] = values.cumsum(axis=0).cumsum(axis=1)
     window = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
@@ -72,6 +92,13 @@ def png_uri(frame: Frame) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def jpeg_uri(frame: Frame) -> str:
+    """A picture as a data URI, compressed with loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=VIEW_QUALITY, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def amplification(largest: int) -> int:
     """The power of two that brings the largest difference of bytes near 255, at most AMPLIFICATION_MAX."""
     factor = 1
@@ -85,42 +112,44 @@ def _difference(frame: Frame, reference: Frame) -> NDArray[np.float64]:
     return difference
 
 
+def _view(sharpest: Frame, pictures: Sequence[tuple[str, Frame]], notes: Mapping[str, str]) -> View:
+    top, left = best_window(gradient(sharpest), VIEW)
+    height, width = min(VIEW[0], sharpest.shape[0]), min(VIEW[1], sharpest.shape[1])
+    window = np.s_[top : top + height, left : left + width]
+    crops = tuple(
+        Crop(caption=caption, uri=jpeg_uri(np.ascontiguousarray(frame[window])), note=notes.get(caption, ""))
+        for caption, frame in pictures
+    )
+    return View(top=top, left=left, height=height, width=width, pictures=crops)
+
+
 def _strip(
     name: str,
     place: tuple[int, int],
     size: tuple[int, int],
     reason: str,
-    blurred: Frame,
+    pictures: Sequence[tuple[str, Frame]],
     reference: tuple[str, Frame],
     candidates: Mapping[str, Frame],
-    truth: Frame | None,
     notes: Mapping[str, str],
 ) -> Strip:
     window = np.s_[place[0] : place[0] + size[0], place[1] : place[1] + size[1]]
-    pictures = [
-        ("blurred", blurred),
-        reference,
-        *candidates.items(),
-        *([("truth", truth)] if truth is not None else []),
-    ]
-    crops = tuple(
-        Crop(caption=caption, uri=png_uri(frame[window]), note=notes.get(caption, "")) for caption, frame in pictures
-    )
     wide = {
         engine: np.abs(frame[window].astype(np.int16) - reference[1][window].astype(np.int16))
         for engine, frame in candidates.items()
     }
+    same = tuple(engine for engine, difference in wide.items() if not difference.any())
     factor = amplification(max((int(d.max()) for d in wide.values()), default=0))
-    differences = tuple(
-        Crop(
-            caption=engine,
-            uri=png_uri(np.clip(d * factor, 0, 255).astype(np.uint8)),
-            note=f"largest {int(d.max())} of 255, {np.count_nonzero(d)} of {d.size} bytes"
-            if d.any()
-            else "no byte differs",
-        )
-        for engine, d in wide.items()
-    )
+    differences, faint = [], []
+    for engine, difference in wide.items():
+        if engine in same:
+            continue
+        note = f"largest {int(difference.max())} of 255, {np.count_nonzero(difference)} of {difference.size} bytes"
+        shown = np.clip(difference * factor, 0, 255).astype(np.uint8)
+        if np.count_nonzero(shown >= SEEN) < SEEN_SHARE * shown.size:
+            faint.append(f"{engine}: {note}")
+        else:
+            differences.append(Crop(caption=engine, uri=png_uri(shown), note=note))
     return Strip(
         frame=name,
         reason=reason,
@@ -129,7 +158,12 @@ def _strip(
         height=size[0],
         width=size[1],
         amplification=factor,
-        crops=crops,
-        differences=differences,
-        differs=any(d.any() for d in wide.values()),
+        crops=tuple(
+            Crop(caption=caption, uri=png_uri(frame[window]), note=notes.get(caption, ""))
+            for caption, frame in pictures
+            if caption not in same
+        ),
+        differences=tuple(differences),
+        same=same,
+        faint=tuple(faint),
     )

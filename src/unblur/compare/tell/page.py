@@ -1,13 +1,26 @@
-"""The report as one self-contained page: no script, no font, no file beside it."""
+"""The report as one self-contained page: the answer first, then where it comes from. Nothing beside the file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from unblur.compare.report import EngineResult, LatencySession, Report
+from unblur.compare.report import Crop, Report, Strip, View
+from unblur.compare.tell import answer as short
+from unblur.compare.tell.plots import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    STRIP_HEIGHT,
+    TOP,
+    WIDTH,
+    latency_ticks,
+    longest_ms,
+    paretos,
+    samples_of,
+)
 from unblur.compare.tell.sentences import (
+    WORDS,
     broken_lines,
     failure_lines,
     how_measured,
@@ -21,80 +34,69 @@ from unblur.compare.tell.table import (
     QUALITY_COLUMNS,
     check_text,
     columns_of,
-    milliseconds,
     rows_of,
 )
-from unblur.core.markdown import encodable
+from unblur.core.page import render
 
-PLOT_HEIGHT = 56
 SECOND_LINES = {"latency": "spread", "speedup": "interval", "ssim": "ssim_channel"}
 """Columns that stand in small print under another, so that the table fits a screen."""
 
-
-@dataclass(frozen=True)
-class Dot:
-    """One raw sample: x in percent of the longest, y in pixels (first round on top)."""
-
-    x: float
-    y: float
-    title: str
+PICTURES_MAX = 5_000_000
+"""Bytes of all pictures of a page: with them it stays under 6 MB, however many frames were asked for."""
 
 
 @dataclass(frozen=True)
-class Plot:
-    """The latency samples of one engine; positions in percent of the width, `limit` is None without a budget."""
+class Slider:
+    """Two pictures of one place of a frame, to be slid one over the other; `truth` beside them where there is any."""
 
-    name: str
-    is_reference: bool
-    text: str
-    median: float
-    low: float
-    high: float
-    limit: float | None
-    dots: tuple[Dot, ...]
+    frame: str
+    view: View
+    before: Crop
+    after: Crop
 
 
 def render_page(report: Report) -> str:
     """HTML of the whole report, pictures inside as data URIs."""
-    environment = Environment(
-        loader=PackageLoader("unblur", "compare/tell"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     columns = [column for column in columns_of(report) if column not in SECOND_LINES.values()]
-    longest = _longest(report)
-    page = environment.get_template("report.html.jinja").render(
+    told = short.answer(report)
+    sliders, strips, left_out = _pictures(report, told.best)
+    return render(
+        "compare/tell/page.html.jinja",
+        f"engines of {report.network}",
+        {
+            **report.machine,
+            **report.versions,
+            "reference": f"{report.reference}, {report.reference_text}",
+            "checkpoint": f"{report.checkpoint} {report.checkpoint_digest}",
+            "measured": when(report),
+        },
         report=report,
+        answer=told,
+        short_columns=short.columns_of(report),
+        short_headings=short.HEADINGS,
+        short_rows=short.short_rows(report),
+        paretos=paretos(report, told.best),
+        plot={"width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": BOTTOM, "top": TOP},
         columns=columns,
         groups=_groups(columns),
         second_lines=SECOND_LINES,
         headings=HEADINGS,
         rows=[asdict(row) for row in rows_of(report)],
         sentence=verdict_sentence(report),
-        state=_state(report),
         how=how_measured(report),
         broken=broken_lines(report),
         failures=failure_lines(report),
         missing=missing_lines(report),
         when=when(report),
-        plots=[_plot(e, report.latency, longest) for e in report.engines if e.latency and report.latency],
-        plot_height=PLOT_HEIGHT,
-        ticks=[(100 * t / longest, f"{t:.6g}") for t in ticks(longest)],
+        samples=samples_of(report),
+        strip_height=STRIP_HEIGHT,
+        ticks=latency_ticks(longest_ms(report)),
         check_text=check_text,
+        words=WORDS,
+        sliders=sliders,
+        strips=strips,
+        left_out=left_out,
     )
-    return encodable(page)
-
-
-def ticks(longest: float) -> list[float]:
-    """Three to six round numbers from 0 up to `longest` (1, 2 or 5 times a power of ten apart)."""
-    power = 10.0**-9
-    while True:
-        for step in (power, 2 * power, 5 * power):
-            if longest / step <= 5:
-                return [i * step for i in range(int(longest / step) + 1)]
-        power *= 10
 
 
 def _groups(columns: list[str]) -> list[tuple[str, int]]:
@@ -107,47 +109,33 @@ def _groups(columns: list[str]) -> list[tuple[str, int]]:
     return groups
 
 
-def _state(report: Report) -> str:
-    if not report.checks:
-        return "none"
-    return "kept" if all(check.kept for _, check in report.checks) else "broken"
+def _pictures(report: Report, best: str | None) -> tuple[list[Slider], list[Strip], int]:
+    """What fits: sliders first, then strips in their order; and how many strips do not."""
+    sliders = [slider for strip in report.strips if (slider := _slider(strip, best or report.reference))]
+    room = PICTURES_MAX
+    shown = []
+    for slider in sliders:
+        room -= _size((slider.before, slider.after))
+        if room >= 0:
+            shown.append(slider)
+    strips = []
+    for strip in report.strips:
+        room -= _size((*strip.crops, *strip.differences))
+        if room < 0:
+            break
+        strips.append(strip)
+    return shown, strips, len(report.strips) - len(strips)
 
 
-def _limit(engine: EngineResult) -> float | None:
-    return next((check.limit for check in engine.checks if check.budget == "latency_ms_max"), None)
+def _slider(strip: Strip, name: str) -> Slider | None:
+    """Of the blurred input and what `name` made of it; None where the strip has no view, or the engine failed there."""
+    if strip.view is None:
+        return None
+    pictures = {crop.caption: crop for crop in strip.view.pictures}
+    if "blurred" not in pictures or name not in pictures:
+        return None
+    return Slider(strip.frame, strip.view, pictures["blurred"], pictures[name])
 
 
-def _longest(report: Report) -> float:
-    """Right end of the latency axis: every sample and every limit fits."""
-    samples = [s.elapsed_ms for s in report.latency.samples if not s.warmup] if report.latency else []
-    limits = [limit for engine in report.engines if (limit := _limit(engine)) is not None and engine.latency]
-    return 1.04 * max([*samples, *limits], default=1.0)
-
-
-def _plot(engine: EngineResult, session: LatencySession, longest: float) -> Plot:
-    assert engine.latency is not None
-    samples = [s for s in session.samples if s.name == engine.name and not s.warmup]
-    top, height = 6.0, PLOT_HEIGHT - 12.0
-    dots = tuple(
-        Dot(
-            x=100 * sample.elapsed_ms / longest,
-            y=top + height * (sample.round + 0.5) / session.protocol.rounds,
-            title=f"round {sample.round + 1}: {milliseconds(sample.elapsed_ms)} ms",
-        )
-        for sample in samples
-    )
-    summary, ratio = engine.latency.summary, engine.latency.speedup
-    text = f"{milliseconds(summary.median_ms)} ms"
-    if not engine.is_reference:
-        text += f", {ratio.value:.2f}× ({ratio.low:.2f}–{ratio.high:.2f})"
-    limit = _limit(engine)
-    return Plot(
-        name=engine.name,
-        is_reference=engine.is_reference,
-        text=text,
-        median=100 * summary.median_ms / longest,
-        low=100 * summary.p10_ms / longest,
-        high=100 * summary.p90_ms / longest,
-        limit=None if limit is None else 100 * limit / longest,
-        dots=dots,
-    )
+def _size(crops: Sequence[Crop]) -> int:
+    return sum(len(crop.uri) for crop in crops)

@@ -11,6 +11,26 @@ from unblur.compare.tell.table import check_text
 BUSY = 1.25
 """Load per core above which others were at work: this process alone makes about 1."""
 
+WORDS = {
+    "reference": "what engines are held against: the network in PyTorch, eager, float32 (engine `torch`); or a graph "
+    "that you name",
+    "candidate": "an engine that is compared",
+    "truth": "the sharp picture that belongs to a blurred one",
+    "fidelity": "candidate against reference, as PSNR in dB on the worst frame: does the engine do what the network "
+    "does? It says nothing of whether the network is any good",
+    "quality": "anything against truth, as PSNR and SSIM: is the picture good?",
+    "PSNR lost": "the reference's quality less the candidate's, in dB; below zero the candidate happens to be nearer "
+    "to the truth",
+    "gain on the input": "quality of the result less quality of the blurred input, in dB: what the deblurring does "
+    "at all",
+    "latency": "milliseconds from a frame's tensor to the result's, median of interleaved rounds; reading and writing "
+    "files is not in it",
+    "as fast, speed-up": "the reference's median over the engine's",
+    "budget": "a limit that you state: decibels or milliseconds. Broken: exit code 3",
+    "front": "the engines that no other beats in both decibels and milliseconds",
+}
+"""The words of a report, as docs/glossary.md has them."""
+
 
 def when(report: Report) -> str:
     """Date and time of the comparison for people."""

@@ -96,8 +96,8 @@ def compile_engine(
     cache = timing_cache_path(caches, product, device) if caches and device and product.name == "tensorrt" else None
     job = _Job(product, model, optimization_level, cache, progress)
     where = device.name if device else ", ".join(targets) or "any GPU from Ampere on"
-    progress.note(f"compiling with {product.name} {product.version} for {where}")
-    built = [job.compile(targets, profiles) for _ in range(builds)]
+    with progress.stage(f"compiling with {product.name} {product.version} for {where}"):
+        built = [job.compile(targets, profiles) for _ in range(builds)]
     attempts = tuple(
         Attempt(b.seconds, hashlib.sha256(b.data).hexdigest(), len(b.data), len(b.xray.kernels), b.xray.bytes_moved)
         for b in built

@@ -151,5 +151,5 @@ def open_memory(who: str, kind: Literal["auto", "torch", "pycuda"] = "auto", gpu
         reason = "pycuda was not asked for"
     raise MissingRuntimeError(
         f"{who}: PyTorch {torch.__version__} is a build without CUDA, and there is no pycuda ({reason}); install the "
-        'CUDA build of PyTorch, or pip install "unblur[pycuda]".'
+        'CUDA build of PyTorch, or pip install -e ".[pycuda]".'
     )

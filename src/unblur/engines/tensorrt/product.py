@@ -33,7 +33,7 @@ _MODULES: dict[ProductName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "ten
 _CURES: dict[ProductName, str] = {
     "tensorrt": "TensorRT is not installed ({}); pip install tensorrt, version 10.16 or later (Linux and Windows, with "
     "an NVIDIA GPU and driver).",
-    "tensorrt-rtx": 'TensorRT for RTX is not installed ({}); pip install "unblur[tensorrt]" '
+    "tensorrt-rtx": 'TensorRT for RTX is not installed ({}); pip install -e ".[tensorrt]" '
     "(the package tensorrt-rtx-cu13: Linux x86-64 and AArch64, Windows x64). It compiles without a GPU.",
 }
 

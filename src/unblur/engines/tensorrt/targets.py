@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from unblur.core.errors import InputError, MissingRuntimeError, nearest
 from unblur.engines.tensorrt.product import Device, Product, ProductName, probe_driver
+from unblur.engines.xray.gpus import GPUS, find_gpu, nearest_gpu
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """GPU families that TensorRT for RTX 1.7 compiles for ahead of time (its enum ComputeCapability)."""
@@ -18,20 +19,39 @@ CURRENT = "current"
 
 
 def parse_targets(text: str | None) -> tuple[str, ...]:
-    """ "sm89,sm120" -> ("sm89", "sm120"); "current" -> ("current",); None -> ().
+    """ "sm89,RTX 5090" -> ("sm89", "sm120"); "current" -> ("current",); None -> ().
 
-    Raises InputError for an unknown family, naming the nearest, and for "current" beside others.
+    A GPU by its name stands for its family. Raises InputError for an unknown one, naming the nearest, for a GPU whose
+    family is compiled for by no name, and for "current" beside others.
     """
     if text is None:
         return ()
-    targets = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",")))
+    targets = tuple(dict.fromkeys(_target(word.strip()) for word in text.split(",")))
     if CURRENT in targets and len(targets) > 1:
         raise InputError(f"The target {CURRENT!r} is the GPU at hand and stands alone, not beside others: {text}.")
-    for target in targets:
-        known = (*TARGETS, CURRENT)
-        if target not in known:
-            raise InputError(f"Unknown target {target!r}{nearest(target, known)}; known: {', '.join(known)}.")
     return targets
+
+
+def _target(word: str) -> str:
+    known = (*TARGETS, CURRENT)
+    if word.lower() in known:
+        return word.lower()
+    if word.lower().startswith("sm") or nearest(word.lower(), known):
+        raise InputError(f"Unknown target {word!r}{nearest(word.lower(), known)}; known: {', '.join(known)}.")
+    try:
+        gpu = find_gpu(word)
+    except InputError as error:
+        names = ", ".join(f"{gpu.name} ({gpu.target})" for gpu in GPUS if gpu.target in TARGETS)
+        raise InputError(
+            f"Unknown target {word!r}{nearest_gpu(word)}; known: {', '.join(known)}, or a GPU by its name: {names}. Of "
+            "another GPU name the family: its compute capability, such as sm89 for 8.9."
+        ) from error
+    if gpu.target not in TARGETS:
+        raise InputError(
+            f"{gpu.name} is {gpu.target}, for which TensorRT for RTX compiles nothing; known: {', '.join(known)}. On "
+            f"the {gpu.name} itself take --flavor tensorrt --target current."
+        )
+    return gpu.target
 
 
 def supports(product: ProductName, device: Device) -> bool:

@@ -74,14 +74,17 @@ def find_gpu(name: str) -> Gpu:
 
     Raises InputError for a name that is not in the table, naming the nearest.
     """
-    known = {_plain(gpu.name): gpu for gpu in GPUS}
     wanted = _plain(name)
-    if wanted not in known:
+    if wanted not in _BY_NAME:
         names = ", ".join(gpu.name for gpu in GPUS)
-        close = nearest(wanted, known)
-        hint = next((f", did you mean {gpu.name!r}?" for key, gpu in known.items() if f"'{key}'" in close), "")
-        raise InputError(f"No figures are known of the GPU {name!r}{hint}; known: {names}.")
-    return known[wanted]
+        raise InputError(f"No figures are known of the GPU {name!r}{nearest_gpu(name)}; known: {names}.")
+    return _BY_NAME[wanted]
+
+
+def nearest_gpu(name: str) -> str:
+    """As `unblur.core.errors.nearest`: ", did you mean 'RTX 4090'?" or ""."""
+    close = nearest(_plain(name), _BY_NAME)
+    return next((f", did you mean {gpu.name!r}?" for key, gpu in _BY_NAME.items() if f"'{key}'" in close), "")
 
 
 def gpus_of(target: str) -> tuple[Gpu, ...]:
@@ -94,3 +97,6 @@ def gpus_of(target: str) -> tuple[Gpu, ...]:
 def _plain(name: str) -> str:
     words = name.lower().replace("-", " ").split()
     return " ".join(word for word in words if word not in ("nvidia", "geforce", "tesla"))
+
+
+_BY_NAME = {_plain(gpu.name): gpu for gpu in GPUS}

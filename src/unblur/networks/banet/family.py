@@ -1,18 +1,37 @@
-"""BANet and BANet+ as the registry knows them: presets, and how a spec shows in the weights."""
+"""BANet and BANet+ as the registry knows them: presets, how a spec shows in the weights, and what a proof looks at."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.images.contract import PixelContract
 from unblur.networks.banet.form import BANetForm
-from unblur.networks.banet.network import BANet, BANetSpec
-from unblur.networks.family import MOST_CHANNELS, Family, Shapes
+from unblur.networks.banet.network import STRIP_BINS, BANet, BANetSpec, nearest_index
+from unblur.networks.banet.recipe import Settings, recipe
+from unblur.networks.banet.strips import pool_matrix
+from unblur.networks.family import MOST_CHANNELS, Exactness, Family, Shapes, Size
 
 _MOST_BLOCKS = 64
 """And any depth: the published networks have ten blocks, and building thousands to compare names takes minutes."""
 
+SWEEP = ((16, 16), (16, 18), (34, 58), (62, 94), (122, 74), (106, 202), (246, 16), (16, 410), (492, 18), (26, 574),
+         (400, 16), (123, 205), (17, 31), (101, 16), (50, 50), (98, 100), (196, 200), (16, 1080),
+         (2160, 16))  # fmt: skip
+"""Halves that are prime, odd or small, odd frames (padded), halves 123, 205, 246, 287, where the nearest index in
+float32 is not the one in exact arithmetic, and 25, 49, 50, 98, 100, 540, 1080, where j (n (1 / L)), as OpenVINO wrote
+j (n / L), is neither."""
 
-def _infer_banet(shapes: Shapes) -> BANetSpec:
+_STAGES = {"en": "encoder", "de": "decoder"}
+_BRANCHES = ((re.compile(r"_d[0-9]+(?=_|$)"), ""), (re.compile(r"\.(tall|wide)\.[0-9]+$"), ".strips"))
+
+
+def infer(shapes: Shapes) -> BANetSpec:
+    """The spec whose names and shapes come nearest."""
     numbers = {m[1] for key in shapes if (m := re.match(r"BAM_([0-9]+)\.", key))}
 
     def channels(key: str, default: int) -> int:
@@ -28,13 +47,41 @@ def _infer_banet(shapes: Shapes) -> BANetSpec:
     )
 
 
+def part_of(layer: str) -> tuple[str, str]:
+    """Blocks are BAM_1 .. BAM_n, encoder, decoder. Branches of one width share what they read, so they are a group:
+    `BAM_1.content_conv_d3_2` is of `BAM_1.content_conv_2`, `BAM_1.BA.tall.0` of `BAM_1.BA.strips`.
+    """
+    first = layer.partition(".")[0]
+    group = layer
+    for pattern, replacement in _BRANCHES:
+        group = pattern.sub(replacement, group)
+    return _STAGES.get(first.partition("_")[0], first), group
+
+
+def derived(size: Size) -> Mapping[str, Sequence[NDArray[Any]]]:
+    """Which places each bin averages, and which bin each place reads, on a map of (rows, columns)."""
+    return {
+        "bins": [pool_matrix(length) > 0 for length in size],
+        "indices": [nearest_index(length, n).numpy().astype(np.int64) for length in size for n in STRIP_BINS if n > 1],
+    }
+
+
 BANET = Family(
-    infer=_infer_banet,
-    build=BANet,
-    form=BANetForm,
+    name="banet",
+    title="BANet",
+    paper="Tsai et al., BANet: Blur-aware Attention Networks for Dynamic Scene Deblurring, IEEE TIP 31, 2022",
+    year=2022,
     presets={
         "banet": BANetSpec(),
         "banet_plus": BANetSpec(width=192, fuse_width=192),
         "banet_nano": BANetSpec(depth=3, stem_width=16, width=32, fuse_width=16),
     },
+    contract=PixelContract(channel_order="bgr", low=-0.5, high=0.5, multiple=2),
+    infer=infer,
+    build=BANet,
+    exact=Exactness(form=BANetForm, probe=BANet.first_block, smallest=16, sizes=SWEEP, derived=derived),
+    part_of=part_of,
+    recipe=recipe,
+    reach="global",
+    settings=Settings,
 )

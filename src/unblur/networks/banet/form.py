@@ -23,6 +23,7 @@ from unblur.networks.banet.strips import (
     segments,
     traced_axis,
 )
+from unblur.networks.form import reverse_channels
 
 Axis = tuple[Tensor, list[Tensor], Tensor | None]
 """Pool matrix (16, L); for each strip width over 1 the index to segments (or to the axis); the segments of the axis."""
@@ -112,14 +113,12 @@ class BANetForm(nn.Module):
 
     def __init__(self, network: BANet, size: tuple[int, int] | None, flip_channels: bool) -> None:
         super().__init__()
-        network = copy.deepcopy(network).double()  # folding is done in float64, the caller casts the result
+        network = copy.deepcopy(network).double().eval()  # folding is done in float64, the caller casts the result
         if flip_channels:
             first, last = network.en_layer1[0], network.de_layer3[0]
             assert isinstance(first, nn.Conv2d)
             assert isinstance(last, nn.Conv2d)
-            assert last.bias is not None
-            first.weight.data = first.weight.data.flip(1)
-            last.weight.data, last.bias.data = last.weight.data.flip(0), last.bias.data.flip(0)
+            reverse_channels([first], [last])
         self.en_layer1, self.en_layer2 = network.en_layer1, network.en_layer2
         self.blocks = network.blocks
         for k, block in enumerate(self.blocks, start=1):

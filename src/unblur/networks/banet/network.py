@@ -45,6 +45,9 @@ class BANetSpec:
         """Channels of one strip and of one dilated branch."""
         return self.width // 2
 
+    def label(self) -> str:
+        return f"banet-{self.depth}x{self.width}"
+
 
 def nearest_index(length: int, bins: int, device: torch.device | None = None) -> Tensor:
     """(length,) int64: which of `bins` each place reads, floor(j * float32(bins / length)) in float32.

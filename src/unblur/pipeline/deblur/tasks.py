@@ -32,8 +32,8 @@ class Task:
 class Plan:
     """All tasks, the file that keeps their record, and a sentence for each thing that was passed over.
 
-    The record is in the output folder, but for a single picture to a named file, beside which nobody wants another,
-    in the user's cache.
+    The record is in the output folder, but for a single picture to a named file, or into the working directory, where
+    nobody wants another file, in the user's cache.
     """
 
     record: Path
@@ -85,7 +85,7 @@ def _file_plan(source: Path, output: Path) -> Plan:
     if output.suffix.lower() not in SUFFIXES:
         raise InputError(f"{source} is not named as a picture ({', '.join(SUFFIXES)}); name the output file too.")
     record = output.parent / NAME
-    if named and not record.exists():
+    if (named or output.parent.resolve() == Path.cwd()) and not record.exists():
         digest = hashlib.sha256(os.fsencode(output.resolve())).hexdigest()
         record = cache_folder() / "deblurred" / f"{digest[:32]}.json"
     return Plan(record, (Task(source, output, output.name),))

@@ -17,6 +17,7 @@ from unblur.core.provenance import default_threads
 from unblur.engines.tensorrt.product import ProductName, open_product
 from unblur.graphs.rewrites.casting import cast_graph
 from unblur.graphs.rewrites.forms import FP8, Form, find_form
+from unblur.pipeline.config import PSNR_LOSS_DB
 from unblur.pipeline.held_out import DRAWN, drawn_held_out, find_overlaps, refuse_overlaps
 from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Size, Source
 from unblur.pipeline.making.eight_bits import stored_quantised
@@ -28,8 +29,8 @@ EightBits = Literal["int8", "fp8"]
 LARGEST = 4
 """Graphs of up to so many times the manifest's pixels are scored themselves: larger ones would take minutes."""
 
-FIDELITY_DB, PSNR_LOSS_DB = 40.0, 0.05
-"""What 8 bits must keep on the worst held-out frame, and may lose of PSNR on the mean, unless the caller says."""
+FIDELITY_DB = 40.0
+"""What 8 bits must keep on the worst held-out frame, unless the caller says; PSNR_LOSS_DB may be lost on the mean."""
 
 
 def form_of(precision: EightBits, product: ProductName) -> Form:

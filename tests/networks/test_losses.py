@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from unblur.training.losses import charbonnier, deblurring_loss, fft_l1
+from unblur.networks.banet.recipe import deblurring_loss
+from unblur.networks.losses import charbonnier, fft_l1
 
 
 def naive_fft_l1(difference: np.ndarray) -> float:

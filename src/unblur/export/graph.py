@@ -54,7 +54,7 @@ def export_graph(
     only when it is right. `prove` adds a sweep over sizes. Raises InputError for a size, opset or path that
     cannot be, BudgetError when the graph and the network differ, naming the worst pixel.
     """
-    smallest = checkpoint.exact.smallest
+    family, smallest = checkpoint.recognised.family, checkpoint.exact.smallest
     size = None if dynamic else _size(checkpoint.contract, smallest, height, width)
     if dynamic and (height is not None or width is not None):
         raise InputError("A dynamic graph takes every size; leave out --height and --width, or --dynamic.")
@@ -64,7 +64,7 @@ def export_graph(
     form = checkpoint.form(size, contract)
     at = "every size" if size is None else f"{size[0]}x{size[1]}"
     with progress.stage(f"tracing {checkpoint.name} at {at}"):
-        model = trace(form, size, contract.multiple, smallest, opset)
+        model = trace(form, size, contract.multiple, smallest, opset, family.part_of)
     metadata = {
         METADATA_KEY: contract.to_json(),
         "unblur.network": checkpoint.name,

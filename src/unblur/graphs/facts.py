@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -10,7 +11,7 @@ from onnx import NodeProto, TensorProto
 
 from unblur.core.errors import InputError
 from unblur.graphs.file import type_name
-from unblur.graphs.metadata import PRECISION_KEY
+from unblur.graphs.metadata import PRECISION_KEY, Part, parts_of
 from unblur.graphs.onnx_file import infer
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -54,12 +55,13 @@ class Convolution:
 class GraphFacts:
     """Facts of a graph of one size; height and width are the frame's, in pixels.
 
-    `operators` maps node name -> operator; `edges` are the names of the graph's inputs and outputs; `declared` is
-    the precision in the metadata ("fp16"), None where the file does not say.
+    `operators` maps node name -> operator, `parts` to its place in the network; `edges` are the names of the graph's
+    inputs and outputs; `declared` is the precision in the metadata ("fp16"), None where the file does not say.
     """
 
     convolutions: tuple[Convolution, ...]
     operators: dict[str, str]
+    parts: Mapping[str, Part]
     edges: frozenset[str]
     declared: str | None
     height: int
@@ -102,7 +104,7 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
     declared = next((entry.value for entry in model.metadata_props if entry.key == PRECISION_KEY), None)
     edges = frozenset(value.name for value in (*graph.input, *graph.output))
     operators = {node.name: node.op_type for node in graph.node}
-    return GraphFacts(tuple(convolutions), operators, edges, declared, height, width)
+    return GraphFacts(tuple(convolutions), operators, parts_of(model), edges, declared, height, width)
 
 
 def _asked(node: NodeProto, types: dict[str, int], producer: dict[str, NodeProto]) -> str:

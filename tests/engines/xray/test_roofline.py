@@ -19,12 +19,21 @@ from unblur.engines.xray.kernels import Kernel, KernelTensor, XRay, parse_builde
 from unblur.engines.xray.macs import kernel_macs, weights_of
 from unblur.engines.xray.roofline import BYTES_BOUND, COMPUTE_BOUND, can_run, roofline
 from unblur.graphs.facts import Convolution, GraphFacts, read_facts
+from unblur.graphs.metadata import Part
 
 LOGS = Path(__file__).parent / "logs"
 MAP = (1, 128, 128, 128)
 FACTS = GraphFacts(
     (Convolution("en_layer1.0/Conv", "Half", 64 * 27 * 65536), Convolution("BAM_1.BA.wide.1/Conv", "Half", 28311552)),
-    {}, frozenset({"input", "restored"}), "fp16", 256, 256,
+    {},
+    {
+        "en_layer1.0/Conv": Part("encoder", "en_layer1.0"),
+        "en_layer1.1/LeakyRelu": Part("encoder", "en_layer1.1"),
+        "BAM_1.BA/MatMul_2": Part("BAM_1", "BAM_1.BA"),
+        "BAM_1.BA.wide.1/Conv": Part("BAM_1", "BAM_1.BA.strips"),
+        "form/Cast": Part("pixels", "form"),  # no block: it has no convolution
+    },
+    frozenset({"input", "restored"}), "fp16", 256, 256,
 )  # fmt: skip
 
 
@@ -85,6 +94,7 @@ def test_kinds_and_blocks() -> None:
     assert kind_of(replace(gate, name="__myl_Redu_myl0_3"), FACTS) == "other"
     assert kind_of(replace(gate, name="__myl_TranResh_myl0_3"), FACTS) == "copy"
     assert block_of(gate, FACTS) == "frame"
+    assert block_of(replace(gate, nodes=("form/Cast", "unheard/Of")), FACTS) == "frame"
     assert {"convolution", "copy", "epilogue"} < set(KINDS)
 
 

@@ -69,7 +69,7 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
     if precision == "bf16":
         model = write_phases(model)
     if next(entry.version for entry in model.opset_import if not entry.domain) < kind.opset:
-        model = version_converter.convert_version(model, kind.opset)
+        model = _at_opset(model, kind.opset)
     source = infer(model)
     reasons = _fp32_nodes(source.graph) | _named(source.graph, keep or {})
     writer = _Writer(source.graph, precision)
@@ -87,6 +87,16 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
         (node.name, reasons[node.name]) for node in source.graph.node if writer.is_float(node) and node.name in reasons
     )
     return CastGraph(rewritten, kept)
+
+
+def _at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """ONNX's converter knows nothing of the metadata of nodes, which are put back."""
+    stated = {node.name: node.metadata_props for node in model.graph.node}
+    converted: onnx.ModelProto = version_converter.convert_version(model, opset)
+    for node in converted.graph.node:
+        del node.metadata_props[:]
+        node.metadata_props.extend(stated.get(node.name, ()))
+    return converted
 
 
 def _refuse(model: onnx.ModelProto) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_family import FOREIGN, foreign
 from pixels import BGR
 from safetensors.torch import save, save_file
 
@@ -230,6 +231,14 @@ def test_weights_that_two_families_fit_are_refused() -> None:
     with registered(twin), pytest.raises(InputError, match="fit more than one network: banet-2x4, twin"):
         recognise(shapes)
     assert recognise(shapes).family is BANET
+
+
+def test_a_family_is_known_while_it_is_registered(tmp_path: Path) -> None:
+    save_checkpoint(foreign(), tmp_path / "foreign.safetensors")
+    with registered(FOREIGN):
+        assert load_checkpoint(tmp_path / "foreign.safetensors").recognised.family is FOREIGN
+    with pytest.raises(InputError, match="No known network has these"):
+        load_checkpoint(tmp_path / "foreign.safetensors")
 
 
 def test_a_name_that_is_taken_is_refused() -> None:

@@ -14,7 +14,7 @@ MOST = 4
 """Pictures of a folder that are used: each costs two runs of the graph."""
 
 MOST_MACS = 350e9
-"""A graph of more is not measured unasked: a frame would take minutes and gigabytes. BANet at 256x256 has 254e9."""
+"""A graph of more is not measured unasked: a frame would take minutes and gigabytes."""
 
 DRAWN = 256
 """Longest side in pixels of a frame that is drawn for a graph of every size."""

@@ -190,7 +190,7 @@ def _check_sizes(source: GraphFile, profiles: tuple[Profile, ...]) -> None:
             f"{source.path} takes every size, and an engine is compiled for some: name them with --shapes, such as "
             "64x64:256x256:720x1280, or take them from pictures with --shapes-from DIR."
         )
-    check_profiles(profiles, source.signature.contract)
+    check_profiles(profiles, source.signature.contract, source.smallest)
 
 
 def _cast_frames(source: GraphFile, facts: GraphFacts, options: BuildOptions) -> CastFrames | None:

@@ -85,7 +85,7 @@ def cast_measured(
 ) -> MeasuredCast:
     """Cast a float32 graph and keep in FP32 what it takes to reach `floor_db` (None: FLOORS_DB) on every frame.
 
-    `frames` are RGB uint8 (height, width, 3) of the graph's size, or of any even size for a dynamic one.
+    `frames` are RGB uint8 (height, width, 3) of the graph's size, or of any that a dynamic one takes.
 
     Raises InputError without frames or as `cast_graph`; BudgetError when a tensor overflows the precision on a frame
     (with its value), or when no choice of islands reaches the floor (with the best).

@@ -118,7 +118,7 @@ def _open_session(
 def integer_convolutions(optimised: Path) -> set[str]:
     """Names of the convolutions that became integer ones, from the optimised graph that ONNX Runtime saves."""
     nodes = onnx.load(optimised, load_external_data=False).graph.node
-    # A fused node has the name of the convolution and a counter: BAM_1.input_conv/Conv_token_17.
+    # A fused node has the name of the convolution and a counter: body.1.conv/Conv_token_17.
     return {node.name.partition("_token_")[0] for node in nodes if node.op_type in INTEGER_OPERATORS}
 
 

@@ -17,7 +17,7 @@ from unblur.core.provenance import package_versions
 from unblur.export.checks import Proof, check_graph
 from unblur.export.trace import trace
 from unblur.graphs.file import ORDER_KEY
-from unblur.graphs.metadata import CHECKPOINT_KEY
+from unblur.graphs.metadata import CHECKPOINT_KEY, SMALLEST_KEY
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.networks.checkpoints import Checkpoint
 from unblur.networks.family import Size
@@ -70,6 +70,7 @@ def export_graph(
         "unblur.network": checkpoint.name,
         CHECKPOINT_KEY: checkpoint.digest,
         ORDER_KEY: checkpoint.contract.channel_order,
+        SMALLEST_KEY: str(smallest),
         "unblur.size": "dynamic" if size is None else f"{size[0]}x{size[1]}",
         "unblur.opset": str(opset),
         "unblur.tools": json_text(package_versions(), indent=None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 from onnx import NodeProto, TensorProto
@@ -13,8 +13,13 @@ from unblur.core.errors import InputError
 from unblur.graphs.file import type_name
 from unblur.graphs.metadata import PRECISION_KEY, Part, parts_of
 from unblur.graphs.onnx_file import infer
+from unblur.graphs.view import label
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""What rewrites for a precision look at."""
+
+PRODUCTS = ("MatMul", "Gemm", "DeformConv")
+"""Multiplies too, and is left as it is by every rewrite but a cast."""
 
 TYPES: dict[int, str] = {
     TensorProto.FLOAT: "Float",
@@ -57,6 +62,7 @@ class GraphFacts:
 
     `operators` maps node name -> operator, `parts` to its place in the network; `edges` are the names of the graph's
     inputs and outputs; `declared` is the precision in the metadata ("fp16"), None where the file does not say.
+    `products`: the multiply-accumulates of matrix products and deformable convolutions, by node.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -66,11 +72,17 @@ class GraphFacts:
     declared: str | None
     height: int
     width: int
+    products: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def convolution_macs(self) -> int:
+        """Multiply-accumulates of the convolutions, one frame."""
+        return sum(convolution.macs for convolution in self.convolutions)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all convolutions, one frame."""
-        return sum(convolution.macs for convolution in self.convolutions)
+        """Multiply-accumulates of everything that multiplies, one frame."""
+        return self.convolution_macs + sum(self.products.values())
 
 
 def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool = True) -> GraphFacts:
@@ -89,8 +101,10 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
         if all(d.HasField("dim_value") for d in tensor.shape.dim):
             shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
     producer = {name: node for node in graph.node for name in node.output}
-    convolutions = []
+    convolutions, products = [], {}
     for node in graph.node:
+        if count and node.op_type in PRODUCTS:
+            products[label(node)] = _macs(node, shapes)
         if node.op_type in CONVOLUTIONS:
             if not node.name:
                 raise InputError(
@@ -104,7 +118,7 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
     declared = next((entry.value for entry in model.metadata_props if entry.key == PRECISION_KEY), None)
     edges = frozenset(value.name for value in (*graph.input, *graph.output))
     operators = {node.name: node.op_type for node in graph.node}
-    return GraphFacts(tuple(convolutions), operators, parts_of(model), edges, declared, height, width)
+    return GraphFacts(tuple(convolutions), operators, parts_of(model), edges, declared, height, width, products)
 
 
 def _asked(node: NodeProto, types: dict[str, int], producer: dict[str, NodeProto]) -> str:
@@ -125,9 +139,12 @@ def _asked(node: NodeProto, types: dict[str, int], producer: dict[str, NodeProto
 def _macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     missing = [name for name in (node.input[0], node.input[1], node.output[0]) if name not in shapes]
     if missing:
-        raise InputError(f"{node.name}: the shape of {missing[0]!r} is not known; export the graph for one size.")
-    weight = shapes[node.input[1]]
-    # Conv: weights [O, I/g, kh, kw], each output sums I/g*kh*kw products. ConvTranspose: [I, O/g, kh, kw], each
-    # input is spread over O/g*kh*kw outputs.
-    through = shapes[node.output[0]] if node.op_type == "Conv" else shapes[node.input[0]]
+        raise InputError(f"{label(node)}: the shape of {missing[0]!r} is not known; export the graph for one size.")
+    left, weight = shapes[node.input[0]], shapes[node.input[1]]
+    if node.op_type in ("MatMul", "Gemm"):  # every result sums as many products as the operands share
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return math.prod(shapes[node.output[0]]) * left[-2 if transposed else -1]
+    # Conv and DeformConv: weights [O, I/g, kh, kw], each output sums I/g*kh*kw products. ConvTranspose:
+    # [I, O/g, kh, kw], each input is spread over O/g*kh*kw outputs.
+    through = left if node.op_type == "ConvTranspose" else shapes[node.output[0]]
     return math.prod(through) * math.prod(weight[1:])

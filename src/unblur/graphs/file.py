@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from onnx import TensorProto, ValueInfoProto
 from unblur.core.artefacts import file_digest, text_with
 from unblur.core.bounds import SIDE_MAX
 from unblur.core.errors import InputError, nearest
-from unblur.graphs.metadata import CALIBRATION_KEY, CHECKPOINT_KEY, calibration_of
+from unblur.graphs.metadata import CALIBRATION_KEY, CHECKPOINT_KEY, SMALLEST_KEY, calibration_of
 from unblur.graphs.onnx_file import load_onnx, needed
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.signature import Signature
@@ -35,9 +36,9 @@ class GraphFile:
 
     `digest` is the file's SHA-256; `output` names the tensor that is the restored frame; `precision` names the types of
     its weights, such as "f32" or "f32+int8"; `checkpoint` is the SHA-256 of the checkpoint it was exported from and
-    `channel_order` that of its network, None
-    where the file does not say; `quantised` counts the convolutions that read both map and weights through a
-    DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does not.
+    `channel_order` that of its network, None where the file does not say; `quantised` counts the convolutions that read
+    both map and weights through a DequantizeLinear; `calibration` says in a line what their ranges were measured on, ""
+    where the file does not; `smallest` is the shortest side that it takes, 1 where the file does not say.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class GraphFile:
     quantised: int = 0
     calibration: str = ""
     channel_order: str | None = None
+    smallest: int = 1
 
 
 def read_graph(path: Path, output: str | None = None) -> GraphFile:
@@ -92,7 +94,7 @@ def open_graph(path: Path, output: str | None = None) -> tuple[GraphFile, onnx.M
     order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
     return GraphFile(
         path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint, result.name,
-        _quantised(model), _calibration(model, path), order,
+        _quantised(model), _calibration(model, path), order, _smallest(model, path),
     ), model  # fmt: skip
 
 
@@ -139,6 +141,15 @@ def _calibration(model: onnx.ModelProto, path: Path) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its {CALIBRATION_KEY} cannot be read ({error}); quantise it again.") from error
     return f"{line}; NOT HELD OUT: {overlaps}" if overlaps else line
+
+
+def _smallest(model: onnx.ModelProto, path: Path) -> int:
+    text = next((entry.value for entry in model.metadata_props if entry.key == SMALLEST_KEY), "1")
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise InputError(
+            f"{path}: {SMALLEST_KEY} in its metadata is {text[:20]!r}, no side of a frame; export it again."
+        )
+    return int(text)
 
 
 def _contract(model: onnx.ModelProto, path: Path) -> PixelContract:

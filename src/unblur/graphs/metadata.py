@@ -18,6 +18,9 @@ CALIBRATION_KEY = "unblur.calibration"
 
 FORM_KEY = "unblur.form"
 
+SMALLEST_KEY = "unblur.smallest"
+"""Holds the shortest side that the graph takes, in pixels."""
+
 BLOCK_KEY, GROUP_KEY = "unblur.block", "unblur.group"
 """In the metadata of a node: its block of the network, and the layers that a search decides on together."""
 

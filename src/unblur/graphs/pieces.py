@@ -1,6 +1,6 @@
 """A graph run piece by piece, so that every inner map can be looked at once and let go.
 
-The wanted maps of BANet-18M at 720p are some 20 GB: they cannot all be outputs of one run. Running the graph again
+The wanted maps of ten blocks at 720p are some 20 GB: they cannot all be outputs of one run. Running the graph again
 for each group of them would cost dozens of runs per frame; reducing them inside the graph needs operators that ONNX
 does not have (a histogram) and leaves it to the runtime when a map is freed. So the graph is cut after every node that
 makes a wanted map, and the pieces are run one after another: each operation once per frame, as in the whole graph, on
@@ -132,7 +132,7 @@ def _frugal(options: Any, onnxruntime: Any) -> None:
 def _by_channels(node: NodeProto, weights: dict[str, TensorProto]) -> list[NodeProto]:
     """A transposed convolution as several of fewer output channels each, whose weights are added to `weights`.
 
-    ONNX Runtime keeps a column for each input pixel, kernel element and output channel: 0.9 GB for BANet's at 720p.
+    ONNX Runtime keeps a column for each input pixel, kernel element and output channel: 0.9 GB for 64 at 720p.
     Output channels do not depend on each other, so the parts together are bit for bit the whole.
     """
     names = [name for name in node.input[1:] if name]

@@ -64,7 +64,7 @@ BUNDLED = Calibration()
 
 @dataclass(frozen=True)
 class Source:
-    """What an engine is made from: a checkpoint, and its graph of (height, width), or (None) of every even size."""
+    """What an engine is made from: a checkpoint, and its graph of (height, width), or (None) of every size."""
 
     checkpoint: Checkpoint
     size: Size | None

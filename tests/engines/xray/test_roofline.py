@@ -161,6 +161,25 @@ def test_facts_of_a_graph() -> None:
         read_facts(graph("down", TensorProto.DOUBLE), 8, 6)
 
 
+def test_matrix_products_and_deformable_convolutions_are_arithmetic_too() -> None:
+    shapes = {"w": (6, 4, 3, 3), "offset": (1, 18, 8, 6), "m": (6, 5), "u": (7, 40), "v": (5, 7)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("DeformConv", ["x", "w", "offset"], ["d"], "deform", pads=[1, 1, 1, 1]),
+        helper.make_node("MatMul", ["y", "m"], ["p"], "product"),
+        helper.make_node("Gemm", ["u", "v"], ["q"], "linear", transA=1, transB=1),
+    ]
+    kind = TensorProto.FLOAT
+    given = [helper.make_tensor_value_info("x", kind, [1, 4, 8, 6])]
+    results = [helper.make_tensor_value_info(name, kind, None) for name in ("d", "p", "q")]
+    constants = [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "g", given, results, constants)
+    facts = read_facts(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), 8, 6)
+    assert facts.products == {"deform": 48 * 6 * 4 * 9, "product": 6 * 8 * 5 * 6, "linear": 40 * 5 * 7}
+    assert facts.convolution_macs == 48 * 6 * 4 * 9
+    assert facts.macs == facts.convolution_macs + sum(facts.products.values())
+
+
 def test_the_larger_of_two_times() -> None:
     kernels = recorded("layers").kernels
     gpu = find_gpu("RTX 4090")

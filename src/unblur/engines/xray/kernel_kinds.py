@@ -14,7 +14,7 @@ REQUANTISATION, EPILOGUE, PIXELS, OTHER = "requantisation", "epilogue", "pixels"
 KINDS = {
     CONVOLUTION: "a convolution of a map, with whatever is fused to it",
     GEMM: "a matrix product: an averaging written as one, or a linear layer",
-    STRIPS: "convolutions and generated kernels that read only strips and other small tensors",
+    STRIPS: "convolutions and generated kernels that read no map: strips and other small tensors",
     COPY: "moves a map and computes nothing: transpose, reshape, slice, concatenate, cast",
     REQUANTISATION: "converts to or from 8 bits outside of a convolution",
     EPILOGUE: "an activation or gate on a map that was not fused into a convolution",

@@ -50,7 +50,7 @@ def stored_quantised(
     repairs: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Artefact:
-    """The graph for (height, width), or (None) for every even size, in 8 bits; what is not 8 bits is float32.
+    """The graph for (height, width), or (None) for every size, in 8 bits; what is not 8 bits is float32.
 
     Ranges, repairs and the choice of what stays in floating point are those of the manifest's size. `algorithm`: one
     of `algorithms_for(form)`, or "best" for the winner of a bake-off on drawn frames. `root`: the store's folder. The

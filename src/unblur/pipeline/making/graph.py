@@ -21,7 +21,7 @@ def stored_graph(
     prove: bool = False,
     progress: Progress = SILENT,
 ) -> Artefact:
-    """The proven graph for (height, width), or (None) for every even size. Raises as `export_graph`."""
+    """The proven graph for (height, width), or (None) for every size. Raises as `export_graph`."""
     where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
     recipe = Recipe(
         stage="onnx",

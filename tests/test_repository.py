@@ -215,8 +215,8 @@ def test_folders_that_git_must_ignore_hold_no_tracked_file() -> None:
 
 
 PAPERS = ("BANet", "BA-Net", "BAM", "BAG", "SAPHN", "SGENet")
-BUNDLED = {"src/unblur/pipeline/config.py", "src/unblur/pipeline/places.py"}
-"""They name the bundled checkpoint's file, and take nothing else from its name."""
+BUNDLED = {"src/unblur/pipeline/places.py"}
+"""Where the bundled checkpoint lies, and nothing else, is known by its name."""
 
 
 def test_nothing_outside_networks_knows_a_papers_name() -> None:

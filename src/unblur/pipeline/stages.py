@@ -14,8 +14,8 @@ from typing import Any
 from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
 from unblur.compare.comparison import Candidate, Settings, compare_engines
-from unblur.compare.judge.budgets import EVERY_CANDIDATE, Budget, check_budgets
-from unblur.compare.judge.verdict import judge
+from unblur.compare.judge.budgets import EVERY_CANDIDATE, TRUTH_BUDGETS, Budget, check_budgets
+from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
 from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
@@ -225,7 +225,7 @@ def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dic
 
 def fitting_budgets(budgets: Mapping[str, Budget], *, has_truth: bool, latency: bool) -> dict[str, Budget]:
     """Budgets without the limits that a comparison of other frames, or without latency, has nothing to hold against."""
-    needs = {"psnr_loss_db_max": has_truth, "latency_ms_max": latency, "speedup_min": latency}
+    needs = {**dict.fromkeys(TRUTH_BUDGETS, has_truth), **dict.fromkeys(LATENCY_BUDGETS, latency)}
     without = [key for key, fits in needs.items() if not fits]
     return {name: budget.model_copy(update=dict.fromkeys(without)) for name, budget in budgets.items()}
 

@@ -42,8 +42,8 @@ class Score:
     """A candidate against the float32 graph, in dB over the held-out frames.
 
     fidelities_db: one for each frame, PSNR of the float tensors (peak: the contract's range), of the bytes where the
-    graph gives bytes; infinite where nothing differs. loss: of PSNR against truth that float32 has and the candidate
-    has not, on 8-bit frames; None where a frame has no truth.
+    graph gives bytes; infinite where nothing differs. loss: of PSNR against truth (`Loss`), on 8-bit frames; None where
+    a frame has no truth.
     """
 
     fidelities_db: tuple[float, ...]

@@ -39,8 +39,8 @@ Assignment = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an assignment keeps: mean fidelity in dB, and the PSNR it loses against truth in dB (None: no truth;
-    infinite: a frame is spoilt, see `unblur.metrics.decibels.Loss`)."""
+    """What an assignment keeps: mean fidelity in dB, and the PSNR it loses against truth in dB
+    (`unblur.metrics.decibels.Loss`; None: no truth)."""
 
     fidelity_db: float
     psnr_loss_db: float | None
@@ -58,7 +58,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Budget:
-    """Largest |loss of PSNR against truth|, and least mean fidelity, both in dB; None leaves one open."""
+    """Most PSNR against truth that may be lost (`unblur.metrics.decibels.Loss`: a gain is no loss), and least mean
+    fidelity, which limits a change in either direction; both in dB, None leaves one open."""
 
     psnr_loss_db: float | None = 0.02
     fidelity_db: float | None = None
@@ -74,7 +75,7 @@ class Budget:
         if self.psnr_loss_db is not None:
             if outcome.psnr_loss_db is None:
                 raise InputError("The budget is a loss of PSNR, but the frames have no truth; give one of fidelity.")
-            if not abs(outcome.psnr_loss_db) <= self.psnr_loss_db:
+            if not outcome.psnr_loss_db <= self.psnr_loss_db:
                 return False
         return self.fidelity_db is None or outcome.fidelity_db >= self.fidelity_db
 

@@ -241,10 +241,11 @@ def _tell(built: Any) -> None:
     _say(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
     if cast := manifest.get("cast"):
-        known_db = decibels_from_json(cast["fidelity_db"])
-        fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
         islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
-        _say(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
+        for judged in cast["judged_on"]:
+            known_db = decibels_from_json(judged["fidelity_db"])
+            fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
+            _say(f"cast: {fidelity}, judged on: {judged['on']}; kept in FP32 for it: {islands or 'nothing'}")
     if calibration := manifest.get("calibration"):
         _say(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
               f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip

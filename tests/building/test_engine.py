@@ -18,7 +18,7 @@ from pixels import BGR
 from quantised_graph import quantised
 from tiny_banet import asymmetric
 
-from unblur.building import engine
+from unblur.building import cast_frames, engine
 from unblur.building import precision as precision_room
 from unblur.building.engine import BuildOptions, build_engine, rebuild_engine
 from unblur.building.islands import Judged, MeasuredCast
@@ -222,9 +222,28 @@ def test_a_cast_is_measured_on_the_frames_that_are_named(
     with pytest.raises(InputError, match="no folder with pictures"):
         build_engine(fixed_graph, tmp_path / "c.engine", replace(options, frames=tmp_path / "none"))
     small = synthetic_pair(0, 32, 66, "heldout")[0]
-    write_picture(pictures / "0.png", Picture(small), small)
-    with pytest.raises(InputError, match=r"0.png is 32x66, smaller than the graph's 48x64"):
+    for seed in range(5):
+        write_picture(pictures / f"{seed}.png", Picture(small), small)
+    with pytest.raises(InputError, match=r"0.png is 32x66, smaller than 48x64, as all are"):
         build_engine(fixed_graph, tmp_path / "c.engine", options)
+
+
+def test_the_cast_of_a_large_graph_is_judged_and_its_manifest_says_on_what(
+    fixed_graph: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cast_frames, "MOST_MACS", 1.0)
+    options = BuildOptions("fp16", targets=("sm89",), frames=pictures)
+    built = build_engine(fixed_graph, tmp_path / "a.engine", options, smaller=lambda: fixed_graph)
+    judged = built.manifest["cast"]["judged_on"]
+    assert [one["on"] for one in judged] == [
+        "4 crops of 48x64 through a smaller graph of the same weights, from 5 in pictures",
+        "1 whole frame of 48x64, from pictures",
+    ]
+    assert built.manifest["cast"]["fidelity_db"] == min(one["fidelity_db"] for one in judged)
+    bare = build_engine(fixed_graph, tmp_path / "b.engine", replace(options, frames=None))
+    (whole,) = bare.manifest["cast"]["judged_on"]
+    assert whole["on"] == "1 whole frame of 48x64, drawn"
+    assert 60 < whole["fidelity_db"] < 100
 
 
 def test_an_overflow_is_found_before_the_build(fixed_graph: Path, tmp_path: Path) -> None:

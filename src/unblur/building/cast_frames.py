@@ -15,8 +15,10 @@ import onnx
 
 from unblur.core.errors import InputError
 from unblur.graphs.file import GraphFile, open_graph
-from unblur.images.contract import Frame
+from unblur.images.contract import Frame, PixelContract
 from unblur.images.files import find_pictures, read_picture
+from unblur.images.pairs import find_pairs, named_layout
+from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 
 MOST = 4
@@ -54,6 +56,7 @@ def choose_frames(
     `macs`: of a graph that takes no other size; None for one that takes every size, whose frames may be smaller.
     Raises InputError as `folder_frames`, and for a smaller graph of other weights.
     """
+    contract = source.signature.contract
     small = tuple(min(side, CROP) for side in size)
     crop = (small[0], small[1])
     if macs is None:
@@ -61,14 +64,14 @@ def choose_frames(
         if folder is None:
             return (_drawn(1, crop, f"1 frame of {through}"),)
         if size == crop:
-            return (_of_folder(folder, MOST, size, f"frames of {through}"),)
-        return (_of_folder(folder, MOST, crop, f"crops of {through}"), _whole(folder, size))
+            return (_of_folder(folder, contract, size, f"frames of {through}"),)
+        return (_of_folder(folder, contract, crop, f"crops of {through}"), _whole(folder, contract, size))
     if macs <= MOST_MACS:
         if folder is None:
             return (_drawn(1, size, f"1 frame of {size[0]}x{size[1]}"),)
-        return (_of_folder(folder, MOST, size, f"frames of {size[0]}x{size[1]}"),)
+        return (_of_folder(folder, contract, size, f"frames of {size[0]}x{size[1]}"),)
     if smaller is None:
-        return (_whole(folder, size),)
+        return (_whole(folder, contract, size),)
     judged = _through(smaller(), source)
     crop = (judged.signature.height or CROP, judged.signature.width or CROP)
     which = "the dynamic graph" if judged.signature.height is None else "a smaller graph of the same weights"
@@ -76,19 +79,31 @@ def choose_frames(
     model = open_graph(judged.path)[1]
     if folder is None:
         return (replace(_drawn(MOST, crop, f"{MOST} {text}"), model=model),)
-    return (replace(_of_folder(folder, MOST, crop, text), model=model), _whole(folder, size))
+    return (replace(_of_folder(folder, contract, crop, text), model=model), _whole(folder, contract, size))
 
 
-def folder_frames(folder: Path, size: tuple[int, int], most: int = MOST) -> tuple[tuple[Frame, ...], int]:
-    """The middles of up to `most` pictures, spread over a folder's, cut to (height, width), and how many it has.
+def folder_frames(
+    folder: Path, size: tuple[int, int], contract: PixelContract, most: int = MOST
+) -> tuple[tuple[Frame, ...], int]:
+    """The middles of up to `most` pictures that are large enough, spread over a folder's, cut to (height, width), and
+    how many it has. "gopro:FOLDER" and such name the test part of a data set.
 
-    Raises InputError for a folder without pictures, a picture smaller than the size, and as `read_picture`.
+    Raises InputError for a folder without pictures, without one of the size, and as `read_picture`.
     """
-    pictures = find_pictures(folder) if folder.is_dir() else []
+    layout, place = named_layout(folder)
+    if layout:
+        pictures = [pair.blurred for pair in find_pairs(place, layout, "test")]
+    else:
+        pictures = find_pictures(folder) if folder.is_dir() else [folder] if folder.is_file() else []
     if not pictures:
         raise InputError(f"{folder} is no folder with pictures; name one with frames to measure the cast on.")
-    count = min(most, len(pictures))
-    chosen = [pictures[k * len(pictures) // count] for k in range(count)]
+    sizes = {path: picture_size(path) for path in pictures}
+    large = [path for path, (height, width) in sizes.items() if _holds(contract.padded_size(height, width), size)]
+    if not large:
+        have = "x".join(map(str, sizes[pictures[0]]))
+        raise InputError(f"{pictures[0]} is {have}, smaller than {size[0]}x{size[1]}, as all are; name larger frames.")
+    count = min(most, len(large))
+    chosen = [large[k * len(large) // count] for k in range(count)]
     return tuple(_middle(path, *size) for path in chosen), len(pictures)
 
 
@@ -105,23 +120,24 @@ def _drawn(count: int, size: tuple[int, int], text: str) -> CastFrames:
     return CastFrames(frames, f"{text}, drawn")
 
 
-def _of_folder(folder: Path, most: int, size: tuple[int, int], text: str) -> CastFrames:
-    frames, there = folder_frames(folder, size, most)
+def _of_folder(folder: Path, contract: PixelContract, size: tuple[int, int], text: str) -> CastFrames:
+    frames, there = folder_frames(folder, size, contract)
     return CastFrames(frames, f"{len(frames)} {text}, from {there} in {folder.name}")
 
 
-def _whole(folder: Path | None, size: tuple[int, int]) -> CastFrames:
+def _whole(folder: Path | None, contract: PixelContract, size: tuple[int, int]) -> CastFrames:
     text = f"1 whole frame of {size[0]}x{size[1]}"
     if folder is None:
         return _drawn(1, size, text)
-    frames, _ = folder_frames(folder, size, 1)
+    frames, _ = folder_frames(folder, size, contract, 1)
     return CastFrames(frames, f"{text}, from {folder.name}")
+
+
+def _holds(picture: tuple[int, int], size: tuple[int, int]) -> bool:
+    return picture[0] >= size[0] and picture[1] >= size[1]
 
 
 def _middle(path: Path, height: int, width: int) -> Frame:
     frame = read_picture(path).frame
-    top, left = ((have - want) // 2 for have, want in zip(frame.shape[:2], (height, width), strict=True))
-    if top < 0 or left < 0:
-        have = "x".join(map(str, frame.shape[:2]))
-        raise InputError(f"{path} is {have}, smaller than the graph's {height}x{width}; name larger frames.")
+    top, left = (max(0, have - want) // 2 for have, want in zip(frame.shape[:2], (height, width), strict=True))
     return frame[top : top + height, left : left + width]

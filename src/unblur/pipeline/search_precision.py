@@ -195,6 +195,8 @@ def _sentence(budget: Budget) -> str:
         parts.append(f"at most {budget.psnr_loss_db:g} dB of PSNR lost")
     if budget.fidelity_db is not None:
         parts.append(f"at least {budget.fidelity_db:g} dB of fidelity")
+    if budget.worst_db is not None:
+        parts.append(f"at least {budget.worst_db:g} dB of fidelity on the worst frame")
     text = " and ".join(parts)
     return text[0].upper() + text[1:]
 

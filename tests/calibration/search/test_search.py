@@ -172,6 +172,11 @@ def test_a_budget_limits_something_that_was_measured() -> None:
     assert Budget(0.02).allows(Outcome(90.0, -0.03))  # a gain is no loss, as in scores and verdicts
     assert not Budget(0.02, 95.0).allows(Outcome(90.0, -0.03))  # fidelity limits change in either direction
     assert Budget(None, 50.0).allows(Outcome(50.0, None))
+    for worst_db, allowed in ((50.0, True), (49.9, False)):
+        assert Budget(None, None, 50.0).allows(Outcome(90.0, None, worst_db)) is allowed
+    with pytest.raises(InputError, match="worst frame, which was not measured"):
+        Budget(None, None, 50.0).allows(Outcome(90.0, None))
+    assert Outcome.from_json(Outcome(50.0, None, 45.0).to_json()) == Outcome(50.0, None, 45.0)
 
 
 @pytest.mark.parametrize(

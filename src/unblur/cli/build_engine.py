@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     resolve_targets(open_product(build.flavor), build.targets)  # say what is missing before the export
     tell_taken(resolved, "build", progress)
     job = Job.of(resolved.config, progress)
+    if arguments.frames and not arguments.onnx:
+        _refuse_small_frames(job)
     if arguments.onnx:
         return _build_graph(arguments, job, arguments.onnx, precisions[0])
     if arguments.shapes_from:
@@ -96,6 +98,15 @@ def _refuse_conflicts(arguments: argparse.Namespace) -> None:
         raise InputError("--shapes and --shapes-from exclude each other; name the sizes, or the folder they are in.")
     if arguments.quantised and not (arguments.precision == "best" and arguments.onnx):
         raise InputError("--quantised goes with --onnx and --precision best; build one quantised graph with --int8.")
+
+
+def _refuse_small_frames(job: Job) -> None:
+    """What a person names is used, or refused; what pipeline.toml has for the comparison may be too small."""
+    from unblur.pipeline.stages import judged_on
+
+    for size in job.sizes:
+        if not judged_on(job, size).files:
+            raise InputError("No picture of --frames is as large as the graph; name larger ones, or a smaller --size.")
 
 
 def _precisions(arguments: argparse.Namespace, resolved: Resolved) -> tuple[str, ...]:
@@ -175,7 +186,8 @@ def _build_graph(arguments: argparse.Namespace, job: Job, graph: Path, precision
     if arguments.shapes_from:
         job = _with_shapes_from(arguments.shapes_from, job, contract)
     profiles = tuple(parse_profile(text) for text in job.config.build.shapes)
-    options = replace(build_options(job, (0, 0), precision), profiles=profiles, output_name=arguments.output_name)
+    options = replace(build_options(job, (0, 0), precision), profiles=profiles, output_name=arguments.output_name,
+                      frames=arguments.frames)  # fmt: skip
     if precision == "best":
         quantised: dict[Path, dict[str, Any]] = {path: {} for path in arguments.quantised}
         _tell_best(build_best(graph, arguments.output, options, quantised, progress=job.progress))
@@ -187,13 +199,15 @@ def _build_graph(arguments: argparse.Namespace, job: Job, graph: Path, precision
 def _build_best(arguments: argparse.Namespace, job: Job) -> int:
     """Every precision of one graph, to --output, where the candidates stay."""
     from unblur.pipeline.making.scored_engine import build_best_of_all
-    from unblur.pipeline.stages import build_options
+    from unblur.pipeline.stages import build_options, judged_on
 
     size = job.sizes[0]
+    named = judged_on(job, size)
+    options = replace(build_options(job, size, None), frames=named.blurred)
     _tell_best(
         build_best_of_all(
-            job.store, job.source(size), arguments.output, build_options(job, size, None), job.calibration,
-            job.config.build.psnr_loss_db, job.progress,
+            job.store, job.source(size), arguments.output, options, job.calibration,
+            job.config.build.psnr_loss_db, job.progress, named,
         )
     )  # fmt: skip
     return _end(arguments.output)
@@ -241,10 +255,11 @@ def _tell(built: Any) -> None:
     _say(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
     if cast := manifest.get("cast"):
-        known_db = decibels_from_json(cast["fidelity_db"])
-        fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
         islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
-        _say(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
+        for judged in cast["judged_on"]:
+            known_db = decibels_from_json(judged["fidelity_db"])
+            fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
+            _say(f"cast: {fidelity}, judged on: {judged['on']}; kept in FP32 for it: {islands or 'nothing'}")
     if calibration := manifest.get("calibration"):
         _say(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
               f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip

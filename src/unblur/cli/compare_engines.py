@@ -44,7 +44,8 @@ def _parser() -> Arguments:
         "--budget",
         action="append",
         metavar="[ENGINE:]KEY=VALUE",
-        help="in the place of [budgets]: fidelity_db_min, psnr_loss_db_max, latency_ms_max, speedup_min; repeatable",
+        help="in the place of [budgets]: fidelity_db_min, psnr_db_min, gain_db_min, psnr_loss_db_max, latency_ms_max, "
+        "speedup_min; repeatable",
     )
     parser.add_argument(
         "--skip-missing", action="store_true", help="list engines this machine cannot run instead of stopping; those "

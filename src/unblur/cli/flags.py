@@ -99,8 +99,10 @@ TABLE = (
     Row("--optimization-level", "build.optimization_level", "build", "how long to search for fast kernels", int,
         options={"metavar": "0-5"}),
     Row("--builds", "build.builds", "build", "build so many times, keep the least bytes moved", positive),
-    Row("--frames", "build.frames", "build", "pictures to measure a cast to FP16 or BF16 on; left out, a drawn one",
-        Path, read=_path, options={"metavar": "DIR"}),
+    Row("--frames", "frames.blurred", "build", "pictures to measure on what a precision costs; left out, drawn ones",
+        Path, read=_path, clears=("frames.sharp",), options={"metavar": "DIR"}),
+    Row("--truth", "frames.sharp", "build", "folder of their sharp partners: same relative path and stem", Path,
+        read=_path, options={"metavar": "DIR"}),
     Row("--fidelity-db", "build.fidelity_db", "build", "to keep on the worst frame: left out, fp16 60, bf16 45, int8 "
         "and fp8 40", finite, options=DB),
     Row("--psnr-loss-db", "build.psnr_loss_db", "build", "8 bits: what may be lost of PSNR", finite, options=DB),
@@ -135,10 +137,12 @@ TABLE = (
     Row("--objective", "search.objective", "search", "what shall be small: measured time (tensorrt-rtx: the roofline's "
         "lower bound), bytes moved (tensorrt-rtx), or multiply-accumulates by their bits",
         choices=("latency", "bytes", "macs")),
-    Row("--budget-db", "search.psnr_loss_db", "search", "PSNR against truth that may be lost or gained, on average "
-        "over the frames", finite, options=DB),
+    Row("--budget-db", "search.psnr_loss_db", "search", "PSNR against truth that may be lost, on average over the "
+        "frames", finite, options=DB),
     Row("--fidelity-db", "search.fidelity_db", "search", "mean fidelity to float32 to keep; alone, it takes the place "
         "of --budget-db", finite, options=DB),
+    Row("--worst-db", "search.worst_db", "search", "fidelity to float32 to keep on the worst frame; without "
+        "--budget-db it takes its place", finite, options=DB),
     Row("--form", "search.form", "search", "how 8 bits are written; left out, the engine's own; fp8 for tensorrt-rtx"),
     Row("--levels", "search.levels", "search", "that a group may have, as 8,16,32; left out, 8,32 on a CPU, 8,16 with "
         "tensorrt-rtx", read=_bits, options={"metavar": "BITS"}),

@@ -58,10 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.pipeline.search_precision import calibrated, search_precision
 
     progress = ConsoleProgress()
-    only_fidelity = resolved.origin("search.fidelity_db") == "--fidelity-db" and (
-        resolved.origin("search.psnr_loss_db") != "--budget-db"
-    )
-    budget = Budget(None if only_fidelity else asked.psnr_loss_db, asked.fidelity_db)
+    typed = {key for key in ("psnr_loss_db", "fidelity_db", "worst_db") if resolved.origin(f"search.{key}")[:2] == "--"}
+    only_fidelity = typed and "psnr_loss_db" not in typed
+    budget = Budget(None if only_fidelity else asked.psnr_loss_db, asked.fidelity_db, asked.worst_db)
     form = find_form(asked.form or asked.engine)
     question = Question(asked.engine, asked.objective, budget, form, asked.gpu, asked.levels)
     if arguments.output:
@@ -81,10 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _held_out(
     resolved: Resolved, padded: Callable[[int, int], tuple[int, int]], progress: Progress
 ) -> tuple[list[HeldOut], tuple[int, int]]:
-    """Frames to score on, and the size of the graph that takes them: a size that a flag names is held to the frames."""
+    """Frames to score on, and the size of the graph that takes them: to one that a flag names they are cut."""
     from unblur.calibration.score import HeldOut
     from unblur.compare.measure.frames import find_frames
-    from unblur.pipeline.held_out import drawn_held_out
+    from unblur.pipeline.held_out import Named, drawn_held_out
 
     given: FramesSection = resolved.config.frames
     size, *others = resolved.config.graph.sizes
@@ -93,8 +92,10 @@ def _held_out(
             raise InputError("A search is for one size, and graph.sizes has several; choose one with --size HxW.")
         return drawn_held_out(size, given.generated, FIRST_SEED), size
     files = find_frames(given.blurred, given.sharp, progress)
+    if resolved.origin("graph.sizes") == "--size":
+        return Named(tuple(files)).at(size, padded, len(files))[0], size
     frames = [HeldOut(*file.read()) for file in files]
-    at = size if resolved.origin("graph.sizes") == "--size" else padded(*frames[0].frame.shape[:2])
+    at = padded(*frames[0].frame.shape[:2])
     for file, held in zip(files, frames, strict=True):
         height, width = held.frame.shape[:2]
         if padded(height, width) != at:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import onnx
-
 from unblur.core.artefacts import atomic_path, file_digest, json_text
 from unblur.core.bounds import check_pixels
 from unblur.core.console import SILENT, Progress
@@ -16,8 +14,7 @@ from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
 from unblur.export.checks import Proof, check_graph
 from unblur.export.trace import trace
-from unblur.graphs.file import ORDER_KEY
-from unblur.graphs.metadata import CHECKPOINT_KEY, SMALLEST_KEY
+from unblur.graphs.metadata import CHECKPOINT_KEY, NETWORK_KEY, ORDER_KEY, SMALLEST_KEY, add_properties
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.networks.checkpoints import Checkpoint
 from unblur.networks.family import Size
@@ -67,7 +64,7 @@ def export_graph(
         model = trace(form, size, contract.multiple, smallest, opset, family.part_of)
     metadata = {
         METADATA_KEY: contract.to_json(),
-        "unblur.network": checkpoint.name,
+        NETWORK_KEY: checkpoint.name,
         CHECKPOINT_KEY: checkpoint.digest,
         ORDER_KEY: checkpoint.contract.channel_order,
         SMALLEST_KEY: str(smallest),
@@ -75,7 +72,7 @@ def export_graph(
         "unblur.opset": str(opset),
         "unblur.tools": json_text(package_versions(), indent=None),
     }
-    onnx.helper.set_model_props(model, metadata)
+    add_properties(model, metadata)
     model.producer_name, model.producer_version = "unblur", package_versions().get("unblur", "")
     with atomic_path(output) as temporary:
         temporary.write_bytes(model.SerializeToString())

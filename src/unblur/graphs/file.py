@@ -12,14 +12,18 @@ from onnx import TensorProto, ValueInfoProto
 from unblur.core.artefacts import file_digest, text_with
 from unblur.core.bounds import SIDE_MAX
 from unblur.core.errors import InputError, nearest
-from unblur.graphs.metadata import CALIBRATION_KEY, CHECKPOINT_KEY, SMALLEST_KEY, calibration_of
+from unblur.graphs.metadata import (
+    CALIBRATION_KEY,
+    CHECKPOINT_KEY,
+    ORDER_KEY,
+    SMALLEST_KEY,
+    calibration_of,
+    contract_of,
+    properties,
+)
 from unblur.graphs.onnx_file import load_onnx, needed
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.signature import Signature
-
-ORDER_KEY = "unblur.channel_order"
-"""Holds the order that the network takes, also where the graph takes bytes in RGB and turns them round inside."""
-
 
 is_exported = text_with(METADATA_KEY)
 """Whether a file is a graph that unblur wrote, of any precision, without parsing it."""
@@ -67,7 +71,7 @@ def open_graph(path: Path, output: str | None = None) -> tuple[GraphFile, onnx.M
     outputs none of which is named, or whose input or output is not one frame as the contract says.
     """
     model = load_onnx(path)
-    contract = _contract(model, path)
+    contract = contract_of(model, path)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -90,11 +94,11 @@ def open_graph(path: Path, output: str | None = None) -> tuple[GraphFile, onnx.M
         kept_nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del model.graph.node[:]
         model.graph.node.extend(kept_nodes)
-    checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
-    order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
+    said = properties(model)
     return GraphFile(
-        path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint, result.name,
-        _quantised(model), _calibration(model, path), order, _smallest(model, path),
+        path, file_digest(path), Signature(contract, height, width), _precision(model),
+        said.get(CHECKPOINT_KEY), result.name, _quantised(model), _calibration(model, path), said.get(ORDER_KEY),
+        _smallest(said.get(SMALLEST_KEY, "1"), path),
     ), model  # fmt: skip
 
 
@@ -143,26 +147,12 @@ def _calibration(model: onnx.ModelProto, path: Path) -> str:
     return f"{line}; NOT HELD OUT: {overlaps}" if overlaps else line
 
 
-def _smallest(model: onnx.ModelProto, path: Path) -> int:
-    text = next((entry.value for entry in model.metadata_props if entry.key == SMALLEST_KEY), "1")
+def _smallest(text: str, path: Path) -> int:
     if not re.fullmatch("[1-9][0-9]{0,5}", text):
         raise InputError(
             f"{path}: {SMALLEST_KEY} in its metadata is {text[:20]!r}, no side of a frame; export it again."
         )
     return int(text)
-
-
-def _contract(model: onnx.ModelProto, path: Path) -> PixelContract:
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            try:
-                return PixelContract.from_json(entry.value)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
-    raise InputError(
-        f"{path} does not say which pixels it takes (no {METADATA_KEY} in its metadata), and guessing order and range "
-        "would give wrong colours; export it from its checkpoint with `unblur export`."
-    )
 
 
 def _size(value: ValueInfoProto, contract: PixelContract, path: Path) -> tuple[int | None, int | None]:

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError, nearest
 from unblur.graphs.file import read_graph
 from unblur.graphs.sessions import WHO, open_onnxruntime, open_session
+from unblur.graphs.shapes import find_tensors
 from unblur.images.contract import Frame
 
 CHANNEL_PARTS = 4
@@ -53,9 +54,10 @@ class PiecewiseGraph:
         self._signature = read_graph(path).signature
         self._onnxruntime = open_onnxruntime(WHO)
         _give_memory_back()
-        model = shape_inference.infer_shapes(onnx.load(path))
+        model = onnx.load(path)
         self._input = model.graph.input[0].name
-        types = _types(model)
+        found = find_tensors(model, strict=False)
+        types = {name: kind for name, kind in found.types.items() if name not in found.constants}
         for tensor in tensors:
             if types.get(tensor) != TensorProto.FLOAT:
                 known = [name for name, kind in types.items() if kind == TensorProto.FLOAT]
@@ -167,10 +169,3 @@ def _give_memory_back() -> None:
     if platform.libc_ver()[0] == "glibc":
         mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
         ctypes.CDLL(None).mallopt(mmap_threshold, MAPPED_BYTES)
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type of every value that a frame flows through: the input, and what nodes make."""
-    values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return {value.name: value.type.tensor_type.elem_type for value in values if value.name not in weights}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, create_model, field_validator
 
@@ -133,8 +133,8 @@ def configuration_of(network: object) -> type[TrainingConfig]:
     if network not in preset_names():
         return TrainingConfig
     bases: Any = (TrainingConfig, family_of(str(network)).settings)
-    combined: type[TrainingConfig] = create_model("TrainingConfig", __base__=bases)
-    return combined
+    combined: Any = create_model("TrainingConfig", __base__=bases)
+    return cast(type[TrainingConfig], combined)
 
 
 def load_config(path: Path, channel_order: str | None = None) -> TrainingConfig:

@@ -46,7 +46,8 @@ def test_it_comes_close_to_the_best_of_all_assignments(levels: tuple[int, ...], 
     model, budget = Model(), Budget(loss_db)
     result = search(GROUPS, levels, model.score, model.price, budget)
     assert result.chosen.allowed
-    assert abs(result.chosen.psnr_loss_db or 0) <= loss_db
+    assert result.chosen.psnr_loss_db is not None
+    assert result.chosen.psnr_loss_db <= loss_db
     names = [group.name for group in GROUPS]
     all_of_them = (dict(zip(names, bits, strict=True)) for bits in itertools.product((levels[0], levels[-1]), repeat=9))
     best = min(model.price(a) for a in all_of_them if budget.allows(model.score(a)))
@@ -170,8 +171,14 @@ def test_a_budget_limits_something_that_was_measured() -> None:
     assert not Budget(1e9).allows(spoilt)
     with pytest.raises(InputError, match="finite number"):
         Budget(float("nan"))
-    assert not Budget(0.02).allows(Outcome(90.0, -0.03))  # better than the reference by chance is a change too
+    assert Budget(0.02).allows(Outcome(90.0, -0.03))  # a gain is no loss, as in scores and verdicts
+    assert not Budget(0.02, 95.0).allows(Outcome(90.0, -0.03))  # fidelity limits change in either direction
     assert Budget(None, 50.0).allows(Outcome(50.0, None))
+    for worst_db, allowed in ((50.0, True), (49.9, False)):
+        assert Budget(None, None, 50.0).allows(Outcome(90.0, None, worst_db)) is allowed
+    with pytest.raises(InputError, match="worst frame, which was not measured"):
+        Budget(None, None, 50.0).allows(Outcome(90.0, None))
+    assert Outcome.from_json(Outcome(50.0, None, 45.0).to_json()) == Outcome(50.0, None, 45.0)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,23 @@ def test_markdown_has_the_same_rows(report: Report) -> None:
     assert "## Broken budgets" in lines
 
 
+def test_a_warning_is_in_every_file_and_on_the_console_and_nothing_is_green_beside_it(
+    checkpoint, pictures, settings, faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = replace(settings, protocol=None, budgets={"*": Budget(fidelity_db_min=1)})
+    engine = faulty("dark", lambda t: np.clip(t - 0.4, -0.5, 0.5))
+    for frames, warned in ((find_frames(*pictures), True), (find_frames(pictures[0]), False)):
+        report = compare_engines(checkpoint, [engine], frames, limits)
+        written = write_report(report, tmp_path / str(warned))
+        print_report(report)
+        page = written.html.read_text()
+        told = [written.json.read_text(), written.markdown.read_text(), page, capsys.readouterr().out]
+        assert [text.count("dark makes pictures worse") for text in told] == [int(warned)] * 4
+        assert ('class="verdict kept"' in page) is not warned
+        assert ("may ship" in page) is not warned
+        report.enforce()
+
+
 def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, settings, faulty, tmp_path: Path) -> None:
     """A name in Latin-1, and one with a terminal's escape, HTML and a table's border in it; one picture is damaged."""
     hostile = "\x1b[31m<img src=x onerror=alert(1)>|b.png"

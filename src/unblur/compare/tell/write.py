@@ -39,6 +39,7 @@ def render_markdown(report: Report) -> str:
     """The table, the verdict and how it was measured, as GitHub shows it."""
     columns = columns_of(report)
     lines = [f"# Engines of {escaped(report.network)}", "", escaped(verdict_sentence(report)), ""]
+    lines += [line for warning in report.warnings for line in (f"**Warning: {escaped(warning)}**", "")]
     lines.append(table_row(HEADINGS[column] for column in columns))
     lines.append(table_row("---" if column in ("name", "verdict", "precision") else "---:" for column in columns))
     lines += [table_row(asdict(row)[column] for column in columns) for row in rows_of(report)]

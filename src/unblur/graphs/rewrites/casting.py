@@ -20,9 +20,9 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from unblur.core.errors import BudgetError, InputError, nearest
 from unblur.graphs.facts import CONVOLUTIONS
-from unblur.graphs.metadata import PRECISION_KEY
-from unblur.graphs.onnx_file import infer
+from unblur.graphs.metadata import PRECISION_KEY, add_properties, properties
 from unblur.graphs.rewrites.phases import write_phases
+from unblur.graphs.shapes import Tensors, find_tensors
 
 Narrow = Literal["fp16", "bf16"]
 """A 16-bit floating-point precision."""
@@ -70,21 +70,20 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
         model = write_phases(model)
     if next(entry.version for entry in model.opset_import if not entry.domain) < kind.opset:
         model = _at_opset(model, kind.opset)
-    source = infer(model)
-    reasons = _fp32_nodes(source.graph) | _named(source.graph, keep or {})
-    writer = _Writer(source.graph, precision)
-    for node in source.graph.node:
+    graph = model.graph
+    reasons = _named(graph, keep or {}) | _fp32_nodes(graph)
+    writer = _Writer(graph, find_tensors(model), precision)
+    for node in graph.node:
         writer.add(node, keep=node.name in reasons)
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(model)
     del rewritten.graph.node[:], rewritten.graph.initializer[:], rewritten.graph.value_info[:]
     rewritten.graph.node.extend(writer.nodes)
     rewritten.graph.initializer.extend(writer.initializers())
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    helper.set_model_props(rewritten, {PRECISION_KEY: precision, **properties})
+    add_properties(rewritten, {PRECISION_KEY: properties(model).get(PRECISION_KEY, precision)})
     onnx.checker.check_model(rewritten, full_check=True)
     kept = tuple(
-        (node.name, reasons[node.name]) for node in source.graph.node if writer.is_float(node) and node.name in reasons
+        (node.name, reasons[node.name]) for node in graph.node if writer.is_float(node) and node.name in reasons
     )
     return CastGraph(rewritten, kept)
 
@@ -100,10 +99,10 @@ def _at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
 
 
 def _refuse(model: onnx.ModelProto) -> None:
-    properties = {entry.key: entry.value for entry in model.metadata_props}
+    said = properties(model)
     quantised = any(node.op_type in QUANTISERS for node in model.graph.node)
-    if PRECISION_KEY in properties and not quantised:
-        raise InputError(f"The graph is already {properties[PRECISION_KEY]}; cast the float32 graph it came from.")
+    if PRECISION_KEY in said and not quantised:
+        raise InputError(f"The graph is already {said[PRECISION_KEY]}; cast the float32 graph it came from.")
     graph = model.graph
     if not any(node.op_type in CONVOLUTIONS for node in graph.node):
         raise InputError("The graph has no convolution; is it a deblurring network?")
@@ -154,13 +153,11 @@ def _fp32_nodes(graph: onnx.GraphProto) -> dict[str, str]:
 class _Writer:
     """Emits the nodes of the typed graph, with one Cast for each tensor and type that needs one."""
 
-    def __init__(self, graph: onnx.GraphProto, precision: Narrow) -> None:
+    def __init__(self, graph: onnx.GraphProto, known: Tensors, precision: Narrow) -> None:
         self._precision, self._narrow = precision, NARROW_TYPES[precision]
         self._constants = {t.name: t for t in graph.initializer}
         self._stored: dict[str, onnx.TensorProto] = {}
-        known = [*graph.input, *graph.value_info, *graph.output]
-        self._types = {v.name: v.type.tensor_type.elem_type for v in known}
-        self._types |= {t.name: t.data_type for t in graph.initializer}
+        self._types = dict(known.types)
         self._floats = {name for name, kind in self._types.items() if kind == TensorProto.FLOAT}
         self._casts: dict[tuple[str, int], str] = {}
         self._rows = {name for node in graph.node if node.op_type == "MatMul" for name in node.input}

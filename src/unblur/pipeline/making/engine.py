@@ -15,7 +15,7 @@ from unblur.engines.tensorrt.targets import CURRENT, TARGETS
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.job import BUNDLED, Calibration, Size, Source
 from unblur.pipeline.making.graph import stored_graph
-from unblur.pipeline.making.scored_engine import build_quantised
+from unblur.pipeline.making.scored_engine import build_quantised, smaller_graph
 from unblur.pipeline.store import Recipe, Store
 
 CALIBRATED = ("int8", "fp8")
@@ -55,11 +55,12 @@ def stored_engine(
     def write(folder: Path) -> None:
         progress.note(f"building {label}: once, then it is kept")
         output = folder / f"{label}.engine"
+        source = Source(checkpoint, only, pixels="uint8")
         if precision in CALIBRATED:
-            source = Source(checkpoint, only, pixels="uint8")
             build_quantised(store, source, output, options, calibration, progress=progress)
         else:
-            build_engine(graph.path, output, options, progress)
+            smaller = smaller_graph(store, source, progress)
+            build_engine(graph.path, output, options, progress, smaller=smaller)
 
     return next(store.make(recipe, label, write).path.glob("*.engine"))
 

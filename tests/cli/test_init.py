@@ -10,8 +10,8 @@ import pytest
 
 from unblur.cli import app
 from unblur.networks.checkpoints import load_checkpoint
-from unblur.pipeline.config import load_pipeline_config
 from unblur.pipeline.places import bundled_manifest
+from unblur.pipeline.resolve import load_pipeline_config
 
 
 @pytest.fixture

@@ -27,7 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "engine is opened once: seconds.",
         "unblur doctor",
         "unblur doctor --json",
-        json=True,
     )
     out = Output(parser.parse_args(argv))
     # After the arguments: --help needs no engine.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = """\
 # {name} with unblur: `unblur run` does all of it, `unblur export`, `unblur build` and the others a stage each.
-# Defaults < this file < flags (`unblur run --set graph.height=128`). Paths are relative to this file.
+# Defaults < this file < flags (`unblur run --set graph.sizes=128x128`). Paths are relative to this file.
 
 [network]
 checkpoint = {checkpoint}
@@ -30,15 +30,14 @@ channel_order = "{order}"        # that it was trained with; {why}
 generated = 4
 
 [graph]
-height = 256                 # of the frames: multiples of {multiple} (a camera's 1280x720 is height 720, width 1280)
-width = 256
+sizes = ["256x256"]          # HEIGHTxWIDTH, several too, multiples of {multiple}; a camera's 1280x720 is 720x1280 here
 pixels = "float"             # or "uint8": RGB bytes in and out, all arithmetic in the graph
 
 [calibration]                # of graphs in 8 bits
 manifest = {manifest}   # of frames of yours: unblur collect
 
 [build]                      # the TensorRT engine; left out, and said, where nothing here compiles one
-precision = "fp16"           # or "fp32", "bf16", "int8", "fp8", "best"
+precisions = ["fp16"]        # one engine each: "fp32", "fp16", "bf16", "int8", "fp8"; or ["best"]
 targets = []                 # such as ["RTX 4090", "sm120"]; none: every GPU from Ampere on
 
 [compare]
@@ -61,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Write a commented pipeline.toml for a checkpoint, as the place to begin.",
         "unblur init BANet_GoPro.pth",
         "unblur init weights.safetensors --channel-order rgb --output project/pipeline.toml",
-        json=True,
     )
     parser.add_argument("checkpoint", type=Path, help=".pth, .pt or .safetensors file")
     add_channel_order(parser)
@@ -74,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After the arguments: --help loads no torch.
     from unblur.core.artefacts import write_bytes
     from unblur.networks.checkpoints import load_checkpoint
-    from unblur.pipeline.config import load_pipeline_config
+    from unblur.pipeline.resolve import load_pipeline_config
 
     checkpoint = load_checkpoint(arguments.checkpoint, arguments.channel_order, out.progress)
     write_bytes(output, _text(checkpoint, output.absolute().parent, arguments.channel_order is not None).encode())

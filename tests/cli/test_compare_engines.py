@@ -166,7 +166,12 @@ def test_the_commands_of_the_runbook_are_commands() -> None:
             find_engine(name.partition(":")[0])
     usage = text.split("compare_engines.py --frames", 1)[1].split("\n\n")[0]
     assert set(re.findall(r"--[a-z-]+", usage)) | {"--frames", "--help"} == set(_parser()._option_string_actions) - {
-        "-h"
+        "-h",
+        "-q",
+        "-v",
+        "--quiet",
+        "--verbose",
+        "--json",
     }
 
 

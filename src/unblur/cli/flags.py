@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unblur.cli.door import Arguments, finite, positive, threads
-from unblur.cli.sizes import size
+from unblur.cli.sizes import SIZE_TEXT, size
 from unblur.core.console import Progress, printable
 from unblur.core.errors import InputError
 
@@ -75,7 +75,7 @@ TABLE = (
     Row("--channel-order", "network.channel_order", NETWORK,
         "that the weights were trained with, which nothing in them tells; left out, as the papers' weights",
         choices=("bgr", "rgb")),
-    Row("--size", "graph.sizes", "export build calibrate search speed", "height and width of the frames, in pixels",
+    Row("--size", "graph.sizes", "export build calibrate search speed", f"of the frames, in pixels: {SIZE_TEXT}",
         size, read=_hxw, clears=("graph.dynamic",), options={"metavar": "HxW"}),
     Row("--height", "graph.height", "export build calibrate", "with --width: --size by another name", positive,
         clears=("graph.sizes", "graph.dynamic")),
@@ -92,8 +92,8 @@ TABLE = (
     *(Row(f"--{name}", "build.precisions", "build", f"--precision {name}", value=[name]) for name in PRECISIONS[1:-1]),
     Row("--flavor", "build.flavor", "build", "the product; auto: TensorRT where it can be imported, else for RTX",
         choices=("auto", "tensorrt", "tensorrt-rtx")),
-    Row("--target", "build.targets", "build", "GPU families, such as sm89,sm120, or current; none: portable, Ampere "
-        "and later (TensorRT: the GPU at hand)", read=lambda text: [text]),
+    Row("--target", "build.targets", "build", "GPUs or their families, such as \"RTX 4090\" or sm89,sm120, or "
+        "current; none: portable, Ampere and later (TensorRT: the GPU at hand)", read=lambda text: [text]),
     Row("--shapes", "build.shapes", "build", "sizes of a dynamic graph, such as 64x64:256x256:720x1280 or 720x1280",
         options={"nargs": "+", "action": "extend", "metavar": "MIN:OPT:MAX"}),
     Row("--optimization-level", "build.optimization_level", "build", "how long to search for fast kernels", int,

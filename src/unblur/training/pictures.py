@@ -88,7 +88,7 @@ def draw_crops(loaded: Checkpoint, what: Evaluation, path: Path) -> None:
             large = frame.repeat(scale, axis=0).repeat(scale, axis=1)
             sheet.paste(Image.fromarray(np.ascontiguousarray(large)), (left, row * step))
         before, after = (psnr_db(frame, sharp, peak=255) for frame in (blurred, restored))
-        caption = f"{decibels_text(before, 1)} → {decibels_text(after, 1)} dB"
+        caption = f"{decibels_text(before, 1)} to {decibels_text(after, 1)} dB"
         draw.text((left, 3 * step + 2), caption, fill="white", font=font)
     png = io.BytesIO()
     sheet.save(png, "PNG")

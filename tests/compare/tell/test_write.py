@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ import pytest
 from unblur.cli.report_table import print_report
 from unblur.compare.comparison import Candidate, compare_engines
 from unblur.compare.judge.budgets import Budget
+from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.frames import find_frames
 from unblur.compare.report import Report
+from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.write import render_markdown, render_page, write_report
 from unblur.core.errors import InputError, MissingRuntimeError
 
@@ -155,6 +158,37 @@ def test_markdown_has_the_same_rows(report: Report) -> None:
     assert "## Broken budgets" in lines
 
 
+def test_markdown_begins_with_the_answer_and_fits_a_ci_summary(report: Report) -> None:
+    lines = render_markdown(report).splitlines()
+    best = "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert lines[2] == f"**{best} may ship: it keeps its budgets. off and absent may not.**"
+    assert lines[4].startswith("2 of 4 budgets broken. ")
+    assert re.match(rf"{best}: \d.* ms a 20×\d+ frame, .* times as fast as torch; ", lines[6])
+    many = report.model_copy(update={"failures": report.failures * 20_000})
+    text = render_markdown(many)
+    assert len(text.encode()) < 2**20
+    assert "- and 19950 more, see report.json" in text
+
+
+def test_junit_has_a_case_for_each_engine_and_budget(report: Report) -> None:
+    root = ElementTree.fromstring(render_junit(report))
+    cases = {(case.get("classname"), case.get("name")): [child.tag for child in case] for case in root.iter("testcase")}
+    assert cases == {
+        ("off", "fidelity_db_min 60"): ["failure"],
+        ("off", "latency_ms_max 10000"): [],
+        ("absent", "fidelity_db_min 0"): ["failure"],
+        ("<script>alert(1)</script>", "fidelity_db_min 60"): [],
+        ("every engine", "frame bad.png"): ["error"],
+    }
+    assert {key: root.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "5", "failures": "2", "errors": "1", "skipped": "0",
+    }  # fmt: skip
+    told = {failure.get("message") for failure in root.iter("failure")}
+    assert "fidelity_db_min 0: measured nothing (no such processor)" in told
+    bare = ElementTree.fromstring(render_junit(judge(report, {})))
+    assert bare.get("skipped") == "3", "an engine without a budget is skipped, the reference is no case"
+
+
 def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, settings, faulty, tmp_path: Path) -> None:
     """A name in Latin-1, and one with a terminal's escape, HTML and a table's border in it; one picture is damaged."""
     hostile = "\x1b[31m<img src=x onerror=alert(1)>|b.png"
@@ -169,10 +203,10 @@ def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, set
     assert {frame["frame"] for frame in values["engines"][0]["frames"]} == {"gr\\xfc\\xdfe.png", "night/b.png"}
     (failure,) = values["failures"]
     assert failure["frame"] == "\\x1b[31m<img src=x onerror=alert(1)>|b.png"
-    for file in (written.json, written.markdown, written.html):
+    for file in (written.json, written.markdown, written.junit, written.html):
         assert "\x1b" not in file.read_text("utf-8")
         assert str(pictures[0].parent) not in file.read_text("utf-8")
-    for file in (written.markdown, written.html):
+    for file in (written.markdown, written.junit, written.html):
         assert "<img src=x" not in file.read_text("utf-8")
         assert "&lt;img src=x onerror=alert(1)&gt;" in file.read_text("utf-8")
     print_report(report)
@@ -181,12 +215,13 @@ def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, set
     assert "\x1b" not in str(caught.value)
 
 
-def test_three_files_are_written(report: Report, tmp_path: Path) -> None:
+def test_four_files_are_written(report: Report, tmp_path: Path) -> None:
     written = write_report(report, tmp_path / "new" / "folder")
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
         "report.html",
         "report.json",
         "report.md",
+        "report.xml",
     ]
     values = json.loads(written.json.read_text())
     assert {engine["name"] for engine in values["engines"]} >= {"torch", "off", "absent"}

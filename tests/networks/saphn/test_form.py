@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unblur.networks.saphn.form import SAPHNForm, exponentials
-from unblur.networks.saphn.network import SAPHN, SAPHNSpec
+from unblur.networks.saphn.network import SAPHNetwork, SAPHNSpec
 
 TOLERANCE = 1e-13  # observed at most 2e-15 on outputs of size 2
 
@@ -14,9 +14,9 @@ SIZES = [(8, 8), (16, 24), (88, 40), (136, 104), (8, 104)]
 """Multiples of 8 whose quotients are 1, primes, or far apart."""
 
 
-def drawn(offsets: bool) -> SAPHN:
+def drawn(offsets: bool) -> SAPHNetwork:
     torch.manual_seed(5)
-    network = SAPHN(SAPHNSpec(offsets, stem_width=3, middle_width=4, width=6, blocks=1)).eval()
+    network = SAPHNetwork(SAPHNSpec(offsets, stem_width=3, middle_width=4, width=6, blocks=1)).eval()
     for parameter in network.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, 0.0, 0.6 / parameter[0].numel() ** 0.5)
@@ -26,7 +26,7 @@ def drawn(offsets: bool) -> SAPHN:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["a", "b"])
-def network(request: pytest.FixtureRequest) -> SAPHN:
+def network(request: pytest.FixtureRequest) -> SAPHNetwork:
     return drawn(request.param)
 
 
@@ -36,8 +36,8 @@ def frame(size: tuple[int, int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
-def test_form_is_the_network(network: SAPHN, size: tuple[int, int], dynamic: bool) -> None:
-    x, double = frame(size), SAPHN(network.spec).double()
+def test_form_is_the_network(network: SAPHNetwork, size: tuple[int, int], dynamic: bool) -> None:
+    x, double = frame(size), SAPHNetwork(network.spec).double()
     double.load_state_dict(network.state_dict())
     with torch.inference_mode():
         restored, lowest = SAPHNForm(network, None if dynamic else size, False)(x)
@@ -45,7 +45,7 @@ def test_form_is_the_network(network: SAPHN, size: tuple[int, int], dynamic: boo
         assert float((lowest - double.lowest_level(x)).abs().max()) < TOLERANCE
 
 
-def test_flipped_form_takes_and_gives_the_other_channel_order(network: SAPHN) -> None:
+def test_flipped_form_takes_and_gives_the_other_channel_order(network: SAPHNetwork) -> None:
     x = frame((32, 48))
     with torch.inference_mode():
         one, other = SAPHNForm(network, (32, 48), False)(x)[0], SAPHNForm(network, (32, 48), True)(x.flip(1))[0]
@@ -76,7 +76,7 @@ def test_sums_of_attention_stay_within_16_bits(peak: float) -> None:
     torch.testing.assert_close(total, torch.full_like(total, expected), rtol=1e-6, atol=0)
 
 
-def test_the_network_handed_in_is_not_changed(network: SAPHN) -> None:
+def test_the_network_handed_in_is_not_changed(network: SAPHNetwork) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
     SAPHNForm(network, (16, 16), True)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unblur.core.errors import InputError
-from unblur.networks.saphn.network import SAPHN, SAPHNSpec, joined, patches
+from unblur.networks.saphn.network import SAPHNetwork, SAPHNSpec, joined, patches
 
 TOLERANCE = 1e-13
 """Largest |difference| in float64. Observed: 1.2e-16 on outputs up to 0.4."""
@@ -30,7 +30,7 @@ def asymmetric_state(spec: SAPHNSpec, seed: int = 8) -> State:
     """Float64 weights, every element drawn alone: a gain below 1, since a block is a cubic of its input."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
-    for key, value in SAPHN(spec).state_dict().items():
+    for key, value in SAPHNetwork(spec).state_dict().items():
         draw = torch.randn(value.shape, generator=generator, dtype=torch.float64)
         state[key] = draw * (0.7 / value[0].numel() ** 0.5) if value.ndim == 4 else 0.25 + 0.15 * draw
     return state
@@ -42,7 +42,7 @@ def frame(height: int, width: int) -> torch.Tensor:
 
 
 def fast(state: State, spec: SAPHNSpec, x: torch.Tensor) -> np.ndarray:
-    network = SAPHN(spec).double().eval()
+    network = SAPHNetwork(spec).double().eval()
     network.load_state_dict(state)
     with torch.inference_mode():
         return network(x)[0].numpy()
@@ -79,7 +79,7 @@ def test_agrees_where_patches_are_a_pixel(offsets: bool, size: tuple[int, int]) 
     assert np.abs(fast(state, spec, x) - slow(state, x)).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("key", sorted(SAPHN(tiny(True)).state_dict()))
+@pytest.mark.parametrize("key", sorted(SAPHNetwork(tiny(True)).state_dict()))
 def test_a_changed_tensor_breaks_parity(key: str) -> None:
     state, x = asymmetric_state(tiny(True)), frame(*SIZE)
     before = fast(state, tiny(True), x)
@@ -132,7 +132,7 @@ def test_taps_move_down_before_right() -> None:
 
 def test_training_begins_at_a_plain_convolution() -> None:
     torch.manual_seed(0)
-    block = SAPHN(tiny(True)).decoder_1.blocks[0]
+    block = SAPHNetwork(tiny(True)).decoder_1.blocks[0]
     x = torch.rand(2, 4, 9, 7)
     with torch.inference_mode():
         torch.testing.assert_close(block.filter(x), block.filter.weights(x), rtol=1e-5, atol=1e-6)
@@ -149,7 +149,7 @@ def test_patches_go_row_by_row_and_come_back() -> None:
 @pytest.mark.parametrize(("moves", "parameters"), [(False, 23_074_042), (True, 24_111_742)])
 def test_sizes(moves: bool, parameters: int) -> None:
     with torch.device("meta"):
-        network = SAPHN(SAPHNSpec(moves))
+        network = SAPHNetwork(SAPHNSpec(moves))
         outputs = {
             name: tuple(network.get_submodule(name)(torch.empty(2, channels, 64, 48)).shape)
             for name, channels in (("encoder_1", 3), ("decoder_1", 128), ("decoder_1.blocks.0.filter", 128))
@@ -165,7 +165,7 @@ def test_sizes(moves: bool, parameters: int) -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 8, 12), (1, 3, 20, 8), (1, 4, 8, 8), (3, 8, 8)])
 def test_a_wrong_shape_names_the_cure(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="multiples of 8"):
-        SAPHN(tiny(False))(torch.zeros(shape))
+        SAPHNetwork(tiny(False))(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("values", [{"blocks": 0}, {"width": 0}, {"stem_width": -1}, {"middle_width": 0}])

@@ -19,16 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unblur.networks.form import reverse_channels
 from unblur.networks.saphn.network import (
     LEVELS,
     MAX_OFFSET,
-    SAPHN,
     TAPS,
     Attention,
     Block,
     Decoder,
     Encoder,
     PixelFilter,
+    SAPHNetwork,
     joined,
     patches,
 )
@@ -258,9 +259,9 @@ class SAPHNForm(nn.Module):
     read and write images, of every level, so that the form takes and gives the other channel order (exact).
     """
 
-    def __init__(self, network: SAPHN, size: tuple[int, int] | None, flip_channels: bool) -> None:
+    def __init__(self, network: SAPHNetwork, size: tuple[int, int] | None, flip_channels: bool) -> None:
         super().__init__()
-        network = copy.deepcopy(network).double()
+        network = copy.deepcopy(network).double().eval()
 
         def places(rows: int, columns: int) -> nn.Module | None:
             if not network.spec.offsets:
@@ -272,9 +273,7 @@ class SAPHNForm(nn.Module):
             assert isinstance(encoder, Encoder)
             assert isinstance(decoder, Decoder)
             if flip_channels:
-                encoder.stem.weight.data = encoder.stem.weight.data.flip(1)
-                decoder.image.weight.data = decoder.image.weight.data.flip(0)
-                _bias(decoder.image).data = _bias(decoder.image).data.flip(0)
+                reverse_channels([encoder.stem], [decoder.image])
             self.add_module(f"encoder_{k}", EncoderForm(encoder, places(*cut)))
             # Decoders see the patches of the next coarser level.
             self.add_module(f"decoder_{k}", DecoderForm(decoder, places(*LEVELS[max(k - 2, 0)])))

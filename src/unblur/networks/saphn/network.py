@@ -98,10 +98,15 @@ class PixelFilter(nn.Module):
         super().__init__()
         self.weights = nn.Conv2d(width, width, TAPS, padding=TAPS // 2)  # holds W and b
         self.adapt = nn.Conv2d(width, TAPS * TAPS, 3, padding=1)
-        nn.init.zeros_(self.adapt.weight)
-        nn.init.ones_(self.adapt.bias)  # type: ignore[arg-type]
         if offsets:
             self.offset = nn.Conv2d(width, 2 * TAPS * TAPS, 3, padding=1)
+        self.begin_plain()
+
+    def begin_plain(self) -> None:
+        """V = 1 and D = 0 everywhere, in place: a plain convolution."""
+        nn.init.zeros_(self.adapt.weight)
+        nn.init.ones_(self.adapt.bias)  # type: ignore[arg-type]
+        if hasattr(self, "offset"):
             nn.init.zeros_(self.offset.weight)
             nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
@@ -196,7 +201,7 @@ class Decoder(nn.Module):
         return out
 
 
-class SAPHN(nn.Module):
+class SAPHNetwork(nn.Module):
     """Three levels from four patches to the whole frame; each adds what it made to the next one's input.
 
     forward: (B, 3, H, W) RGB in [-0.5, 0.5] -> (B, 3, H, W), not clamped. Raises InputError where H or W is no

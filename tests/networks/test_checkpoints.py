@@ -212,7 +212,7 @@ def test_other_floats_load_as_float32(tmp_path: Path, state: State, dtype: torch
         (BANetSpec(), "banet"),
         (BANetSpec(width=192, fuse_width=192), "banet_plus"),
         (BANET.presets["banet_nano"], "banet_nano"),
-        (BANetSpec(depth=4), "banet-4x128"),
+        (BANetSpec(depth=5), "banet-5x128"),
         (BANetSpec(width=192, fuse_width=96), "banet-10x192"),  # BANet+'s width, but not its fuse_conv
         (BANetSpec(depth=1, stem_width=5, width=6, fuse_width=2), "banet-1x6"),
     ],

@@ -17,10 +17,14 @@ from torch import nn
 
 from unblur.core.errors import InputError, nearest
 from unblur.networks.banet.family import BANET
+from unblur.networks.banet_v1.family import BANET_V1
 from unblur.networks.family import Family, Shapes
+from unblur.networks.saphn.family import SAPHN
 
 FAMILIES: tuple[Family[Any, Any], ...] = (
     BANET,
+    BANET_V1,
+    SAPHN,
 )  # fmt: skip
 
 _SHOWN_CHARACTERS = 120

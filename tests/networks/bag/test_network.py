@@ -113,18 +113,3 @@ def test_refuses_sizes_that_it_cannot_take(shape: tuple[int, ...]) -> None:
 def test_refuses_a_spec_without_layers() -> None:
     with pytest.raises(InputError, match="layers is 0"):
         BAGSpec(layers=0)
-
-
-@torch.inference_mode()
-def test_attention_maps_are_the_gates_of_the_forward_pass() -> None:
-    network, x = asymmetric(BAG(SPEC)), frame(12, 20)
-    gates: list[Tensor] = []
-    for block in network.blocks:
-        block.attention.conv.register_forward_hook(lambda _, __, out: gates.append(torch.sigmoid(out)))
-    network(x)
-    expected = list(gates)
-    maps = network.attention_maps(x)
-    assert list(maps) == ["module 1", "module 2"]
-    for got, want in zip(maps.values(), expected, strict=True):
-        assert got.shape == (1, 1, 3, 5)
-        assert torch.equal(got, want)

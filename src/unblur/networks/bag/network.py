@@ -1,5 +1,5 @@
 """BAG: generator with blur-attention modules, and the critic it is trained against ("Blur-Attention: a boosting
-mechanism for non-uniform blurred image restoration").
+mechanism for non-uniform blurred image restoration", arXiv 2008.08526).
 
 Pixels are RGB in [-1, 1]; the clamp of the output belongs to the pixel contract, not to the network. Sizes, strides and
 widths are not in the paper: docs/networks.md says which were chosen and why.
@@ -60,13 +60,9 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 7, padding=3)
 
-    def gate(self, f: Tensor) -> Tensor:
-        """A, (B, 1, h, w)."""
-        pooled = torch.cat([torch.amax(f, dim=1, keepdim=True), torch.mean(f, dim=1, keepdim=True)], dim=1)
-        return torch.sigmoid(self.conv(pooled))
-
     def forward(self, f: Tensor) -> Tensor:
-        return self.gate(f) * f
+        pooled = torch.cat([torch.amax(f, dim=1, keepdim=True), torch.mean(f, dim=1, keepdim=True)], dim=1)
+        return torch.sigmoid(self.conv(pooled)) * f
 
 
 class BlurAttentionModule(nn.Module):
@@ -82,15 +78,11 @@ class BlurAttentionModule(nn.Module):
         self.transition = nn.Conv2d(inputs[-1], spec.width, 1)
         self.attention = SpatialAttention()
 
-    def features(self, u: Tensor) -> Tensor:
-        """Output of the DBU, which the attention gates."""
+    def forward(self, u: Tensor) -> Tensor:
         f = u
         for conv in self.dense:
             f = torch.cat([f, F.relu(normalise(conv(f)))], dim=1)
-        return F.relu(normalise(self.transition(f)))
-
-    def forward(self, u: Tensor) -> Tensor:
-        out: Tensor = self.attention(self.features(u))
+        out: Tensor = self.attention(F.relu(normalise(self.transition(f))))
         return out
 
 
@@ -145,17 +137,6 @@ class BAG(nn.Module):
         for conv in self.decoder[:-1]:
             y = F.relu(normalise(conv(y)))
         return x + torch.tanh(self.decoder[-1](y))
-
-    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """The SAU's gate of every module, (B, 1, H/4, W/4) in (0, 1)."""
-        check_size(x)
-        maps = {}
-        u = first = self.encode(x)
-        for k, block in enumerate(self.blocks, start=1):
-            f = block.features(u)
-            maps[f"module {k}"] = gate = block.attention.gate(f)
-            u = gate * f + u + first
-        return maps
 
 
 class Critic(nn.Module):

@@ -30,15 +30,10 @@ class SGENetSpec:
     modules: int = 2
 
     def __post_init__(self) -> None:
-        if self.modules < 1 or len(self.widths) < 2:
-            raise InputError(f"SGENet: {self.modules} modules on {len(self.widths)} scales; at least 1 and 2.")
+        if self.modules < 1 or len(self.widths) not in (2, 3):
+            raise InputError(f"SGENet: {self.modules} modules on {len(self.widths)} scales; at least 1, on 2 or 3.")
         if wrong := [width for width in self.widths if width < 3 or width % 3]:
             raise InputError(f"SGENet: a width is {wrong[0]}; widths are multiples of 3 (CSAM mixes three parts).")
-
-    @property
-    def multiple(self) -> int:
-        """Height and width must be multiples of it."""
-        return int(2 ** (len(self.widths) - 1))
 
     def label(self) -> str:
         return f"sgenet-{self.modules}x{'-'.join(map(str, self.widths))}"
@@ -103,15 +98,11 @@ class Enhance(nn.Module):
         self.gate_conv = conv(3, width)
         self.fuse = conv(2 * width, width)
 
-    def gate(self, image: Tensor) -> Tensor:
-        """A, (B, width, h, w)."""
-        return torch.sigmoid(self.gate_conv(image))
-
     def forward(self, fine: Tensor, coarse: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
         e = F.relu(self.encode(torch.cat([fine, resize(coarse, 2)], dim=1)))
         r = self.restore(e)
         image = degraded + r
-        return self.gate(image) * self.fuse(torch.cat([self.lift(r), e], dim=1)), image
+        return torch.sigmoid(self.gate_conv(image)) * self.fuse(torch.cat([self.lift(r), e], dim=1)), image
 
 
 class Select(nn.Module):
@@ -128,7 +119,8 @@ class Select(nn.Module):
 
     def weights(self, features: list[Tensor]) -> Tensor:
         """(B, C, 3, 1): of each channel for each of the three, 1 together."""
-        thirds = torch.stack(features).sum(dim=0).mean(dim=(2, 3), keepdim=True).chunk(3, dim=1)
+        one, two, three = features
+        thirds = (one + two + three).mean(dim=(2, 3), keepdim=True).chunk(3, dim=1)
         parts = zip(self.excite, self.acts, self.squeeze, thirds, strict=True)
         return torch.cat([excite(act(squeeze(third))) for excite, act, squeeze, third in parts], dim=2).softmax(dim=2)
 
@@ -150,12 +142,9 @@ class Supervised(nn.Module):
         self.restore = conv(width, 3, 1)
         self.gate_conv = conv(3, width, 1)
 
-    def gate(self, image: Tensor) -> Tensor:
-        return torch.sigmoid(self.gate_conv(image))
-
     def forward(self, x: Tensor, degraded: Tensor) -> tuple[Tensor, Tensor]:
         image = self.restore(x) + degraded
-        return x + self.features(x) * self.gate(image), image
+        return x + self.features(x) * torch.sigmoid(self.gate_conv(image)), image
 
 
 @dataclass(frozen=True)
@@ -215,7 +204,7 @@ def _through(modules: nn.Module, f: Tensor, act: nn.Module) -> Tensor:
 class SGENet(nn.Module):
     """Stage 1, SAM, stage 2, tail.
 
-    forward: (B, 3, H, W) RGB in [0, 1] -> (B, 3, H, W), not clamped. H and W must be multiples of `spec.multiple` (4).
+    forward: (B, 3, H, W) RGB in [0, 1] -> (B, 3, H, W), not clamped. H and W must be multiples of 4.
     Raises InputError for other sizes or channel counts.
     """
 
@@ -244,7 +233,11 @@ class SGENet(nn.Module):
 
     def scaled(self, x: Tensor) -> list[Tensor]:
         """The picture at each scale that has a skip: full, half, ..."""
-        check_size(x, self.spec)
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % 4 or x.shape[3] % 4:
+            raise InputError(
+                f"SGENet takes (B, 3, H, W) with H and W multiples of 4, got {tuple(x.shape)}; "
+                "pad right and bottom and crop the result (PixelContract does both)."
+            )
         pictures = [x]
         for _ in self.spec.widths[2:]:
             pictures.append(resize(pictures[-1], 0.5))
@@ -254,12 +247,3 @@ class SGENet(nn.Module):
         """Shallow features of the first stage, (B, widths[0], H, W)."""
         out: Tensor = self.shallow_1(x, self.act)
         return out
-
-
-def check_size(x: Tensor, spec: SGENetSpec) -> None:
-    """Raise InputError for a batch that the network does not take."""
-    if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % spec.multiple or x.shape[3] % spec.multiple:
-        raise InputError(
-            f"SGENet takes (B, 3, H, W) with H and W multiples of {spec.multiple}, got {tuple(x.shape)}; "
-            "pad right and bottom and crop the result (PixelContract does both)."
-        )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.networks.bag.form import BAGForm
-from unblur.networks.bag.network import BAG, BAGSpec
+from unblur.networks.bag.network import BAGSpec, Generator
 
 TOLERANCE = 1e-12
 """Observed at most 7e-15 on outputs to 2."""
@@ -16,9 +16,9 @@ SPEC = BAGSpec(stem=2, depth=2, layers=3, growth=3)
 SIZES = [(8, 8), (8, 124), (44, 12), (52, 76), (236, 8), (68, 148)]
 
 
-def asymmetric(spec: BAGSpec) -> BAG:
+def asymmetric(spec: BAGSpec) -> Generator:
     generator = torch.Generator().manual_seed(7)
-    network = BAG(spec)
+    network = Generator(spec)
     with torch.no_grad():
         for parameter in network.parameters():
             draw = torch.randn(parameter.shape, generator=generator)
@@ -63,7 +63,7 @@ def test_dead_biases_are_gone_and_no_transposed_convolution_has_an_odd_border() 
     assert kernels == [((4, 4), (0, 0))] * 2
 
 
-@pytest.mark.parametrize("name", [n for n, p in BAG(SPEC).named_parameters() if p.ndim == 4])
+@pytest.mark.parametrize("name", [n for n, p in Generator(SPEC).named_parameters() if p.ndim == 4])
 def test_one_changed_weight_turns_the_comparison_red(name: str) -> None:
     network = asymmetric(SPEC)
     form = BAGForm(network, None, False).eval()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unblur.core.errors import InputError
-from unblur.networks.bag.network import BAG, BAGSpec, Critic
+from unblur.networks.bag.network import BAGSpec, Critic, Generator
 
 TOLERANCE = 1e-12
 """Largest |difference| in float64. Observed: 2.3e-15 on outputs to 2."""
@@ -53,7 +53,7 @@ def arrays(network: nn.Module) -> dict[str, np.ndarray]:
 )
 @torch.inference_mode()
 def test_agrees_with_the_naive_network(spec: BAGSpec, height: int, width: int) -> None:
-    network, x = asymmetric(BAG(spec)), frame(height, width)
+    network, x = asymmetric(Generator(spec)), frame(height, width)
     expected = naive_bag.bag(x[0].numpy(), arrays(network))
     assert np.abs(network(x)[0].numpy() - expected).max() <= TOLERANCE
     assert np.abs(expected - x[0].numpy()).mean() > 0.1, "parity on dead activations would prove nothing"
@@ -65,10 +65,10 @@ def test_the_critic_agrees_with_the_naive_one() -> None:
     assert np.abs(critic(x)[0].numpy() - naive_bag.critic(x[0].numpy(), arrays(critic))).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("key", sorted(BAG(SPEC).state_dict()))
+@pytest.mark.parametrize("key", sorted(Generator(SPEC).state_dict()))
 @torch.inference_mode()
 def test_a_changed_weight_breaks_parity_unless_it_is_dead(key: str) -> None:
-    network, x = asymmetric(BAG(SPEC)), frame(12, 20)
+    network, x = asymmetric(Generator(SPEC)), frame(12, 20)
     before = network(x)
     weight = network.get_parameter(key)
     weight.view(-1)[weight.numel() // 3] += 0.05
@@ -79,7 +79,7 @@ def test_a_changed_weight_breaks_parity_unless_it_is_dead(key: str) -> None:
 
 def test_parameters_of_the_published_widths() -> None:
     with torch.device("meta"):
-        network, critic = BAG(BAGSpec()), Critic()
+        network, critic = Generator(BAGSpec()), Critic()
 
     def count(module: nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())
@@ -92,7 +92,7 @@ def test_parameters_of_the_published_widths() -> None:
 
 def test_shapes_of_the_published_widths() -> None:
     shapes: list[tuple[int, ...]] = []
-    network = BAG(BAGSpec())
+    network = Generator(BAGSpec())
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
@@ -107,7 +107,7 @@ def test_shapes_of_the_published_widths() -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 10, 12), (1, 3, 12, 10), (1, 3, 4, 8), (1, 1, 8, 8), (3, 8, 8)])
 def test_refuses_sizes_that_it_cannot_take(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="multiples of 4 and at least 8"):
-        BAG(SPEC)(torch.zeros(shape))
+        Generator(SPEC)(torch.zeros(shape))
 
 
 def test_refuses_a_spec_without_layers() -> None:

@@ -122,7 +122,8 @@ def test_refuses_sizes_that_it_cannot_take(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("widths", "modules", "reason"), [((6, 8), 1, "a width is 8"), ((6,), 1, "1 scales"), ((6, 6, 6, 6), 1, "4 scales"), ((6, 9), 0, "0 modules")]
+    ("widths", "modules", "reason"),
+    [((6, 8), 1, "a width is 8"), ((6,), 1, "1 scales"), ((6, 6, 6, 6), 1, "4 scales"), ((6, 9), 0, "0 modules")],
 )
 def test_refuses_specs_that_cannot_be(widths: tuple[int, ...], modules: int, reason: str) -> None:
     with pytest.raises(InputError, match=reason):

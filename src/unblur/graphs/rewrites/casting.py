@@ -2,8 +2,9 @@
 
 Input and output keep their types. What stays FP32 is pixel arithmetic: nodes with no convolution before them
 (bytes to floats, bin matrices of a dynamic graph) or none after them (the global residual, clamp, rounding: a
-half near 0.5 is a sixteenth of a byte wide), sums over a whole map (means and norms: 57,600 squares of halves do not
-fit in one), and what the caller names. Everything between computes in the asked precision. Q/DQ pairs take it on: DequantizeLinear gives the type of its scale (ONNX), so the scales are cast.
+half near 0.5 is a sixteenth of a byte wide), sums over a whole map (means and norms), and what the caller names.
+Everything between computes in the asked precision. Q/DQ pairs take it on: DequantizeLinear gives the type of its scale
+(ONNX), so the scales are cast.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from unblur.core.errors import BudgetError, InputError, nearest
 from unblur.graphs.facts import CONVOLUTIONS
 from unblur.graphs.metadata import PRECISION_KEY
 from unblur.graphs.onnx_file import infer
+from unblur.graphs.rewrites.norms import spell_norms
 from unblur.graphs.rewrites.phases import write_phases
 
 Narrow = Literal["fp16", "bf16"]
 """A 16-bit floating-point precision."""
 
-NORMS = ("InstanceNormalization", "LayerNormalization", "GroupNormalization", "GlobalAveragePool")
+NORMS = ("InstanceNormalization", "GroupNormalization", "GlobalAveragePool")
 REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare")
+SUMS = "sums over a map, which 16 bits do not hold"
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -73,8 +76,10 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
         model = write_phases(model)
     if next(entry.version for entry in model.opset_import if not entry.domain) < kind.opset:
         model = _at_opset(model, kind.opset)
+    named = _named(model.graph, keep or {})
+    model, norms = spell_norms(model)
     source = infer(model)
-    reasons = _fp32_nodes(source.graph) | _named(source.graph, keep or {})
+    reasons = _fp32_nodes(source.graph) | named | dict.fromkeys(norms, SUMS)
     writer = _Writer(source.graph, precision)
     for node in source.graph.node:
         writer.add(node, keep=node.name in reasons)
@@ -152,7 +157,7 @@ def _fp32_nodes(graph: onnx.GraphProto) -> dict[str, str]:
         elif not any(before.get(o, False) for o in node.output):
             reasons[node.name] = "after the last convolution: residual, clamp, rounding"
         elif node.op_type in NORMS or (node.op_type in REDUCTIONS and _sums_a_map(node, graph)):
-            reasons[node.name] = "sums over a map, which 16 bits do not hold"
+            reasons[node.name] = SUMS
     return reasons
 
 

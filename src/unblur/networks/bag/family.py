@@ -9,7 +9,7 @@ from torch import nn
 
 from unblur.images.contract import PixelContract
 from unblur.networks.bag.form import BAGForm
-from unblur.networks.bag.network import BAG, SMALLEST, BAGSpec, Critic
+from unblur.networks.bag.network import SMALLEST, BAGSpec, Critic, Generator
 from unblur.networks.bag.recipe import AdversarialRecipe, Settings
 from unblur.networks.family import MOST_CHANNELS, Exactness, Family, Shapes
 
@@ -59,12 +59,13 @@ def refuse(shapes: Shapes) -> str:
     )
 
 
-def gates(network: BAG) -> dict[str, nn.Module]:
+def gates(network: Generator) -> dict[str, nn.Module]:
     """The spatial attention of every module."""
-    return {f"module {k}": block.attention.conv for k, block in enumerate(network.blocks, start=1)}  # type: ignore[union-attr,misc]
+    blocks = enumerate(network.blocks.children(), start=1)
+    return {f"module {k}": block.get_submodule("attention.conv") for k, block in blocks}
 
 
-BAG_FAMILY = Family(
+BAG = Family(
     name="bag",
     title="BAG",
     paper="Blur-Attention: A boosting mechanism for non-uniform blurred image restoration, arXiv 2008.08526, 2020",
@@ -72,8 +73,8 @@ BAG_FAMILY = Family(
     presets={"bag": BAGSpec(), "bag_narrow": BAGSpec(stem=12, depth=2, layers=4, growth=16)},
     contract=PixelContract(channel_order="rgb", low=-1.0, high=1.0, multiple=4, padding="reflect"),
     infer=infer,
-    build=BAG,
-    exact=Exactness(form=BAGForm, probe=BAG.first_block, smallest=SMALLEST, sizes=SWEEP),
+    build=Generator,
+    exact=Exactness(form=BAGForm, probe=Generator.first_block, smallest=SMALLEST, sizes=SWEEP),
     part_of=part_of,
     recipe=AdversarialRecipe,
     reach="global",

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unblur.networks.bag.network import BAG, BlurAttentionModule, normalise
+from unblur.networks.bag.network import BlurAttentionModule, Generator, normalise
+from unblur.networks.form import reverse_channels
 
 
 class ModuleForm(nn.Module):
@@ -45,7 +46,7 @@ class BAGForm(nn.Module):
     the last convolution so that the form takes and gives the other channel order (exact).
     """
 
-    def __init__(self, network: BAG, size: tuple[int, int] | None, flip_channels: bool) -> None:
+    def __init__(self, network: Generator, size: tuple[int, int] | None, flip_channels: bool) -> None:
         del size
         super().__init__()
         network = copy.deepcopy(network).double()
@@ -54,11 +55,7 @@ class BAGForm(nn.Module):
         last = turned(network.decoder[-1])
         self.decoder = nn.ModuleList([*(four_by_four(conv) for conv in network.decoder[:-1]), last])
         if flip_channels:
-            first = self.encoder[0]
-            assert isinstance(first, nn.Conv2d)
-            assert last.bias is not None
-            first.weight.data = first.weight.data.flip(1)
-            last.weight.data, last.bias.data = last.weight.data.flip(0), last.bias.data.flip(0)
+            reverse_channels([without_bias(self.encoder[0])], [last])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the restored tensor and, for the exporter's checks, the output of the first module."""

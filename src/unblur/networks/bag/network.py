@@ -86,7 +86,7 @@ class BlurAttentionModule(nn.Module):
         return out
 
 
-class BAG(nn.Module):
+class Generator(nn.Module):
     """The generator: encoder to a quarter of the sides, `depth` modules in a multi-level residual, decoder.
 
     u_1 = x_0; y_k = BAM_k(u_k) + u_k; u_{k+1} = y_k + x_0; the decoder takes the last y.

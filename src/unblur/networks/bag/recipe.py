@@ -22,7 +22,7 @@ from unblur.core.bounds import COUNT_MAX
 from unblur.core.config import Section
 from unblur.core.errors import InputError
 from unblur.networks.bag.content import read_vgg19
-from unblur.networks.bag.network import BAG, Critic
+from unblur.networks.bag.network import Critic, Generator
 from unblur.networks.family import Batch
 from unblur.networks.recipe import Adam, Supervised, finite, kinds, load_adam
 
@@ -30,7 +30,7 @@ from unblur.networks.recipe import Adam, Supervised, finite, kinds, load_adam
 class Adversary(Section):
     """The game. `content`: "vgg19" as the paper, with the file of its weights in `vgg19`, or "pixels" without.
 
-    `critic_width`: its first channels (64 in the paper). `content_weight` 100 is the paper's; `penalty` 10 is WGAN-GP's.
+    `critic_width`: its first channels, 64 in pix2pix. `content_weight` 100 is the paper's, `penalty` 10 WGAN-GP's.
     """
 
     content: Literal["vgg19", "pixels"] = "vgg19"
@@ -55,7 +55,7 @@ class AdversarialRecipe(Supervised):
     In each step the critic learns first, from what the generator has made; then the generator, on the same batch.
     """
 
-    def __init__(self, network: BAG, settings: Mapping[str, Any]) -> None:
+    def __init__(self, network: Generator, settings: Mapping[str, Any]) -> None:
         """Raises InputError where VGG19 is asked for and its weights are not there."""
         own = Settings.model_validate({key: settings[key] for key in Settings.model_fields})
         super().__init__(network, settings, own.optimiser, self._generator_loss)
@@ -152,7 +152,7 @@ def content_loss(game: Adversary, device: torch.device) -> Callable[[Tensor, Ten
     if game.vgg19 is None:
         raise InputError(
             "BAG's content loss compares features of VGG19 (conv3_3), whose weights are not part of unblur. Name "
-            "torchvision's file (vgg19-dcbb9e9d.pth) as vgg19 under [adversary], or set content = \"pixels\" there to "
+            'torchvision\'s file (vgg19-dcbb9e9d.pth) as vgg19 under [adversary], or set content = "pixels" there to '
             "compare pixels instead (docs/networks.md tells what that changes)."
         )
     features = read_vgg19(game.vgg19).to(device)

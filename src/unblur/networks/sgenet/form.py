@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unblur.networks.form import reverse_channels
 from unblur.networks.sgenet.network import Maps, SGENet, Stage, resize
 
 
@@ -63,7 +64,8 @@ class SGENetForm(nn.Module):
         network = copy.deepcopy(network).double()
         self.scales = len(network.spec.widths) - 1
         if flip_channels:
-            flip(network)
+            reads = pictures(network, "conv", "lift", "gate_conv")
+            reverse_channels(reads, pictures(network, "restore", "tail"))
         for select in network.stage_2.select.children():
             select.acts = nn.ModuleList(leaky(act) for act in select.get_submodule("acts").children())
         self.act = leaky(network.act)
@@ -97,11 +99,7 @@ def pooling(conv: nn.Module) -> nn.Conv2d:
     return made
 
 
-def flip(network: SGENet) -> None:
-    """The other channel order in every convolution that reads or writes a picture, in place."""
-    for name, module in network.named_modules():
-        last = name.rpartition(".")[2]
-        if isinstance(module, nn.Conv2d) and last in ("conv", "lift", "gate_conv"):
-            module.weight.data = module.weight.data.flip(1)
-        if isinstance(module, nn.Conv2d) and last in ("restore", "tail"):
-            module.weight.data = module.weight.data.flip(0)
+def pictures(network: SGENet, *names: str) -> list[nn.Conv2d]:
+    """The convolutions of these names, which read or write a picture."""
+    found = [(name.rpartition(".")[2], module) for name, module in network.named_modules()]
+    return [module for name, module in found if name in names and isinstance(module, nn.Conv2d)]

@@ -74,9 +74,7 @@ class StagedRecipe(Supervised):
         while len(truths) < len(self.network.spec.widths) - 1:
             truths.append(resize(truths[-1], 0.5))
         by_height = {truth.shape[2]: truth for truth in truths}
-        losses = [
-            self._one(picture.float(), by_height[picture.shape[2]]) for picture in (restored, *self.pictures)
-        ]
+        losses = [self._one(picture.float(), by_height[picture.shape[2]]) for picture in (restored, *self.pictures)]
         return torch.stack(losses).sum()
 
     def _one(self, picture: Tensor, truth: Tensor) -> Tensor:

@@ -340,8 +340,10 @@ def test_someone_elses_state_dict(tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     other = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
     torch.save(other.state_dict(), path)
-    refused(path, "No known network has these 7 tensors", "Nearest is banet", "en_layer1.0.weight is missing",
-            "more", "Use a checkpoint of a known network (banet, banet_plus")  # fmt: skip
+    refused(path, "No known network has these 7 tensors", "They share no name",
+            "Use a checkpoint of a known network (banet, banet_plus")  # fmt: skip
+    torch.save({"en_layer1.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    refused(path, "Nearest is banet", "en_layer1.0.bias is missing", "more")
 
 
 def test_the_nearest_miss_names_the_first_keys_that_differ(tmp_path: Path, state: State) -> None:

@@ -10,7 +10,7 @@ from unblur.training.config import Stage
 
 
 def learning_rate(stage: Stage, k: int) -> float:
-    """Rate of iteration k of a stage: linear warm-up, then a cosine that ends on `last_lr` exactly.
+    """Rate of iteration k of a stage: linear warm-up, then a cosine or a line that ends on `last_lr` exactly.
 
     A cosine (Loshchilov and Hutter, ICLR 2017) without restarts.
     """
@@ -20,6 +20,8 @@ def learning_rate(stage: Stage, k: int) -> float:
     if k >= last:
         return stage.last_lr
     done = (k - stage.warmup) / (last - stage.warmup)
+    if stage.decay == "linear":
+        return stage.first_lr + (stage.last_lr - stage.first_lr) * done
     return stage.last_lr + (stage.first_lr - stage.last_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
 

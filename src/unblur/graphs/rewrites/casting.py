@@ -2,8 +2,9 @@
 
 Input and output keep their types. What stays FP32 is pixel arithmetic: nodes with no convolution before them
 (bytes to floats, bin matrices of a dynamic graph) or none after them (the global residual, clamp, rounding: a
-half near 0.5 is a sixteenth of a byte wide), and what the caller names. Everything between computes in the asked
-precision. Q/DQ pairs take it on: DequantizeLinear gives the type of its scale (ONNX), so the scales are cast.
+half near 0.5 is a sixteenth of a byte wide), sums over a whole map (means and norms), and what the caller names.
+Everything between computes in the asked precision. Q/DQ pairs take it on: DequantizeLinear gives the type of its scale
+(ONNX), so the scales are cast.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from unblur.core.errors import BudgetError, InputError, nearest
 from unblur.graphs.facts import CONVOLUTIONS
 from unblur.graphs.metadata import PRECISION_KEY, add_properties, properties
+from unblur.graphs.rewrites.norms import spell_norms
 from unblur.graphs.rewrites.phases import write_phases
 from unblur.graphs.shapes import Tensors, find_tensors
 
 Narrow = Literal["fp16", "bf16"]
 """A 16-bit floating-point precision."""
+
+NORMS = ("InstanceNormalization", "GroupNormalization", "GlobalAveragePool")
+REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare")
+SUMS = "sums over a map, which 16 bits do not hold"
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -70,8 +76,10 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
         model = write_phases(model)
     if next(entry.version for entry in model.opset_import if not entry.domain) < kind.opset:
         model = _at_opset(model, kind.opset)
+    named = _named(model.graph, keep or {})
+    model, norms = spell_norms(model)
     graph = model.graph
-    reasons = _named(graph, keep or {}) | _fp32_nodes(graph)
+    reasons = named | _fp32_nodes(graph) | dict.fromkeys(norms, SUMS)
     writer = _Writer(graph, find_tensors(model), precision)
     for node in graph.node:
         writer.add(node, keep=node.name in reasons)
@@ -147,7 +155,18 @@ def _fp32_nodes(graph: onnx.GraphProto) -> dict[str, str]:
             reasons[node.name] = "before the first convolution: pixels or constants"
         elif not any(before.get(o, False) for o in node.output):
             reasons[node.name] = "after the last convolution: residual, clamp, rounding"
+        elif node.op_type in NORMS or (node.op_type in REDUCTIONS and _sums_a_map(node, graph)):
+            reasons[node.name] = SUMS
     return reasons
+
+
+def _sums_a_map(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Whether a reduction goes over height or width of an nchw map; where its axes are not constant, it may."""
+    axes = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"), None)
+    if axes is None and len(node.input) > 1:
+        stored = next((t for t in graph.initializer if t.name == node.input[1]), None)
+        axes = None if stored is None else [int(axis) for axis in numpy_helper.to_array(stored).flat]
+    return axes is None or bool({2, 3, -1, -2}.intersection(axes))
 
 
 class _Writer:

@@ -7,13 +7,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from exported_once import exported_once
 from tiny_banet import TINY, asymmetric
 
-from unblur.core.exclusive import exclusive
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 
@@ -53,26 +52,13 @@ def tiny(tiny_path: Path) -> Checkpoint:
 @pytest.fixture(scope="session")
 def fixed_graph(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48x64, float pixels."""
-    return _exported_once(tiny, tmp_path_factory, "fixed.onnx", height=48, width=64)
+    return exported_once(tiny, tmp_path_factory, "fixed.onnx", height=48, width=64)
 
 
 @pytest.fixture(scope="session")
 def dynamic_graph(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every even size, float pixels."""
-    return _exported_once(tiny, tmp_path_factory, "dynamic.onnx", dynamic=True)
-
-
-def _exported_once(checkpoint: Checkpoint, factory: pytest.TempPathFactory, name: str, **size: Any) -> Path:
-    """An exported graph that all workers of a test run share: PyTorch takes half a minute to trace a dynamic one."""
-    from unblur.export.graph import export_graph
-
-    # Workers have their own folder in that of the run.
-    shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
-    path = shared / name
-    with exclusive(path, lambda _: None):
-        if not path.exists():
-            export_graph(checkpoint, path, **size)
-    return path
+    return exported_once(tiny, tmp_path_factory, "dynamic.onnx", dynamic=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

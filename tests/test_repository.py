@@ -212,3 +212,20 @@ def test_folders_that_git_must_ignore_hold_no_tracked_file() -> None:
     names = {file.relative_to(ROOT).parts[0] for file in tracked()}
     assert names & {"artifacts", ".venv", "build", "dist"} == set()
     assert {"README.md", "LICENSE", "NOTICE.md", "CHANGELOG.md", "Makefile", "pipeline.toml"} <= names
+
+
+PAPERS = ("BANet", "BA-Net", "BAM", "BAG", "SAPHN", "SGENet")
+BUNDLED = {"src/unblur/pipeline/places.py"}
+"""Where the bundled checkpoint lies, and nothing else, is known by its name."""
+
+
+def test_nothing_outside_networks_knows_a_papers_name() -> None:
+    """A new family is one folder and one line in the registry."""
+    word = re.compile(rf"(?<![a-z])({'|'.join(PAPERS)})(?![a-z])", re.IGNORECASE)
+    names = {name for name, text in texts() if name.startswith("src/") and word.search(text)}
+    inside = {name for name in names if name.startswith("src/unblur/networks/")}
+    assert "src/unblur/networks/registry.py" in inside
+    assert names - inside == BUNDLED
+    for name in BUNDLED:
+        text = re.sub(r"banet-nano\.safetensors", "", (ROOT / name).read_text())
+        assert not word.search(text), name

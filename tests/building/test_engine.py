@@ -18,11 +18,10 @@ from pixels import BGR
 from quantised_graph import quantised
 from tiny_banet import asymmetric
 
-from unblur.building import engine
+from unblur.building import cast_frames, engine
 from unblur.building import precision as precision_room
-from unblur.building.cast_frames import choose_frames
 from unblur.building.engine import BuildOptions, build_engine, rebuild_engine
-from unblur.building.islands import MeasuredCast
+from unblur.building.islands import Judged, MeasuredCast
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.tensorrt.manifest import check_files, companions, read_manifest
@@ -55,7 +54,7 @@ def test_fp16_engine_graph_and_manifest(fixed_graph: Path, tmp_path: Path) -> No
     assert [kept["node"].rpartition("/")[2].partition("_")[0] for kept in manifest["kept_fp32"]] == ["Add", "Clip"]
     types = {value.name: value.type.tensor_type.elem_type for value in onnx.load(built.graph_path).graph.input}
     assert types == {"input": onnx.TensorProto.FLOAT}
-    assert manifest["cast"]["frames"] == "one drawn frame, seed 0"
+    assert [one["on"] for one in manifest["cast"]["judged_on"]] == ["1 frame of 48x64, drawn"]
     assert 60 < manifest["cast"]["fidelity_db"] < 100  # tests/building/test_islands.py shows that it is measured
     assert manifest["cast"]["islands"] == []
 
@@ -63,7 +62,7 @@ def test_fp16_engine_graph_and_manifest(fixed_graph: Path, tmp_path: Path) -> No
 def test_kernels_and_bytes_of_banet_stay_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """BANet-18M at 256x256 in FP16, from its first one and two blocks: both figures are linear in the depth."""
     monkeypatch.setattr(api, "check_graph", lambda *arguments, **options: [])  # exactness is tested elsewhere
-    monkeypatch.setattr(engine, "choose_frames", lambda *arguments: None)  # and so is what the cast costs
+    monkeypatch.setattr(engine, "choose_frames", lambda *arguments: ())  # and so is what the cast costs
     kernels, moved = [], []
     for depth in (1, 2):
         path = tmp_path / f"{depth}.safetensors"
@@ -86,7 +85,7 @@ def test_a_bf16_engine_runs_bf16(fixed_graph: Path, tmp_path: Path) -> None:
 def test_an_engine_that_does_not_run_what_was_asked_is_not_written(
     fixed_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any
 ) -> None:
-    nothing = MeasuredCast(CastGraph(onnx.load(fixed_graph), ()), 60.0, (), ())
+    nothing = MeasuredCast(CastGraph(onnx.load(fixed_graph), ()), (Judged("nothing", 60.0),), (), ())
     monkeypatch.setattr(precision_room, "cast_measured", lambda *arguments: nothing)
     with pytest.raises(BudgetError, match=rf"asked for is not there(.|\n)*says {precision}.*Float(.|\n)*Nothing was"):
         build_engine(fixed_graph, tmp_path / "tiny.engine", BuildOptions(precision, targets=("sm89",)))
@@ -211,7 +210,7 @@ def test_a_cast_is_measured_on_the_frames_that_are_named(
 ) -> None:
     options = BuildOptions("bf16", targets=("sm89",), frames=pictures)
     manifest = build_engine(fixed_graph, tmp_path / "a.engine", options).manifest
-    assert manifest["cast"]["frames"] == "4 of 5 in pictures"
+    assert [one["on"] for one in manifest["cast"]["judged_on"]] == ["4 frames of 48x64, from 5 in pictures"]
     assert 45 < manifest["cast"]["fidelity_db"] < 60
     assert {"name", "snr_db", "largest"} == set(manifest["cast"]["tensors"][0])
     rebuilt = rebuild_engine(tmp_path / "a.engine", tmp_path / "b.engine")
@@ -223,17 +222,28 @@ def test_a_cast_is_measured_on_the_frames_that_are_named(
     with pytest.raises(InputError, match="no folder with pictures"):
         build_engine(fixed_graph, tmp_path / "c.engine", replace(options, frames=tmp_path / "none"))
     small = synthetic_pair(0, 32, 66, "heldout")[0]
-    write_picture(pictures / "0.png", Picture(small), small)
-    with pytest.raises(InputError, match=r"0.png is 32x66, smaller than the graph's 48x64"):
+    for seed in range(5):
+        write_picture(pictures / f"{seed}.png", Picture(small), small)
+    with pytest.raises(InputError, match=r"0.png is 32x66, smaller than 48x64, as all are"):
         build_engine(fixed_graph, tmp_path / "c.engine", options)
 
 
-def test_nobody_waits_minutes_for_a_measurement_that_was_not_asked_for() -> None:
-    assert choose_frames(None, (720, 1280), 4 * 10**12) is None
-    drawn, of_every_size = choose_frames(None, (48, 64), 10**9), choose_frames(None, (720, 1280), None)
-    assert drawn is not None
-    assert of_every_size is not None
-    assert (drawn.frames[0].shape, of_every_size.frames[0].shape) == ((48, 64, 3), (256, 256, 3))
+def test_the_cast_of_a_large_graph_is_judged_and_its_manifest_says_on_what(
+    fixed_graph: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cast_frames, "MOST_MACS", 1.0)
+    options = BuildOptions("fp16", targets=("sm89",), frames=pictures)
+    built = build_engine(fixed_graph, tmp_path / "a.engine", options, smaller=lambda: fixed_graph)
+    judged = built.manifest["cast"]["judged_on"]
+    assert [one["on"] for one in judged] == [
+        "4 crops of 48x64 through a smaller graph of the same weights, from 5 in pictures",
+        "1 whole frame of 48x64, from pictures",
+    ]
+    assert built.manifest["cast"]["fidelity_db"] == min(one["fidelity_db"] for one in judged)
+    bare = build_engine(fixed_graph, tmp_path / "b.engine", replace(options, frames=None))
+    (whole,) = bare.manifest["cast"]["judged_on"]
+    assert whole["on"] == "1 whole frame of 48x64, drawn"
+    assert 60 < whole["fidelity_db"] < 100
 
 
 def test_an_overflow_is_found_before_the_build(fixed_graph: Path, tmp_path: Path) -> None:

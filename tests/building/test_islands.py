@@ -13,12 +13,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pixels import BGR
 
-from unblur.building.islands import Island, MeasuredCast, TensorError, cast_measured
+from unblur.building.cast_frames import CastFrames
+from unblur.building.islands import Island, Judged, MeasuredCast, cast_measured
 from unblur.core.errors import BudgetError, InputError
+from unblur.graphs.blame import TensorError
 from unblur.graphs.rewrites.casting import Narrow, cast_graph
 from unblur.graphs.rewrites.emulation import widen
 from unblur.graphs.sessions import open_onnxruntime
-from unblur.images.contract import METADATA_KEY
+from unblur.images.contract import METADATA_KEY, Frame
 from unblur.images.synthetic import synthetic_pair
 
 FRAME = synthetic_pair(0, 48, 64, "heldout")[0]
@@ -50,9 +52,13 @@ def small(*middle: tuple[str, str, float]) -> onnx.ModelProto:
 PIXELS = FRAME[:8, :8]
 
 
+def on(*frames: Frame) -> CastFrames:
+    return CastFrames(frames, "frames of a test")
+
+
 @pytest.mark.parametrize(("precision", "low", "high"), [("fp16", 60, 100), ("bf16", 40, 60)])
 def test_a_cast_is_measured_and_its_tensors_too(precision: Narrow, low: float, high: float, fixed_graph: Path) -> None:
-    measured = cast_measured(onnx.load(fixed_graph), precision, [FRAME], floor_db=low)
+    measured = cast_measured(onnx.load(fixed_graph), precision, [on(FRAME)], floor_db=low)
     assert low < measured.fidelity_db < high  # FP16 72, BF16 53; a wider precision than the asked one would beat `high`
     assert not measured.islands
     ratios = [tensor.snr_db for tensor in measured.tensors]
@@ -64,9 +70,14 @@ def test_a_cast_is_measured_and_its_tensors_too(precision: Narrow, low: float, h
 def test_a_manifest_tells_an_overflow_from_an_exact_tensor(fixed_graph: Path) -> None:
     cast = cast_graph(onnx.load(fixed_graph), "bf16")
     island = Island("Sigmoid", 2, math.inf)
-    tensors = (TensorError("exact", math.inf, 1.0), TensorError("overflowed", -math.inf, 1e9))
-    told = json.loads(json.dumps(MeasuredCast(cast, 51.234, (island,), tensors).to_json(), allow_nan=False))
+    tensors = (
+        TensorError("exact", "a", math.inf, math.inf, 1.0, 0.0),
+        TensorError("over", "b", -math.inf, math.inf, 1e9, math.inf),
+    )
+    judged = (Judged("4 crops", 61.0), Judged("1 whole frame", 51.234))
+    told = json.loads(json.dumps(MeasuredCast(cast, judged, (island,), tensors).to_json(), allow_nan=False))
     assert told["fidelity_db"] == 51.23
+    assert told["judged_on"] == [{"on": "4 crops", "fidelity_db": 61.0}, {"on": "1 whole frame", "fidelity_db": 51.23}]
     assert told["islands"] == [{"operator": "Sigmoid", "nodes": 2, "gain_db": "Infinity"}]
     assert [tensor["snr_db"] for tensor in told["tensors"]] == ["Infinity", "-Infinity"]
 
@@ -103,13 +114,13 @@ def test_the_emulation_of_fp16_is_close_to_onnx_runtimes_own(fixed_graph: Path) 
 def test_a_tensor_beyond_fp16_is_found_before_the_build_and_bf16_takes_it() -> None:
     model = small(*(("up", "Mul", 4e3), ("beyond", "Mul", 1e3), ("down", "Mul", 2.5e-4), ("back", "Mul", 1e-3)))
     with pytest.raises(BudgetError, match=r"1 tensors leave the range of FP16 .* beyond_out reaches .*--bf16"):
-        cast_measured(model, "fp16", [PIXELS])
-    assert cast_measured(model, "bf16", [PIXELS], floor_db=40).fidelity_db > 40
+        cast_measured(model, "fp16", [on(PIXELS)])
+    assert cast_measured(model, "bf16", [on(PIXELS)], floor_db=40).fidelity_db > 40
 
 
 def test_fp32_is_kept_where_the_decibels_are_lost_and_nowhere_else() -> None:
     lossy = small(("up", "Add", 1000.0), ("down", "Add", -1000.0), ("half", "Mul", 0.5))
-    measured = cast_measured(lossy, "fp16", [PIXELS])
+    measured = cast_measured(lossy, "fp16", [on(PIXELS)])
     assert [(island.operator, island.nodes) for island in measured.islands] == [("Add", 2)]
     assert measured.islands[0].gain_db > 20
     assert measured.fidelity_db >= 60
@@ -119,9 +130,27 @@ def test_fp32_is_kept_where_the_decibels_are_lost_and_nowhere_else() -> None:
 
 def test_a_floor_that_no_island_reaches_is_a_broken_budget(fixed_graph: Path) -> None:
     with pytest.raises(BudgetError, match=r"keeps \d+\.\d dB .* 95 dB were asked for"):
-        cast_measured(onnx.load(fixed_graph), "bf16", [FRAME], floor_db=95)
+        cast_measured(onnx.load(fixed_graph), "bf16", [on(FRAME)], floor_db=95)
 
 
 def test_without_frames_nothing_is_measured() -> None:
-    with pytest.raises(InputError, match="none were given"):
-        cast_measured(small(), "fp16", [])
+    for frames in ([], [on()]):
+        with pytest.raises(InputError, match="none were given"):
+            cast_measured(small(), "fp16", frames)
+
+
+def test_what_crops_ask_for_is_kept_in_the_graph_that_is_cast_and_every_judgement_is_told() -> None:
+    """The graph that is judged has other nodes than the one that is cast, as a dynamic graph has; and a second
+    judgement asks for more than the first."""
+    lossy = small(("up", "Add", 1000.0), ("down", "Add", -1000.0), ("half", "Mul", 0.5))
+    other = small(("rise", "Add", 1000.0), ("fall", "Add", -1000.0))
+    crops = CastFrames((PIXELS,), "crops", other)
+    measured = cast_measured(lossy, "fp16", [crops])
+    assert [(island.operator, island.nodes) for island in measured.islands] == [("Add", 2)]
+    assert {name for name, reason in measured.cast.kept_fp32 if "60 dB" in reason} == {"up", "down"}
+    harmless = CastFrames((PIXELS,), "harmless", small(("half", "Mul", 0.5)))
+    measured = cast_measured(lossy, "fp16", [harmless, on(PIXELS)])
+    assert [one.on for one in measured.judged] == ["harmless", "frames of a test"]
+    assert [island.operator for island in measured.islands] == ["Add"]
+    assert {tensor.name for tensor in measured.tensors} == {"t", "half_out", "last", "restored"}
+    assert measured.fidelity_db == min(one.fidelity_db for one in measured.judged) >= 60

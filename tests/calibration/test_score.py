@@ -106,7 +106,7 @@ def test_faults(fixed_graph: Path) -> None:
     judge = Judge(fixed_graph, FRAMES[:1])
     foreign = onnx.load(fixed_graph)
     helper.set_model_props(foreign, {})
-    with pytest.raises(InputError, match="pixel contract"):
+    with pytest.raises(InputError, match="which pixels it takes"):
         judge.score(foreign, exact=True)
     with pytest.raises(InputError, match="NaN or infinite"):
         judge.score(nudged(fixed_graph, float("nan")), exact=True)

@@ -285,14 +285,11 @@ def test_threads_that_nobody_means(verb: str, threads: str, capsys: pytest.Captu
     assert "argument --threads" in capsys.readouterr().err
 
 
-STAGES = {"run", "export", "build", "calibrate", "search", "compare", "speed"}
-
-
 class ParsedError(Exception):
     """Instead of the work."""
 
 
-@pytest.mark.parametrize("verb", sorted(set(app.VERBS) - STAGES))
+@pytest.mark.parametrize("verb", app.VERBS)
 def test_a_verbs_help_is_honest(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """No default that is none; every verb's voice; examples that parse."""
     with pytest.raises(SystemExit):

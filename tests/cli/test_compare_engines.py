@@ -56,7 +56,9 @@ def test_three_engines_with_truth(place: Path, tmp_path: Path, capsys: pytest.Ca
     assert [engine["name"] for engine in report["engines"]] == ["torch", "onnxruntime", "openvino"]
     # Observed 157 dB: float32 sums in another order. 140 dB leaves a factor of 7 in amplitude.
     assert all(float(engine["worst_fidelity_db"]) > 140 for engine in report["engines"])
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "report.html", "report.json", "report.md", "report.xml",
+    ]  # fmt: skip
 
 
 def test_what_is_compared_is_what_deblur_runs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +168,12 @@ def test_the_commands_of_the_runbook_are_commands() -> None:
             find_engine(name.partition(":")[0])
     usage = text.split("compare_engines.py --frames", 1)[1].split("\n\n")[0]
     assert set(re.findall(r"--[a-z-]+", usage)) | {"--frames", "--help"} == set(_parser()._option_string_actions) - {
-        "-h"
+        "-h",
+        "-q",
+        "-v",
+        "--quiet",
+        "--verbose",
+        "--json",
     }
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from unblur.cli import app
 
-NO_OUTPUT_OF_ITS_NAMING = {"run"}
-"""Verbs that write only below paths.artifacts, under names of the store."""
+NO_OUTPUT_OF_ITS_NAMING = {"run", "doctor"}
+"""Verbs that write only below paths.artifacts, under names of the store, or nothing."""
 
 TRAINING = 'network = "banet_nano"\n[[stages]]\niterations = 1\ncrop_px = 16\nbatch = 1\n'
 
@@ -67,6 +67,8 @@ TRIES = [
     Try(f"{EXPORT} notes", FOREIGN),
     Try(f"{EXPORT} pipe", "not a file", lambda: os.mkfifo("pipe")),
     Try(f"{EXPORT} frames", "is a directory"),
+    Try("init w.safetensors --output notes", "exists and is left as it is"),
+    Try("init w.safetensors --output w.safetensors", "exists and is left as it is"),
     Try("build --onnx g.onnx --output g", INPUT),
     Try("build --onnx g.onnx --output g.onnx", INPUT),
     Try("build --onnx g.onnx --output notes", FOREIGN),

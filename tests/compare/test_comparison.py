@@ -219,19 +219,80 @@ def test_an_engine_that_gives_nan_breaks_its_budget(checkpoint, pictures, settin
         report.enforce()
 
 
+def _with_residual(checkpoint, factor: float, folder: Path):
+    """The checkpoint with what it adds to its input multiplied: at 0 it gives back its input."""
+    network = BANet(checkpoint.recognised.spec)
+    network.load_state_dict(checkpoint.network.state_dict())
+    with torch.no_grad():
+        for parameter in network.de_layer3.parameters():
+            parameter *= factor
+    path = folder / f"{factor}.safetensors"
+    save_checkpoint(network, path)
+    return load_checkpoint(path)
+
+
+def test_worse_than_the_blurred_input_is_told_and_breaks_a_budget_that_asks(
+    checkpoint, pictures, settings, faulty, tmp_path
+) -> None:
+    """The reference all but gives back its input, or spoils it: both sides of the gate on the same frames."""
+    limits = {"*": Budget(fidelity_db_min=1, gain_db_min=-0.1, psnr_db_min=20)}
+    settings = replace(settings, protocol=None, budgets=limits)
+    frames = find_frames(*pictures)
+    still, wild = (_with_residual(checkpoint, factor, tmp_path) for factor in (1e-3, 1e3))
+
+    def engines(of):
+        return [Candidate("onnx", lambda _: open_engine("torch-channels-last", of, None, threads=1))]
+
+    good = compare_engines(still, engines(still), frames, settings)
+    assert good.warnings == ()
+    assert good.engines[1].gain_db == pytest.approx(0, abs=0.1)
+    good.enforce()
+    bad = compare_engines(wild, engines(wild), frames, settings)
+    assert bad.engines[0].gain_db < -5
+    assert bad.engines[1].gain_db == pytest.approx(bad.engines[1].mean_quality.psnr_db - bad.blurred_quality.psnr_db)
+    assert [line.split()[0] for line in bad.warnings] == ["torch", "onnx"]
+    assert all("wrong checkpoint, channel order?" in line for line in bad.warnings)
+    assert {check.budget: check.kept for check in bad.engines[1].checks} == {
+        "fidelity_db_min": True, "gain_db_min": False, "psnr_db_min": False,
+    }  # fmt: skip
+    assert json.loads(json.dumps(bad.to_json(), allow_nan=False))["warnings"] == list(bad.warnings)
+    with pytest.raises(BudgetError, match=r"onnx: gain_db_min is -0.1, measured -"):
+        bad.enforce()
+    unasked = compare_engines(wild, engines(wild), frames, replace(settings, budgets={}))
+    assert unasked.warnings == bad.warnings
+    unasked.enforce()
+
+
+def test_an_engine_that_spoils_what_the_reference_does_not_is_no_wrong_checkpoint(
+    checkpoint, pictures, settings, faulty, tmp_path
+) -> None:
+    right = _with_residual(checkpoint, 0, tmp_path)  # gives back its input
+    engine = faulty("dark", lambda t: np.clip(t - 0.4, -0.5, 0.5))
+    report = compare_engines(right, [engine], find_frames(*pictures), replace(settings, protocol=None))
+    assert report.engines[0].gain_db == 0 > report.engines[1].gain_db
+    (warning,) = report.warnings
+    assert warning.startswith("dark makes pictures worse than its blurred input")
+    assert "a fault of the engine" in warning
+
+
 def test_every_budget_can_break(checkpoint, pictures, settings, faulty) -> None:
-    budgets = {"slow": Budget(fidelity_db_min=60, psnr_loss_db_max=0.0, latency_ms_max=1e-6, speedup_min=1e6)}
+    budget = Budget(fidelity_db_min=60, psnr_loss_db_max=0.0, psnr_db_min=90, gain_db_min=60, latency_ms_max=1e-6,
+                    speedup_min=1e6)  # fmt: skip
+    assert set(budget.model_dump(exclude_none=True)) == set(Budget.model_fields)
+    budgets = {"slow": budget}
     engines = [faulty("slow", lambda t: np.clip(t - 0.4, -0.5, 0.5))]
     report = compare_engines(checkpoint, engines, find_frames(*pictures), replace(settings, budgets=budgets))
-    assert [check.kept for check in report.engines[1].checks] == [False] * 4
-    with pytest.raises(BudgetError, match="4 budget"):
+    assert [check.kept for check in report.engines[1].checks] == [False] * len(Budget.model_fields)
+    with pytest.raises(BudgetError, match=f"{len(Budget.model_fields)} budget"):
         report.enforce()
 
 
 def test_budgets_that_cannot_be_checked_are_refused_at_once(checkpoint, pictures, settings, faulty) -> None:
     frames, engines = find_frames(pictures[0]), [faulty("x", _right)]
     for budgets, protocol, message in (
-        ({"*": Budget(psnr_loss_db_max=0.1)}, QUICK, "--truth"),
+        ({"*": Budget(psnr_loss_db_max=0.1)}, QUICK, "psnr_loss_db_max .* --truth"),
+        ({"*": Budget(psnr_db_min=0.1)}, QUICK, "psnr_db_min .* --truth"),
+        ({"*": Budget(gain_db_min=0)}, QUICK, "gain_db_min .* --truth"),
         ({"*": Budget(latency_ms_max=5)}, None, "latency is not measured"),
         ({"y": Budget()}, QUICK, "names the engine 'y'"),
     ):

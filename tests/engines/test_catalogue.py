@@ -24,8 +24,8 @@ from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
 from unblur.engines.tensorrt import product as tensorrt_product
 from unblur.engines.tensorrt import runner as tensorrt_runner
 from unblur.engines.tensorrt.manifest import companions
-from unblur.graphs.file import ORDER_KEY, read_graph
-from unblur.graphs.metadata import CHECKPOINT_KEY
+from unblur.graphs.file import read_graph
+from unblur.graphs.metadata import CHECKPOINT_KEY, ORDER_KEY
 from unblur.graphs.sessions import Provider
 from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint

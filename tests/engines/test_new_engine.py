@@ -51,6 +51,7 @@ def test_one_record_reaches_every_door(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    Path("pipeline.toml").touch()  # without budgets
     frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     write_picture(Path("in.png"), Picture(frame), frame)
     given = ["--checkpoint", str(tiny.path), "--threads", "1"]

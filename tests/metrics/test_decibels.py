@@ -16,11 +16,19 @@ from unblur.metrics.decibels import (
     decibels_text,
     decibels_to_json,
     gain_decibels,
+    gain_over_input,
     loss_decibels,
     mean_decibels,
 )
 
 INF = math.inf
+
+
+def test_a_gain_over_the_input_counts_neither_sharp_inputs_nor_perfect_results() -> None:
+    assert gain_over_input([20.0, 30.0], [21.0, 28.0]) == pytest.approx(-0.5)
+    assert gain_over_input([20.0, INF, 25.0, INF], [22.0, 9.0, INF, INF]) == pytest.approx(2.0)
+    assert gain_over_input([20.0, INF], [INF, 9.0]) == INF
+    assert gain_over_input([INF, INF], [9.0, INF]) is None
 
 
 def test_a_mean_is_of_the_finite_ones_and_counts_the_others() -> None:

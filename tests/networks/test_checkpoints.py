@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from foreign_family import FOREIGN, foreign
 from pixels import BGR
 from safetensors.torch import save, save_file
 
@@ -211,7 +212,7 @@ def test_other_floats_load_as_float32(tmp_path: Path, state: State, dtype: torch
         (BANetSpec(), "banet"),
         (BANetSpec(width=192, fuse_width=192), "banet_plus"),
         (BANET.presets["banet_nano"], "banet_nano"),
-        (BANetSpec(depth=4), "banet-4x128"),
+        (BANetSpec(depth=5), "banet-5x128"),
         (BANetSpec(width=192, fuse_width=96), "banet-10x192"),  # BANet+'s width, but not its fuse_conv
         (BANetSpec(depth=1, stem_width=5, width=6, fuse_width=2), "banet-1x6"),
     ],
@@ -230,6 +231,14 @@ def test_weights_that_two_families_fit_are_refused() -> None:
     with registered(twin), pytest.raises(InputError, match="fit more than one network: banet-2x4, twin"):
         recognise(shapes)
     assert recognise(shapes).family is BANET
+
+
+def test_a_family_is_known_while_it_is_registered(tmp_path: Path) -> None:
+    save_checkpoint(foreign(), tmp_path / "foreign.safetensors")
+    with registered(FOREIGN):
+        assert load_checkpoint(tmp_path / "foreign.safetensors").recognised.family is FOREIGN
+    with pytest.raises(InputError, match="No known network has these"):
+        load_checkpoint(tmp_path / "foreign.safetensors")
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
@@ -331,8 +340,10 @@ def test_someone_elses_state_dict(tmp_path: Path) -> None:
     path = tmp_path / "resnet.pth"
     other = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
     torch.save(other.state_dict(), path)
-    refused(path, "No known network has these 7 tensors", "Nearest is banet", "en_layer1.0.weight is missing",
-            "more", "Use a checkpoint of a known network (banet, banet_plus")  # fmt: skip
+    refused(path, "No known network has these 7 tensors", "They share no name",
+            "Use a checkpoint of a known network (banet, banet_plus")  # fmt: skip
+    torch.save({"en_layer1.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    refused(path, "Nearest is banet", "en_layer1.0.bias is missing", "more")
 
 
 def test_the_nearest_miss_names_the_first_keys_that_differ(tmp_path: Path, state: State) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.building.cast_frames import Smaller
 from unblur.building.engine import AS_IT_IS, BuildOptions, BuiltEngine, build_engine, graph_facts, write_engine
 from unblur.building.precision import PRECISIONS, Precision, precision_of
 from unblur.core.artefacts import write_json
@@ -91,10 +92,12 @@ def build_best(
     quantised: Mapping[Path, Mapping[str, Any]] | None = None,
     missing: Sequence[tuple[str, str]] = (),
     progress: Progress = SILENT,
+    smaller: Smaller | None = None,
 ) -> Best:
     """Build a float32 graph as FP32, FP16 and BF16, and graphs of the same checkpoint that are quantised already.
 
     `quantised`: graph -> what its manifest shall say besides. `missing`: precisions that are not among them, and why.
+    `smaller`: as `build_engine`.
 
     All engines stay in `<output>.candidates/`; the winner is copied to `output`, the ranking is `<output>.best.json`.
     A precision that the target or the compiler does not take is left out, with the reason. Raises InputError where
@@ -114,7 +117,7 @@ def build_best(
             try:
                 asked = replace(options, precision=precision)
                 about = (quantised or {}).get(path)
-                made = build_engine(path, candidate(output, precision), asked, progress, about=about)
+                made = build_engine(path, candidate(output, precision), asked, progress, about=about, smaller=smaller)
             except MissingRuntimeError:
                 raise
             except UnblurError as error:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import onnx
 
-from unblur.building.cast_frames import CastFrames, choose_frames
+from unblur.building.cast_frames import CastFrames, Smaller, choose_frames
 from unblur.building.precision import PRECISIONS, Precision, PreparedGraph, precision_of, prepare_graph
 from unblur.core.artefacts import atomic_paths, file_digest, json_bytes
 from unblur.core.console import SILENT, Progress
@@ -30,6 +30,7 @@ from unblur.engines.xray.audit import audit, computes_in, demand_asked, realised
 from unblur.engines.xray.kernels import XRay
 from unblur.graphs.facts import GraphFacts, read_facts
 from unblur.graphs.file import GraphFile, open_graph
+from unblur.graphs.metadata import CHECKPOINT_KEY, NETWORK_KEY, ORDER_KEY, calibration_of, contract_of, properties
 from unblur.graphs.rewrites.casting import Narrow
 
 
@@ -84,8 +85,10 @@ def build_engine(
     progress: Progress = SILENT,
     *,
     about: Mapping[str, Any] | None = None,
+    smaller: Smaller | None = None,
 ) -> BuiltEngine:
-    """Compile an exported graph. `about`: what the manifest shall say besides, of how the graph came about.
+    """Compile an exported graph. `about`: what the manifest shall say besides, of how the graph came about. `smaller`:
+    gives a graph of the same weights for frames of CROP, by which the cast of a graph of large frames is judged.
 
     Of two builds of one output at the same time the second waits, and takes what the first has made if it was asked
     for the same. Raises MissingRuntimeError where the product or a GPU is missing, InputError for a graph, option or
@@ -101,14 +104,14 @@ def build_engine(
             progress.note(f"{output} was made by the other process")
             return made
         facts = graph_facts(model, source)
-        frames = _cast_frames(source, facts, options)
+        frames = _cast_frames(source, facts, options, smaller)
         if frames and source.checkpoint is None:
             rehearse("onnxruntime", source, default_threads())
         prepared = prepare_graph(model, facts, options.precision, frames, options.fidelity_db, graph, progress)
         origin = {
             "source_graph_sha256": source.digest,
             "kept_fp32": [{"node": node, "reason": reason} for node, reason in prepared.kept_fp32],
-            "cast": prepared.measured and frames and {"frames": frames.source} | prepared.measured.to_json(),
+            "cast": prepared.measured and prepared.measured.to_json(),
             **(about or {}),
         }
         return _compile(prepared, source, output, product, options, origin, progress)
@@ -190,17 +193,19 @@ def _check_sizes(source: GraphFile, profiles: tuple[Profile, ...]) -> None:
             f"{source.path} takes every size, and an engine is compiled for some: name them with --shapes, such as "
             "64x64:256x256:720x1280, or take them from pictures with --shapes-from DIR."
         )
-    check_profiles(profiles, source.signature.contract)
+    check_profiles(profiles, source.signature.contract, source.smallest)
 
 
-def _cast_frames(source: GraphFile, facts: GraphFacts, options: BuildOptions) -> CastFrames | None:
-    """What to measure a cast on; None where there is none, or nobody will wait for it."""
+def _cast_frames(
+    source: GraphFile, facts: GraphFacts, options: BuildOptions, smaller: Smaller | None
+) -> tuple[CastFrames, ...]:
+    """What to measure a cast on; nothing where there is none."""
     if options.precision not in get_args(Narrow) or precision_of(facts) != "fp32":
-        return None
+        return ()
     height, width = source.signature.height, source.signature.width
     if height is None or width is None:
-        return choose_frames(options.frames, options.profiles[0].best, None)
-    return choose_frames(options.frames, (height, width), facts.macs)
+        return choose_frames(options.frames, source, options.profiles[0].best, None)
+    return choose_frames(options.frames, source, (height, width), facts.macs, smaller)
 
 
 def graph_facts(model: onnx.ModelProto, source: GraphFile) -> GraphFacts:
@@ -269,7 +274,7 @@ def _manifest(
     source: GraphFile,
     facts: GraphFacts,
 ) -> dict[str, Any]:
-    properties = {entry.key.removeprefix("unblur."): entry.value for entry in model.metadata_props}
+    said = properties(model)
     height, width = source.signature.height, source.signature.width
     profiles = options.profiles
     if height is not None and width is not None:
@@ -281,11 +286,11 @@ def _manifest(
         "precision": precision,
         "recipe": options.to_json(),
         "gpu": gpu,
-        "network": properties.get("network"),
-        "checkpoint_sha256": properties.get("checkpoint_sha256"),
-        "channel_order": properties.get("channel_order"),
-        "calibration": json.loads(properties["calibration"]) if "calibration" in properties else None,
-        "pixel_contract": json.loads(properties["pixel_contract"]),
+        "network": said.get(NETWORK_KEY),
+        "checkpoint_sha256": said.get(CHECKPOINT_KEY),
+        "channel_order": said.get(ORDER_KEY),
+        "calibration": calibration_of(model) or None,
+        "pixel_contract": json.loads(contract_of(model).to_json()),
         "height": height,
         "width": width,
         "profiles": profiles_to_json(profiles),

@@ -14,6 +14,7 @@ from unblur.engines.tensorrt.manifest import check_files, companions, read_manif
 from unblur.engines.xray.kernels import Kernel, XRay
 from unblur.graphs.facts import GraphFacts, read_facts
 from unblur.graphs.file import open_graph
+from unblur.graphs.metadata import NETWORK_KEY, properties
 from unblur.graphs.onnx_file import load_onnx
 from unblur.graphs.rewrites.casting import cast_graph
 from unblur.images.contract import PixelContract
@@ -95,7 +96,7 @@ def examine_graph(
         model = cast_graph(model, "fp16").model
     facts = read_facts(model, height, width)
     engine = compile_engine(model.SerializeToString(), targets, progress)
-    network = next((entry.value for entry in model.metadata_props if entry.key == "unblur.network"), None)
+    network = properties(model).get(NETWORK_KEY)
     precision = facts.declared or source.precision
     return Subject(path.name, engine.product.name, engine.product.version, precision, network, facts, engine.xrays)
 

@@ -12,6 +12,7 @@ from unblur.engines.tensorrt.targets import PORTABLE
 from unblur.engines.xray.inspector import parse_inspector
 from unblur.graphs.facts import read_facts
 from unblur.graphs.file import open_graph
+from unblur.graphs.metadata import NETWORK_KEY, properties
 
 SUFFIX = ".layers.json"
 
@@ -44,7 +45,7 @@ def examine_layers(path: Path) -> tuple[Subject, tuple[str, ...]]:
     facts = read_facts(model, height, width)
     manifest = read_manifest(engine, "targets") if manifest_path.is_file() else {}
     targets = list(manifest.get("targets", {}))
-    network = next((entry.value for entry in model.metadata_props if entry.key == "unblur.network"), None)
+    network = properties(model).get(NETWORK_KEY)
     subject = Subject(
         path.name,
         manifest.get("product", found.form),

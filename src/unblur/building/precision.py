@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,8 +14,8 @@ from unblur.building.islands import MeasuredCast, cast_measured
 from unblur.core.console import Progress
 from unblur.core.errors import InputError
 from unblur.graphs.facts import CONVOLUTIONS, GraphFacts
-from unblur.graphs.onnx_file import infer
 from unblur.graphs.rewrites.casting import cast_graph
+from unblur.graphs.shapes import find_tensors
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -44,7 +45,7 @@ def prepare_graph(
     model: onnx.ModelProto,
     facts: GraphFacts,
     asked: Precision | None,
-    frames: CastFrames | None,
+    frames: Sequence[CastFrames],
     floor_db: float | None,
     origin: Any,
     progress: Progress,
@@ -80,21 +81,19 @@ def prepare_graph(
     if found != "fp32" or asked == "fp32":
         raise InputError(f"{origin} is {found} already, not float32; give the float32 graph it came from.")
     progress.note(f"rewriting the graph to {asked.upper()}")
-    if frames is None:
+    if not frames:
         cast = cast_graph(model, asked)
         return PreparedGraph(cast.model, asked, cast.kept_fp32)
-    measured = cast_measured(model, asked, frames.frames, floor_db, progress)
+    measured = cast_measured(model, asked, frames, floor_db, progress)
     return PreparedGraph(measured.cast.model, asked, measured.cast.kept_fp32, measured)
 
 
 def _wide_rest(model: onnx.ModelProto) -> list[str]:
     """Convolutions that read float32. A DequantizeLinear gives the type of its scale: in float32 the whole rest of the
     network would run in it."""
-    types = {t.name: t.data_type for t in model.graph.initializer}
-    for value in infer(model, strict=False).graph.value_info:
-        types[value.name] = value.type.tensor_type.elem_type
+    known = find_tensors(model, strict=False)
     return [
         node.name
         for node in model.graph.node
-        if node.op_type in CONVOLUTIONS and types.get(node.input[0]) == TensorProto.FLOAT
+        if node.op_type in CONVOLUTIONS and known.type(node.input[0]) == TensorProto.FLOAT
     ]

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError
 from unblur.graphs.file import read_graph
+from unblur.graphs.metadata import contract_of
 from unblur.graphs.sessions import WrittenGraph, as_backend, as_written
-from unblur.images.contract import METADATA_KEY, Frame
+from unblur.images.contract import Frame
 from unblur.metrics.decibels import (
     Loss,
     check_limit,
@@ -42,8 +43,8 @@ class Score:
     """A candidate against the float32 graph, in dB over the held-out frames.
 
     fidelities_db: one for each frame, PSNR of the float tensors (peak: the contract's range), of the bytes where the
-    graph gives bytes; infinite where nothing differs. loss: of PSNR against truth that float32 has and the candidate
-    has not, on 8-bit frames; None where a frame has no truth.
+    graph gives bytes; infinite where nothing differs. loss: of PSNR against truth (`Loss`), on 8-bit frames; None where
+    a frame has no truth.
     """
 
     fidelities_db: tuple[float, ...]
@@ -134,8 +135,7 @@ class Judge:
         Raises InputError for a graph of another pixel contract, one that ONNX Runtime refuses, and NaN or infinity.
         """
         loaded = onnx.load(model) if isinstance(model, Path) else model
-        stated = {entry.key: entry.value for entry in loaded.metadata_props}.get(METADATA_KEY)
-        if stated != self._contract.to_json():
+        if contract_of(loaded, "The candidate") != self._contract:
             raise InputError("The candidate's pixel contract is not the float32 graph's; rewrite that very graph.")
         return self.compare(self._run(loaded, "the candidate", exact))
 

@@ -11,6 +11,7 @@ from unblur.cli.door import door
 from unblur.core.errors import InputError, nearest
 
 VERBS = {
+    "init": ("init", "a commented pipeline.toml for a checkpoint"),
     "run": ("run_pipeline", "the whole way of pipeline.toml: export, engines, comparison"),
     "export": ("to_onnx", "checkpoint -> exact ONNX graph"),
     "build": ("build_engine", "ONNX graph -> TensorRT engine: FP32, FP16, BF16, INT8, FP8, or the best"),
@@ -22,6 +23,7 @@ VERBS = {
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
     "speed": ("measure_speed", "engines against PyTorch's own best, on one size of a network"),
+    "doctor": ("doctor", "what is installed, what runs here, what would bring the rest"),
     "train": ("train_network", "train a network on pairs or on the built-in synthetic source"),
 }
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from unblur.cli.door import Arguments, door, inputs_of
 from unblur.cli.engine_options import add_contract
 from unblur.cli.flags import PRECISIONS, add_flags, resolve, rows_of, tell_taken
+from unblur.cli.output import Output
 from unblur.core.artefacts import json_with, protect
-from unblur.core.console import ConsoleProgress, printable
 from unblur.core.errors import BudgetError, InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build what pipeline.toml says, or one engine; the last line is the path of the (last) engine."""
     arguments = _parser().parse_args(argv)
     _refuse_conflicts(arguments)
+    out = Output(arguments)
     resolved = resolve(arguments, "build")
     precisions = _precisions(arguments, resolved)
     if arguments.rebuild or arguments.output:
@@ -36,30 +37,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.rebuild:
         from unblur.building.engine import rebuild_engine
 
-        _tell(rebuild_engine(arguments.rebuild, arguments.output, ConsoleProgress()))
-        return _end(arguments.output or arguments.rebuild)
+        built = rebuild_engine(arguments.rebuild, arguments.output, out.progress)
+        _tell(out, built)
+        return _end(out, [built], arguments.output or arguments.rebuild)
 
     from unblur.engines.tensorrt.product import open_product
     from unblur.engines.tensorrt.targets import resolve_targets
     from unblur.pipeline.job import Job
 
-    progress = ConsoleProgress()
+    progress = out.progress
     build = resolved.config.build
     resolve_targets(open_product(build.flavor), build.targets)  # say what is missing before the export
     tell_taken(resolved, "build", progress)
     job = Job.of(resolved.config, progress)
+    if arguments.frames and not arguments.onnx:
+        _refuse_small_frames(job)
     if arguments.onnx:
-        return _build_graph(arguments, job, arguments.onnx, precisions[0])
+        return _build_graph(out, arguments, job, arguments.onnx, precisions[0])
     if arguments.shapes_from:
         job = _with_shapes_from(arguments.shapes_from, job, job.checkpoint.contract)
     if arguments.output and precisions == ("best",):
-        return _build_best(arguments, job)
-    return _build_stage(arguments, job, precisions)
+        return _build_best(out, arguments, job)
+    return _build_stage(out, arguments, job, precisions)
 
 
 def _parser() -> Arguments:
     parser = Arguments(
-        "unblur build", "Compile a graph with TensorRT for RTX (no GPU needed) or TensorRT (on its GPU)."
+        "unblur build",
+        "Compile a graph with TensorRT for RTX (no GPU needed) or TensorRT (on its GPU).",
+        "unblur build --fp16",
+        'unblur build --checkpoint BANet_GoPro.pth --size 720x1280 --int8 --target "RTX 4090" --output banet.engine',
+        "unblur build --onnx banet.onnx --fp16 --output banet.engine",
     )
     add_flags(parser, "build")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="a graph file in the place of the checkpoint's")
@@ -78,7 +86,7 @@ def _parser() -> Arguments:
 def _refuse_conflicts(arguments: argparse.Namespace) -> None:
     given = {name for name, value in vars(arguments).items() if value not in (None, False, [])}
     if arguments.rebuild:
-        others = given - {"rebuild", "output", "config"}
+        others = given - {"rebuild", "output", "config", "quiet", "verbose", "json"}
         if others:
             flags = sorted(f"--{name.replace('_', '-')}" for name in others)
             raise InputError(
@@ -101,6 +109,15 @@ def _refuse_conflicts(arguments: argparse.Namespace) -> None:
         raise InputError("--shapes and --shapes-from exclude each other; name the sizes, or the folder they are in.")
     if arguments.quantised and not (arguments.precision == "best" and arguments.onnx):
         raise InputError("--quantised goes with --onnx and --precision best; build one quantised graph with --int8.")
+
+
+def _refuse_small_frames(job: Job) -> None:
+    """What a person names is used, or refused; what pipeline.toml has for the comparison may be too small."""
+    from unblur.pipeline.stages import judged_on
+
+    for size in job.sizes:
+        if not judged_on(job, size).files:
+            raise InputError("No picture of --frames is as large as the graph; name larger ones, or a smaller --size.")
 
 
 def _precisions(arguments: argparse.Namespace, resolved: Resolved) -> tuple[str, ...]:
@@ -135,7 +152,7 @@ def _protect(arguments: argparse.Namespace, resolved: Resolved, precisions: Sequ
     protect(outputs, [*inputs, *([] if arguments.onnx else [resolved.config.network.checkpoint])])
 
 
-def _build_stage(arguments: argparse.Namespace, job: Job, precisions: Sequence[str]) -> int:
+def _build_stage(out: Output, arguments: argparse.Namespace, job: Job, precisions: Sequence[str]) -> int:
     """Engines out of the store, each under its name; one of them copied to --output. What breaks its budget is told
     after the others are built."""
     from unblur.engines.tensorrt.manifest import companions
@@ -146,7 +163,7 @@ def _build_stage(arguments: argparse.Namespace, job: Job, precisions: Sequence[s
         raise InputError("--shapes goes with --dynamic; a graph of --size has one size.")
     if arguments.output and len(job.sizes) > 1:
         raise InputError("--output names one engine, and graph.sizes has several; choose one with --size HxW.")
-    stage, refused, path = Stages(job), [], Path()
+    stage, refused, made = Stages(job), [], []
     sizes: tuple[Size | None, ...] = job.sizes
     for size in sizes:
         for precision in precisions:
@@ -161,14 +178,16 @@ def _build_stage(arguments: argparse.Namespace, job: Job, precisions: Sequence[s
             if arguments.output:
                 path = arguments.output
                 copy_to(path, built.path, *companions(built.path))
-            _tell(replace(built, path=path))
-            print(printable(path))
+            made.append(replace(built, path=path))
+            _tell(out, made[-1])
+            out.say(str(path))
+    _show(out, made)
     if refused:
         raise BudgetError("\n".join(refused))
     return 0
 
 
-def _build_graph(arguments: argparse.Namespace, job: Job, graph: Path, precision: str) -> int:
+def _build_graph(out: Output, arguments: argparse.Namespace, job: Job, graph: Path, precision: str) -> int:
     """A graph that is named, to --output."""
     from unblur.building.best import build_best
     from unblur.building.engine import build_engine
@@ -180,18 +199,23 @@ def _build_graph(arguments: argparse.Namespace, job: Job, graph: Path, precision
     if arguments.shapes_from:
         job = _with_shapes_from(arguments.shapes_from, job, contract)
     profiles = tuple(parse_profile(text) for text in job.config.build.shapes)
-    options = replace(build_options(job, (0, 0), precision), profiles=profiles, output_name=arguments.output_name)
+    options = replace(build_options(job, (0, 0), precision), profiles=profiles, output_name=arguments.output_name,
+                      frames=arguments.frames)  # fmt: skip
     if arguments.contract:
-        return _build_foreign(arguments, job, graph, precision, replace(options, output_name=None))
+        return _build_foreign(out, arguments, job, graph, precision, replace(options, output_name=None))
     if precision == "best":
         quantised: dict[Path, dict[str, Any]] = {path: {} for path in arguments.quantised}
-        _tell_best(build_best(graph, arguments.output, options, quantised, progress=job.progress))
-    else:
-        _tell(build_engine(graph, arguments.output, options, job.progress))
-    return _end(arguments.output)
+        best = build_best(graph, arguments.output, options, quantised, progress=job.progress)
+        _tell_best(out, best)
+        return _end(out, [best.winner], arguments.output)
+    built = build_engine(graph, arguments.output, options, job.progress)
+    _tell(out, built)
+    return _end(out, [built], arguments.output)
 
 
-def _build_foreign(arguments: argparse.Namespace, job: Job, graph: Path, precision: str, options: BuildOptions) -> int:
+def _build_foreign(
+    out: Output, arguments: argparse.Namespace, job: Job, graph: Path, precision: str, options: BuildOptions
+) -> int:
     """A graph whose pixels were said: it stands in the place of a checkpoint, and 8 bits are calibrated."""
     from unblur.building.engine import build_engine
     from unblur.pipeline.foreign import open_foreign
@@ -201,33 +225,36 @@ def _build_foreign(arguments: argparse.Namespace, job: Job, graph: Path, precisi
 
     origin = open_foreign(graph, arguments.contract, arguments.output_name)
     if precision in (*EXACT, ""):
-        stored = origin.stored(job.store, origin.size).path
-        _tell(build_engine(stored, arguments.output, options, job.progress))
-        return _end(arguments.output)
+        built = build_engine(origin.stored(job.store, origin.size).path, arguments.output, options, job.progress)
+        _tell(out, built)
+        return _end(out, [built], arguments.output)
     given = (
         job.store, Source(origin, origin.size), arguments.output, options, job.calibration,
         job.config.build.psnr_loss_db, job.progress,
     )  # fmt: skip
     if precision == "best":
-        _tell_best(build_best_of_all(*given))
-    else:
-        _tell(build_quantised(*given))
-    return _end(arguments.output)
+        best = build_best_of_all(*given)
+        _tell_best(out, best)
+        return _end(out, [best.winner], arguments.output)
+    built = build_quantised(*given)
+    _tell(out, built)
+    return _end(out, [built], arguments.output)
 
 
-def _build_best(arguments: argparse.Namespace, job: Job) -> int:
+def _build_best(out: Output, arguments: argparse.Namespace, job: Job) -> int:
     """Every precision of one graph, to --output, where the candidates stay."""
     from unblur.pipeline.making.scored_engine import build_best_of_all
-    from unblur.pipeline.stages import build_options
+    from unblur.pipeline.stages import build_options, judged_on
 
     size = job.sizes[0]
-    _tell_best(
-        build_best_of_all(
-            job.store, job.source(size), arguments.output, build_options(job, size, None), job.calibration,
-            job.config.build.psnr_loss_db, job.progress,
-        )
+    named = judged_on(job, size)
+    options = replace(build_options(job, size, None), frames=named.blurred)
+    best = build_best_of_all(
+        job.store, job.source(size), arguments.output, options, job.calibration,
+        job.config.build.psnr_loss_db, job.progress, named,
     )  # fmt: skip
-    return _end(arguments.output)
+    _tell_best(out, best)
+    return _end(out, [best.winner], arguments.output)
 
 
 def _with_shapes_from(folder: Path, job: Job, contract: PixelContract) -> Job:
@@ -241,57 +268,60 @@ def _with_shapes_from(folder: Path, job: Job, contract: PixelContract) -> Job:
     return replace(job, config=job.config.model_copy(update={"build": build}))
 
 
-def _end(path: Path) -> int:
+def _end(out: Output, made: Sequence[Any], path: Path) -> int:
     """The last line of a door is the path of its result."""
-    _say(str(path))
+    out.say(str(path))
+    _show(out, made)
     return 0
 
 
-def _say(text: str) -> None:
-    """Print a line with names in it that others chose."""
-    print(printable(text))
+def _show(out: Output, made: Sequence[Any]) -> None:
+    out.figures({"engines": [{"path": built.path, "manifest": built.manifest} for built in made]})
 
 
-def _tell_best(best: Best) -> None:
+def _tell_best(out: Output, best: Best) -> None:
     for ranked in best.ranking:
         bounds = ", ".join(f"{gpu} {ms:.3g} ms" for gpu, ms in ranked.bounds_ms.items()) or "no GPU known"
         measured = "" if ranked.latency_ms is None else f"  {ranked.latency_ms:.3g} ms measured"
-        _say(f"{ranked.precision:<5} {ranked.score:.3f}{measured}  lower bound: {bounds}  {ranked.built.path}")
+        out.say(f"{ranked.precision:<5} {ranked.score:.3f}{measured}  lower bound: {bounds}  {ranked.built.path}")
     for name, reason in best.left_out:
-        _say(f"{name:<5} left out: {reason.splitlines()[0]}")
-    _say(f"best: {best.why}")
-    _tell(best.winner)
-    _say(f"ranking {best.report_path}")
+        out.say(f"{name:<5} left out: {reason.splitlines()[0]}")
+    out.say(f"best: {best.why}")
+    _tell(out, best.winner)
+    out.say(f"ranking {best.report_path}")
 
 
-def _tell(built: Any) -> None:
+def _tell(out: Output, built: Any) -> None:
     from unblur.calibration.score import Score
     from unblur.metrics.decibels import decibels_from_json, decibels_text
 
     manifest = built.manifest
-    _say(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
+    out.say(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
           f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
     if cast := manifest.get("cast"):
-        known_db = decibels_from_json(cast["fidelity_db"])
-        fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
         islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
-        _say(f"cast: {fidelity} on {cast['frames']}; kept in FP32 for it: {islands or 'nothing'}")
+        for judged in cast["judged_on"]:
+            known_db = decibels_from_json(judged["fidelity_db"])
+            fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
+            out.say(f"cast: {fidelity}, judged on: {judged['on']}; kept in FP32 for it: {islands or 'nothing'}")
     if calibration := manifest.get("calibration"):
-        _say(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
+        out.say(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
               f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip
     if score := manifest.get("score"):
         known = Score.from_json(score)
         mean, worst = decibels_text(known.fidelity_db_mean, 1), decibels_text(known.fidelity_db_worst, 1)
         lost = decibels_text(known.psnr_loss_db, 4, signed=True)
-        _say(f"score: {mean} dB of fidelity (worst {worst}), {lost} dB of PSNR lost on {score['frames']}"
+        out.say(f"score: {mean} dB of fidelity (worst {worst}), {lost} dB of PSNR lost on {score['frames']}"
              f"{known.loss_remark}")  # fmt: skip
     builds = manifest["builds"]
     if len(builds) > 1:
         different = len({attempt["sha256"] for attempt in builds})
-        _say(f"{len(builds)} builds gave {different} different engine(s); kept number {manifest['chosen_build'] + 1}")
+        out.say(
+            f"{len(builds)} builds gave {different} different engine(s); kept number {manifest['chosen_build'] + 1}"
+        )
     at = f" at {'x'.join(map(str, manifest['seen_at']))}" if manifest["seen_at"] else ""
     for target, kernels in manifest["targets"].items():
         realised = ", ".join(f"{count} {kind}" for kind, count in sorted(kernels["convolutions_run_in"].items()))
-        _say(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame{at}; "
+        out.say(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame{at}; "
               f"convolutions run in: {realised}")  # fmt: skip
-    _say(f"manifest {built.path}.json, compiled graph {built.path}.onnx")
+    out.say(f"manifest {built.path}.json, compiled graph {built.path}.onnx")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, inputs_of
 from unblur.cli.flags import add_flags, resolve, tell_taken
+from unblur.cli.output import Output
 from unblur.core.artefacts import json_with, protect
-from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
+from unblur.core.reading import parse_json
 
 if TYPE_CHECKING:
     from unblur.calibration.score import HeldOut, Score
@@ -25,6 +26,8 @@ def _parser() -> Arguments:
         "unblur calibrate",
         "Measure ranges on calibration frames, write the network's graph in 8 bits and score it on held-out frames. "
         "Killed, the same command goes on. Exit code 3: the budget cannot be met; then nothing is written.",
+        "unblur calibrate --form openvino --repair bias-correction",
+        "unblur calibrate --manifest frames.toml --size 720x1280 --bake-off --psnr-loss-db 0.05 --output int8.onnx",
     )
     add_flags(parser, "calibrate")
     parser.add_argument("--allow-overlap", action="store_true",
@@ -56,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     form = find_form(section.form)
     algorithm = section.algorithm
     names = algorithms_for(form) if algorithm == BEST else (check_algorithm(algorithm, form).name,)
-    progress = ConsoleProgress()
+    out = Output(arguments)
+    progress = out.progress
     job = Job.of(config, progress)
     if arguments.output:
         _protect(arguments, arguments.output, config.network.checkpoint)
@@ -69,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.output and len(sizes) > 1:
         raise InputError("--output names one graph, and graph.sizes has several; choose one with --size HxW.")
     pixels = "" if config.graph.pixels == "float" else f"-{config.graph.pixels}"
+    made = []
     for size in sizes:
         output = arguments.output or job.store.root / (
             f"{job.origin.name}-{size_text(size)}{pixels}-int8-{form.name}.onnx"
@@ -79,9 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             Limits(section.fidelity_db, section.psnr_loss_db), allow_overlap=arguments.allow_overlap, progress=progress,
         )  # fmt: skip
         report = write_calibrated(found, output)
-        _print(found)
-        print(f"report {report}")
-        print(output)
+        for line in _lines(found):
+            out.say(line)
+        out.say(f"report {report}")
+        out.say(str(output))
+        made.append({"path": output, "report": report, **parse_json(report.read_bytes())})
+    out.figures({"graphs": made})
     return 0
 
 
@@ -108,26 +116,26 @@ def _held_out(files: Sequence[FrameFile], size: tuple[int, int], frames: FramesS
     return [HeldOut(*f.read()) for f in files] if files else drawn_held_out(size, frames.generated, frames.seed)
 
 
-def _print(found: Calibrated) -> None:
+def _lines(found: Calibrated) -> Iterator[str]:
     repaired = f" + {', '.join(found.repairs)}" if found.repairs else ""
-    print(f"{'ranges by':<16}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
+    yield (f"{'ranges by':<16}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
     for one in found.scored:
-        _row(one.algorithm, one.score, "  <- taken" if one is found.chosen else "")
+        yield _row(one.algorithm, one.score, "  <- taken" if one is found.chosen else "")
     if found.unrepaired:
-        _row(found.chosen.algorithm, found.unrepaired, "  without repairs")
-    print(
+        yield _row(found.chosen.algorithm, found.unrepaired, "  without repairs")
+    yield (
         f"best: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
         f"(form {found.form.name}), ranges from {len(found.of.manifest)} frames of {found.of.manifest.path.name}"
     )
     if found.chosen.score.loss_remark:
-        print(f"PSNR lost by {found.chosen.algorithm}:{found.chosen.score.loss_remark}")
+        yield (f"PSNR lost by {found.chosen.algorithm}:{found.chosen.score.loss_remark}")
     for text in found.overlaps:
-        print(f"NOT HELD OUT: {text}")
+        yield (f"NOT HELD OUT: {text}")
 
 
-def _row(name: str, score: Score, note: str) -> None:
+def _row(name: str, score: Score, note: str) -> str:
     from unblur.metrics.decibels import decibels_text
 
     mean, worst = decibels_text(score.fidelity_db_mean), decibels_text(score.fidelity_db_worst)
     loss = decibels_text(score.psnr_loss_db, 4, signed=True)
-    print(f"{name:<16}{mean:>16}{worst:>14}{loss:>14}{note}")
+    return f"{name:<16}{mean:>16}{worst:>14}{loss:>14}{note}"

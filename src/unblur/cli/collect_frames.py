@@ -19,7 +19,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Choose calibration frames that differ, and pin them in a manifest.",
         "unblur collect blurred/ --count 16 --crop 256x256 --output frames.toml",
         "unblur collect gopro:GoPro synthetic:7 --not-in test/ --output frames.toml",
-        json=True,
     )
     parser.add_argument(
         "sources",

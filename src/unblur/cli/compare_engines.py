@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.engine_options import add_contract
 from unblur.cli.flags import add_flags, resolve, tell_taken
+from unblur.cli.output import Output
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
-from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def _parser() -> Arguments:
         "report.json, report.md and report.html. Without --output it is the comparison of `unblur run`, found again "
         "where nothing changed; with it, engines run as `unblur deblur` runs them. Exit code 3: a budget is broken; 2: "
         "a frame failed.",
+        "unblur compare --frames blurred/ --truth sharp/ --engines onnxruntime,openvino",
+        "unblur compare --frames gopro:GoPro --budget psnr_loss_db_max=0.01 --budget openvino:latency_ms_max=900",
     )
     add_flags(parser, "compare")
     add_contract(parser)
@@ -46,7 +48,8 @@ def _parser() -> Arguments:
         "--budget",
         action="append",
         metavar="[ENGINE:]KEY=VALUE",
-        help="in the place of [budgets]: fidelity_db_min, psnr_loss_db_max, latency_ms_max, speedup_min; repeatable",
+        help="in the place of [budgets]: fidelity_db_min, psnr_db_min, gain_db_min, psnr_loss_db_max, latency_ms_max, "
+        "speedup_min; repeatable",
     )
     parser.add_argument(
         "--skip-missing", action="store_true", help="list engines this machine cannot run instead of stopping; those "
@@ -81,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.pipeline.run import Stages, check_engines, compare_all
     from unblur.pipeline.stages import fitting_budgets
 
-    progress = ConsoleProgress()
+    out = Output(args)
+    progress = out.progress
     config = resolved.config
     if args.budget:
         config = config.model_copy(update={"budgets": parse_budgets(args.budget)})
@@ -93,13 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_engines(job)
     tell_taken(resolved, "compare", progress)
     if own:
-        return _compare_own(args, job, resolved)
+        return _compare_own(args, job, resolved, out)
     from unblur.cli.report_table import print_report
 
     compared, _ = compare_all(stage := Stages(job))
     for one in compared:
-        print_report(one.report)
-        print(one.folder / "report.html")
+        print_report(one.report, out.people)
+        out.say(str(one.folder / "report.html"))
+    out.figures({"reports": [{"path": one.folder / "report.json", **one.report.to_json()} for one in compared]})
     for error in stage.refused:
         raise error
     for one in compared:
@@ -107,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved) -> int:
+def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Output) -> int:
     from unblur.cli.report_table import print_report
     from unblur.compare.comparison import Settings, compare_engines
     from unblur.compare.tell.write import write_report
@@ -127,8 +132,9 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved) -> int:
     )
     report = compare_engines(against, engines, frames.files, settings, job.progress)
     written = write_report(report, args.output)
-    print_report(report)
-    print(written.html)
+    print_report(report, out.people)
+    out.say(str(written.html))
+    out.figures({"reports": [{"path": written.json, **report.to_json()}]})
     report.enforce()
     return 0
 

@@ -28,7 +28,6 @@ def arguments() -> Arguments:
         "unblur deblur blurred/ restored/",
         "unblur deblur blurred.jpg restored.png --checkpoint BANet_GoPro.pth --precision bf16",
         "unblur deblur blurred/ restored/ --engine banet.engine",
-        json=True,
     )
     parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")

@@ -134,11 +134,11 @@ def _tell(text: str, code: int) -> int:
 class Arguments(argparse.ArgumentParser):
     """argparse whose errors are InputError (exit code 2) and name the nearest flag.
 
-    `examples`: whole command lines, which its help ends with. Every door gets --quiet and --verbose, one with a result
-    (`json`) --json too: `unblur.cli.output.Output` does what they say.
+    `examples`: whole command lines, which its help ends with. Every door gets --quiet, --verbose and (unless it has
+    its own, `json`) --json: `unblur.cli.output.Output` does what they say.
     """
 
-    def __init__(self, prog: str, description: str, *examples: str, json: bool = False) -> None:
+    def __init__(self, prog: str, description: str, *examples: str, json: bool = True) -> None:
         epilog = "\n  ".join([f"example{'s' * (len(examples) > 1)}:", *examples]) if examples else None
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, formatter_class=_Help)
         said = self.add_argument_group("what is said")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unblur.cli.door import Arguments, finite, positive, threads
-from unblur.cli.sizes import size
+from unblur.cli.sizes import SIZE_TEXT, size
 from unblur.core.console import Progress, printable
 from unblur.core.errors import InputError
 from unblur.images.contract import CONTRACTS, PIXELS
@@ -82,7 +82,7 @@ TABLE = (
     Row("--channel-order", "network.channel_order", NETWORK,
         "that the weights were trained with, which nothing in them tells; left out, as the papers' weights",
         choices=("bgr", "rgb")),
-    Row("--size", "graph.sizes", "export build calibrate search speed", "height and width of the frames, in pixels",
+    Row("--size", "graph.sizes", "export build calibrate search speed", f"of the frames, in pixels: {SIZE_TEXT}",
         size, read=_hxw, clears=("graph.dynamic",), options={"metavar": "HxW"}),
     Row("--height", "graph.height", "export build calibrate", "with --width: --size by another name", positive,
         clears=("graph.sizes", "graph.dynamic")),
@@ -99,15 +99,17 @@ TABLE = (
     *(Row(f"--{name}", "build.precisions", "build", f"--precision {name}", value=[name]) for name in PRECISIONS[1:-1]),
     Row("--flavor", "build.flavor", "build", "the product; auto: TensorRT where it can be imported, else for RTX",
         choices=("auto", "tensorrt", "tensorrt-rtx")),
-    Row("--target", "build.targets", "build", "GPU families, such as sm89,sm120, or current; none: portable, Ampere "
-        "and later (TensorRT: the GPU at hand)", read=lambda text: [text]),
+    Row("--target", "build.targets", "build", "GPUs or their families, such as \"RTX 4090\" or sm89,sm120, or "
+        "current; none: portable, Ampere and later (TensorRT: the GPU at hand)", read=lambda text: [text]),
     Row("--shapes", "build.shapes", "build", "sizes of a dynamic graph, such as 64x64:256x256:720x1280 or 720x1280",
         options={"nargs": "+", "action": "extend", "metavar": "MIN:OPT:MAX"}),
     Row("--optimization-level", "build.optimization_level", "build", "how long to search for fast kernels", int,
         options={"metavar": "0-5"}),
     Row("--builds", "build.builds", "build", "build so many times, keep the least bytes moved", positive),
-    Row("--frames", "build.frames", "build", "pictures to measure a cast to FP16 or BF16 on; left out, a drawn one",
-        Path, read=_path, options={"metavar": "DIR"}),
+    Row("--frames", "frames.blurred", "build", "pictures to measure on what a precision costs; left out, drawn ones",
+        Path, read=_path, clears=("frames.sharp",), options={"metavar": "DIR"}),
+    Row("--truth", "frames.sharp", "build", "folder of their sharp partners: same relative path and stem", Path,
+        read=_path, options={"metavar": "DIR"}),
     Row("--fidelity-db", "build.fidelity_db", "build", "to keep on the worst frame: left out, fp16 60, bf16 45, int8 "
         "and fp8 40", finite, options=DB),
     Row("--psnr-loss-db", "build.psnr_loss_db", "build", "8 bits: what may be lost of PSNR", finite, options=DB),
@@ -143,10 +145,12 @@ TABLE = (
     Row("--objective", "search.objective", "search", "what shall be small: measured time (tensorrt-rtx: the roofline's "
         "lower bound), bytes moved (tensorrt-rtx), or multiply-accumulates by their bits",
         choices=("latency", "bytes", "macs")),
-    Row("--budget-db", "search.psnr_loss_db", "search", "PSNR against truth that may be lost or gained, on average "
-        "over the frames", finite, options=DB),
+    Row("--budget-db", "search.psnr_loss_db", "search", "PSNR against truth that may be lost, on average over the "
+        "frames", finite, options=DB),
     Row("--fidelity-db", "search.fidelity_db", "search", "mean fidelity to float32 to keep; alone, it takes the place "
         "of --budget-db", finite, options=DB),
+    Row("--worst-db", "search.worst_db", "search", "fidelity to float32 to keep on the worst frame; without "
+        "--budget-db it takes its place", finite, options=DB),
     Row("--form", "search.form", "search", "how 8 bits are written; left out, the engine's own; fp8 for tensorrt-rtx"),
     Row("--levels", "search.levels", "search", "that a group may have, as 8,16,32; left out, 8,32 on a CPU, 8,16 with "
         "tensorrt-rtx", read=_bits, options={"metavar": "BITS"}),

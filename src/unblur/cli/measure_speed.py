@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from unblur.cli.door import Arguments, door, inputs_of
 from unblur.cli.flags import add_flags, resolve, tell_taken
+from unblur.cli.output import Output
 from unblur.cli.report_folder import check_output
-from unblur.core.console import ConsoleProgress
 from unblur.core.errors import InputError
 
 SEED = 0
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "unblur speed",
         "Measure engines against eager float32 PyTorch in interleaved rounds, on a checkpoint or on a network with "
         "random weights (as fast as trained ones); writes report.json and report.md.",
+        "unblur speed --size 256x256 --engines torch-compile,onnxruntime,openvino",
+        "unblur speed --network banet --rounds 10 --output speed",
     )
     add_flags(parser, "speed")
     text = "a network by name with random weights of a fixed seed, instead of a checkpoint"
@@ -47,14 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.pipeline.opening import make_candidate
     from unblur.pipeline.stages import size_text
 
-    progress = ConsoleProgress()
+    out = Output(arguments)
+    progress = out.progress
     if arguments.output and len(config.graph.sizes) > 1:
         raise InputError("--output names one report, and graph.sizes has several; choose one with --size HxW.")
     if arguments.output:
         inputs = [*inputs_of(arguments, "output"), *([] if arguments.network else [config.network.checkpoint])]
         check_output(arguments.output, inputs, "Speed of ", "network", "engines", "latency")
     tell_taken(resolved, "speed", progress)
-    written = Path()
+    written, reports = Path(), []
     with tempfile.TemporaryDirectory() as temporary:
         job, weights = Job.of(config, progress), config.network.checkpoint.name
         if arguments.network:
@@ -77,18 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 protocol=Protocol(rounds=config.speed.rounds), progress=progress,
             )  # fmt: skip
             written = write_speed(report, folder)
-            _print_table([HEADINGS, *rows_of(report)])
-            for note in notes_of(report):
-                print(note)
-    print(written)
+            for line in [*_table([HEADINGS, *rows_of(report)]), *notes_of(report)]:
+                out.say(line)
+            reports.append({"path": folder / "report.json", **report.to_json()})
+    out.say(str(written))
+    out.figures({"reports": reports})
     return 0
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
         cells = [
             cell.ljust(width) if k < 2 else cell.rjust(width)
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        print("  ".join(cells).rstrip())
+        yield "  ".join(cells).rstrip()

@@ -21,6 +21,11 @@ def check_output(folder: Path, inputs: Iterable[Path], heading: str, *keys: str)
         raise InputError(f"--output {folder}: {existing} is a file; name a folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"--output {folder}: {existing} cannot be written to; choose another folder.")
-    kinds = {".json": json_with(*keys), ".md": text_with(f"# {heading}"), ".html": text_with("<title>unblur: ")}
+    kinds = {
+        ".json": json_with(*keys),
+        ".md": text_with(f"# {heading}"),
+        ".html": text_with("<title>unblur: "),
+        ".xml": text_with('<testsuites name="unblur: '),
+    }
     protect({folder / f"report{suffix}": kind for suffix, kind in kinds.items()}, inputs)
     return folder

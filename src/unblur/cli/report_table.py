@@ -6,6 +6,8 @@ import sys
 from dataclasses import asdict
 from typing import TextIO
 
+from rich.console import Console
+
 from unblur.compare.report import Report
 from unblur.compare.tell.answer import answer
 from unblur.compare.tell.sentences import verdict_sentence
@@ -22,10 +24,14 @@ DISPENSABLE = ("error", "ssim", "ssim_channel", "interval", "psnr")
 
 
 def print_report(report: Report, file: TextIO | None = None) -> None:
-    """Print the table to `file` (stdout), then the verdict and the answer: plain text, no number cut at any width."""
+    """Print the table to `file` (stdout), then the verdict, the answer and warnings, in red: no number cut at any
+    width."""
     file = file or sys.stdout
     for line in report_lines(report, text_width(file)):
         print(line, file=file)
+    alarm = Console(file=file, highlight=False, markup=False)
+    for warning in report.warnings:
+        alarm.print(f"WARNING: {printable(warning)}", style="bold red", soft_wrap=True)
 
 
 def report_lines(report: Report, width: int) -> list[str]:

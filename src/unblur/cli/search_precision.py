@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unblur.cli.door import Arguments, door, inputs_of, positive
 from unblur.cli.flags import add_flags, resolve, tell_taken
+from unblur.cli.output import Output
 from unblur.cli.report_folder import check_output
 from unblur.core.artefacts import protect
-from unblur.core.console import ConsoleProgress, Progress
+from unblur.core.console import Progress
 from unblur.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def _parser() -> Arguments:
         "Find the cheapest choice of 8, 16 or 32 bits for each group of convolutions that keeps a budget of decibels; "
         "writes report.json, report.md and report.html. Killed, the same command goes on; with another budget it is "
         "quick. Exit code 3: the budget cannot be met.",
+        "unblur search --budget-db 0.02 --engine openvino",
+        "unblur search --reproduce artifacts/search --point 1 --output point-1.onnx",
     )
     add_flags(parser, "search")
     parser.add_argument("--output", type=Path, help="folder of the report; left out, search-... below paths.artifacts; "
@@ -57,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.pipeline.search_bench import Question
     from unblur.pipeline.search_precision import calibrated, search_precision
 
-    progress = ConsoleProgress()
-    only_fidelity = resolved.origin("search.fidelity_db") == "--fidelity-db" and (
-        resolved.origin("search.psnr_loss_db") != "--budget-db"
-    )
-    budget = Budget(None if only_fidelity else asked.psnr_loss_db, asked.fidelity_db)
+    out = Output(arguments)
+    progress = out.progress
+    typed = {key for key in ("psnr_loss_db", "fidelity_db", "worst_db") if resolved.origin(f"search.{key}")[:2] == "--"}
+    only_fidelity = typed and "psnr_loss_db" not in typed
+    budget = Budget(None if only_fidelity else asked.psnr_loss_db, asked.fidelity_db, asked.worst_db)
     form = find_form(asked.form or asked.engine)
     question = Question(asked.engine, asked.objective, budget, form, asked.gpu, asked.levels)
     if arguments.output:
@@ -74,17 +77,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = stored_manifest(job.store, config.calibration.manifest, progress)
     ranges = calibrated(job.store, job.origin, manifest, form, asked.algorithm, frames, job.threads, progress)
     report = search_precision(question, job.store, job.origin, at, ranges, frames, folder, job.threads, progress)
-    _tell(report, folder)
+    for line in _lines(report, folder):
+        out.say(line)
+    out.figures({"path": folder / "report.json", **report.to_json()})
     return 0
 
 
 def _held_out(
     resolved: Resolved, padded: Callable[[int, int], tuple[int, int]], progress: Progress
 ) -> tuple[list[HeldOut], tuple[int, int]]:
-    """Frames to score on, and the size of the graph that takes them: a size that a flag names is held to the frames."""
+    """Frames to score on, and the size of the graph that takes them: to one that a flag names they are cut."""
     from unblur.calibration.score import HeldOut
     from unblur.compare.measure.frames import find_frames
-    from unblur.pipeline.held_out import drawn_held_out
+    from unblur.pipeline.held_out import Named, drawn_held_out
 
     given: FramesSection = resolved.config.frames
     size, *others = resolved.config.graph.sizes
@@ -93,8 +98,10 @@ def _held_out(
             raise InputError("A search is for one size, and graph.sizes has several; choose one with --size HxW.")
         return drawn_held_out(size, given.generated, FIRST_SEED), size
     files = find_frames(given.blurred, given.sharp, progress)
+    if resolved.origin("graph.sizes") == "--size":
+        return Named(tuple(files)).at(size, padded, len(files))[0], size
     frames = [HeldOut(*file.read()) for file in files]
-    at = size if resolved.origin("graph.sizes") == "--size" else padded(*frames[0].frame.shape[:2])
+    at = padded(*frames[0].frame.shape[:2])
     for file, held in zip(files, frames, strict=True):
         height, width = held.frame.shape[:2]
         if padded(height, width) != at:
@@ -121,21 +128,23 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
     config = resolve(arguments, "search").config
     protect({arguments.output: is_exported}, [*inputs_of(arguments, "output"), config.network.checkpoint])
-    job = Job.of(config, ConsoleProgress())
-    print(write_point(arguments.reproduce, arguments.point, job.store, job.origin, arguments.output, job.progress))
+    out = Output(arguments)
+    job = Job.of(config, out.progress)
+    said = write_point(arguments.reproduce, arguments.point, job.store, job.origin, arguments.output, job.progress)
+    out.say(str(said))
+    out.figures({"graph": arguments.output, "report": arguments.reproduce, "point": arguments.point})
     return 0
 
 
-def _tell(report: SearchReport, folder: Path) -> None:
+def _lines(report: SearchReport, folder: Path) -> Iterator[str]:
     from unblur.calibration.search.page import summary
 
     chosen = report.result.chosen
-    print(summary(report))
-    for note in report.notes:
-        print(note)
+    yield summary(report)
+    yield from report.notes
     for bits in sorted(set(chosen.assignment.values())):
         groups = [name for name, own in chosen.assignment.items() if own == bits]
-        print(f"{bits:>2} bits: {len(groups)} groups: {', '.join(groups)}")
-    print(f"point  {chosen.number} of {len(report.result.points)}; as a graph: unblur search --reproduce {folder} "
+        yield (f"{bits:>2} bits: {len(groups)} groups: {', '.join(groups)}")
+    yield (f"point  {chosen.number} of {len(report.result.points)}; as a graph: unblur search --reproduce {folder} "
           f"--point {chosen.number} --output FILE.onnx")  # fmt: skip
-    print(folder / "report.html")
+    yield str(folder / "report.html")

@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "unblur xray banet.engine --html xray.html",
         'unblur xray banet.onnx --precision fp16 --target "RTX 4090"',
         "unblur xray banet.engine --totals --json",
+        json=False,
     )
     parser.add_argument("subject", nargs="+", type=Path, metavar="ENGINE|ONNX|LAYERS",
                         help="an engine that unblur built, a graph of one size (*.onnx), or what the inspector says "

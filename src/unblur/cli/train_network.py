@@ -20,10 +20,12 @@ from unblur.core.errors import InputError
 @door
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of training/train_network.py and of `unblur train`."""
-    parser = Arguments("unblur train", "Train a network on pairs or on drawn scenes; run it again to resume.",
-                       "unblur train --config training/configs/smoke.toml",
-                       "unblur train --config training/configs/smoke.toml --evaluate w.safetensors --real GoPro/test",
-                       json=True)  # fmt: skip
+    parser = Arguments(
+        "unblur train",
+        "Train a network on pairs or on drawn scenes; run it again to resume.",
+        "unblur train --config training/configs/smoke.toml",
+        "unblur train --config training/configs/smoke.toml --evaluate w.safetensors --real GoPro/test",
+    )
     add = parser.add_argument
     add("--config", type=Path, required=True, help="a TOML file such as those in training/configs")
     add("--output", type=Path, help="folder of the run; artifacts/training/<name of the configuration> if not given")

@@ -19,6 +19,7 @@ from unblur.compare.report import (
     FrameResult,
     LatencyResult,
     LatencySession,
+    Quality,
     Report,
 )
 from unblur.core.console import SILENT, Progress, printable
@@ -27,7 +28,7 @@ from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame, PixelContract
-from unblur.metrics.decibels import loss_decibels, mean_decibels
+from unblur.metrics.decibels import gain_over_input, loss_decibels, mean_decibels
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
 
@@ -157,7 +158,9 @@ def compare_engines(
         if name in missing:
             results.append(EngineResult(name=name, is_reference=False, not_measured=missing[name]))
             continue
-        result = _summarise(name, name == base, notes.frames.get(name, []), notes.frames[base], latencies.get(name))
+        result = _summarise(
+            name, name == base, notes.frames.get(name, []), notes.frames[base], notes.blurred, latencies.get(name)
+        )
         told = {"timed": timed, "description": about[name][0], "contract": about[name][1]}
         results.append(result.model_copy(update=told))
     report = Report(
@@ -237,6 +240,7 @@ def _summarise(
     is_reference: bool,
     frames: Sequence[FrameResult],
     reference: Sequence[FrameResult],
+    blurred: Sequence[Quality],
     latency: LatencyResult | None,
 ) -> EngineResult:
     """Means and the worst frame. An engine that failed on a frame has no mean: it would be one of other frames."""
@@ -254,5 +258,6 @@ def _summarise(
             "mean_quality": mean_quality(qualities),
             "psnr_loss_db": loss and loss.db,
             "loss": loss,
+            "gain_db": gain_over_input([q.psnr_db for q in blurred], [q.psnr_db for q in qualities]) if base else None,
         }
     )

@@ -91,7 +91,7 @@ class EngineResult(Part):
     `timed` is False for one that was left out of the latency measurement on purpose.
 
     Means are arithmetic means over frames of the finite values in dB, as the papers do; the worst frame is named.
-    `loss` tells which frames `psnr_loss_db` is of.
+    `loss` tells which frames `psnr_loss_db` is of; `gain_db` is over the blurred input (`gain_over_input`).
     """
 
     name: str
@@ -107,6 +107,7 @@ class EngineResult(Part):
     mean_quality: MeanQuality | None = None
     psnr_loss_db: Decibels | None = None
     loss: Loss | None = None
+    gain_db: Decibels | None = None
     latency: LatencyResult | None = None
     checks: tuple[Check, ...] = ()
 
@@ -178,7 +179,8 @@ class Strip(Part):
 
 class Report(Part):
     """A whole comparison. `checkpoint`: the file that the reference is of, a graph where one was named.
-    `notes`: what else a reader must know. `budgets`: as they were stated. `strips` are shown on the page only."""
+    `notes`: what else a reader must know. `warnings`: what nobody may overlook, whatever the budgets say. `budgets`: as
+    they were stated. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -194,6 +196,7 @@ class Report(Part):
     latency: LatencySession | None
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     budgets: dict[str, dict[str, float]] = {}
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
 

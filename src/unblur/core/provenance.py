@@ -37,6 +37,28 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+CPU_FEATURES = {
+    "AVX2": ("avx2",),
+    "AVX512-VNNI": ("avx512_vnni", "avx_vnni"),
+    "AMX": ("amx_int8", "amx_bf16"),
+    "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
+}
+"""Instructions that engines on a CPU are fast or slow by, and the flags of Linux that tell of them; "bf16" is Arm's.
+
+8 bits want VNNI or AMX, bfloat16 its own.
+"""
+
+
+def cpu_features() -> dict[str, bool]:
+    """Which of CPU_FEATURES this processor has; empty where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = next(
+        (set(line.partition(":")[2].split()) for line in lines if line.startswith(("flags", "Features"))), None
+    )
+    return {} if flags is None else {name: not flags.isdisjoint(any_of) for name, any_of in CPU_FEATURES.items()}
+
+
 def machine() -> dict[str, str]:
     """Processor, cores and memory, as reports show them."""
     return {

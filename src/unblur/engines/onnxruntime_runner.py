@@ -150,7 +150,7 @@ def realised(graph: Path) -> frozenset[str]:
 def integer_convolutions(optimised: Path) -> frozenset[str]:
     """Names of the convolutions that became integer ones, from the optimised graph that ONNX Runtime saves."""
     nodes = onnx.load(optimised, load_external_data=False).graph.node
-    # A fused node has the name of the convolution and a counter: BAM_1.input_conv/Conv_token_17.
+    # A fused node has the name of the convolution and a counter: body.1.conv/Conv_token_17.
     return frozenset(node.name.partition("_token_")[0] for node in nodes if node.op_type in INTEGER_OPERATORS)
 
 

@@ -25,10 +25,10 @@ from unblur.images.contract import PixelContract
 ERRORS: dict[str, type[UnblurError]] = {e.__name__: e for e in (InputError, BudgetError, MissingRuntimeError)}
 
 SECONDS, SECONDS_PER_MEGAPIXEL = 60, 300
-"""Importing and compiling, and one run: ten times what BANet takes on two cores of 2024."""
+"""Importing and compiling, and one run: ten times what 254e9 multiply-accumulates take on two cores of 2024."""
 
 BYTES, FRAMES, FILES = 2**30, 1000, 8
-"""The backend itself; so many float32 frames, of which BANet keeps 80 at a time; and so many times the file."""
+"""The backend itself; so many float32 frames, of which a wide network keeps 80 at a time; and the file so often."""
 
 SIDE = 64
 """Of the frame for a graph of every size, in pixels."""

@@ -1,7 +1,7 @@
 """PyTorch on an NVIDIA GPU: the ladder from eager float32 to the exact export form, compiled, in a CUDA graph.
 
 What a person without TensorRT can have, so that a comparison on a GPU has every rival in it. On top of the ladder is
-not the network as it was published but its exact form, with bytes in and out: on an H100 strip pooling is two thirds of
+not the network as it was published but its exact form, with bytes in and out: on an H100 its pooling is two thirds of
 a half-precision frame, and the form does without (docs/gpu.md).
 """
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
 from unblur.core.artefacts import atomic_path, file_digest, json_text
 from unblur.core.bounds import check_pixels
 from unblur.core.console import SILENT, Progress
@@ -15,8 +13,7 @@ from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
 from unblur.export.checks import Proof, check_graph
 from unblur.export.trace import trace
-from unblur.graphs.file import ORDER_KEY
-from unblur.graphs.metadata import CHECKPOINT_KEY
+from unblur.graphs.metadata import CHECKPOINT_KEY, NETWORK_KEY, ORDER_KEY, SMALLEST_KEY, add_properties
 from unblur.images.contract import METADATA_KEY, PixelContract, Pixels
 from unblur.networks.checkpoints import Checkpoint
 from unblur.networks.family import Size
@@ -53,7 +50,7 @@ def export_graph(
     only when it is right. `prove` adds a sweep over sizes. Raises InputError for a size, opset or path that
     cannot be, BudgetError when the graph and the network differ, naming the worst pixel.
     """
-    smallest = checkpoint.exact.smallest
+    family, smallest = checkpoint.recognised.family, checkpoint.exact.smallest
     size = None if dynamic else _size(checkpoint.contract, smallest, height, width)
     if dynamic and (height is not None or width is not None):
         raise InputError("A dynamic graph takes every size; leave out --height and --width, or --dynamic.")
@@ -63,17 +60,18 @@ def export_graph(
     form = checkpoint.form(size, contract)
     at = "every size" if size is None else f"{size[0]}x{size[1]}"
     with progress.stage(f"tracing {checkpoint.name} at {at}"):
-        model = trace(form, size, contract.multiple, smallest, opset)
+        model = trace(form, size, contract.multiple, smallest, opset, family.part_of)
     metadata = {
         METADATA_KEY: contract.to_json(),
-        "unblur.network": checkpoint.name,
+        NETWORK_KEY: checkpoint.name,
         CHECKPOINT_KEY: checkpoint.digest,
         ORDER_KEY: checkpoint.contract.channel_order,
+        SMALLEST_KEY: str(smallest),
         "unblur.size": "dynamic" if size is None else f"{size[0]}x{size[1]}",
         "unblur.opset": str(opset),
         "unblur.tools": json_text(package_versions(), indent=None),
     }
-    onnx.helper.set_model_props(model, metadata)
+    add_properties(model, metadata)
     model.producer_name, model.producer_version = "unblur", package_versions().get("unblur", "")
     with atomic_path(output) as temporary:
         temporary.write_bytes(model.SerializeToString())

@@ -6,7 +6,7 @@ import ast
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import onnx
 import onnx_ir as ir
@@ -14,15 +14,23 @@ import torch
 
 from unblur.core.errors import UnblurError
 from unblur.core.interrupts import deferred_interrupts
+from unblur.graphs.metadata import Part, set_part
 from unblur.networks.family import Size
 from unblur.networks.pixel_form import PixelForm
 
 INPUT, OUTPUT, PROBE = "input", "restored", "probe"
 """Names in every graph. PROBE is an inner value: checks of large sizes stop there."""
 
+PartOf = Callable[[str], tuple[str, str]]
+"""`unblur.networks.family.Family.part_of`."""
 
-def trace(form: PixelForm, size: Size | None, multiple: int, smallest: int, opset: int) -> onnx.ModelProto:
+
+def trace(
+    form: PixelForm, size: Size | None, multiple: int, smallest: int, opset: int, part_of: PartOf
+) -> onnx.ModelProto:
     """Trace `form` at `size` (H, W), or for every multiple of `multiple` from `smallest` on when None.
+
+    Each node of a layer says in its metadata which block and group `part_of` gives that layer.
 
     Raises UnblurError when torch's exporter gives something else than one input and two outputs.
     """
@@ -49,6 +57,9 @@ def trace(form: PixelForm, size: Size | None, multiple: int, smallest: int, opse
         raise UnblurError(f"torch's exporter wrote opset {found} although {opset} was asked for.")
     _clean(model)
     proto: onnx.ModelProto = ir.to_proto(model)
+    for node in proto.graph.node:
+        layer = node.name.rpartition("/")[0]
+        set_part(node, Part(*part_of(layer)) if layer else Part("", ""))
     _declare_sizes(proto, size, form.bytes)
     return proto
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import onnx
 from onnx import NodeProto, TensorProto
 
 from unblur.core.errors import InputError
 from unblur.graphs.file import type_name
-from unblur.graphs.metadata import PRECISION_KEY
-from unblur.graphs.onnx_file import infer
+from unblur.graphs.metadata import PRECISION_KEY, Part, parts_of, properties
+from unblur.graphs.shapes import Tensors, find_tensors
+from unblur.graphs.view import label
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""What rewrites for a precision look at."""
+
+PRODUCTS = ("MatMul", "Gemm", "DeformConv")
+"""Multiplies too, and is left as it is by every rewrite but a cast."""
 
 TYPES: dict[int, str] = {
     TensorProto.FLOAT: "Float",
@@ -54,21 +60,29 @@ class Convolution:
 class GraphFacts:
     """Facts of a graph of one size; height and width are the frame's, in pixels.
 
-    `operators` maps node name -> operator; `edges` are the names of the graph's inputs and outputs; `declared` is
-    the precision in the metadata ("fp16"), None where the file does not say.
+    `operators` maps node name -> operator, `parts` to its place in the network; `edges` are the names of the graph's
+    inputs and outputs; `declared` is the precision in the metadata ("fp16"), None where the file does not say.
+    `products`: the multiply-accumulates of matrix products and deformable convolutions, by node.
     """
 
     convolutions: tuple[Convolution, ...]
     operators: dict[str, str]
+    parts: Mapping[str, Part]
     edges: frozenset[str]
     declared: str | None
     height: int
     width: int
+    products: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def convolution_macs(self) -> int:
+        """Multiply-accumulates of the convolutions, one frame."""
+        return sum(convolution.macs for convolution in self.convolutions)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all convolutions, one frame."""
-        return sum(convolution.macs for convolution in self.convolutions)
+        """Multiply-accumulates of everything that multiplies, one frame."""
+        return self.convolution_macs + sum(self.products.values())
 
 
 def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool = True) -> GraphFacts:
@@ -78,54 +92,55 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
     does not find its shapes, and all `macs` are 0. Raises InputError for a convolution without a name (the compiler's
     list could not be matched to it), without a known shape, or in a type no engine computes in.
     """
-    graph = infer(model).graph
-    types = {t.name: t.data_type for t in graph.initializer}
-    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        tensor = value.type.tensor_type
-        types[value.name] = tensor.elem_type
-        if all(d.HasField("dim_value") for d in tensor.shape.dim):
-            shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
+    known, graph = find_tensors(model), model.graph
     producer = {name: node for node in graph.node for name in node.output}
-    convolutions = []
+    convolutions, products = [], {}
     for node in graph.node:
+        if count and node.op_type in PRODUCTS:
+            products[label(node)] = _macs(node, known)
         if node.op_type in CONVOLUTIONS:
             if not node.name:
                 raise InputError(
                     f"The {node.op_type} that makes {node.output[0]!r} has no name; export it with unblur."
                 )
             convolutions.append(
-                Convolution(node.name, _asked(node, types, producer), _macs(node, shapes) if count else 0)
+                Convolution(node.name, _asked(node, known, producer), _macs(node, known) if count else 0)
             )
     if not convolutions:
         raise InputError("The graph has no convolution; is it a deblurring network?")
-    declared = next((entry.value for entry in model.metadata_props if entry.key == PRECISION_KEY), None)
+    declared = properties(model).get(PRECISION_KEY)
     edges = frozenset(value.name for value in (*graph.input, *graph.output))
     operators = {node.name: node.op_type for node in graph.node}
-    return GraphFacts(tuple(convolutions), operators, edges, declared, height, width)
+    return GraphFacts(tuple(convolutions), operators, parts_of(model), edges, declared, height, width, products)
 
 
-def _asked(node: NodeProto, types: dict[str, int], producer: dict[str, NodeProto]) -> str:
+def _asked(node: NodeProto, known: Tensors, producer: dict[str, NodeProto]) -> str:
     def stored(name: str) -> int:
         source = producer.get(name)
         if source is not None and source.op_type == "DequantizeLinear":
             name = source.input[0]
-        return types.get(name, TensorProto.UNDEFINED)
+        return known.type(name)
 
     pixels, weights = (stored(name) for name in node.input[:2])
     # Quantised weights alone save memory, not arithmetic: then the type of the map is what is asked.
-    kind = pixels if pixels == weights else types.get(node.input[0], TensorProto.UNDEFINED)
+    kind = pixels if pixels == weights else known.type(node.input[0])
     if kind not in TYPES:
         raise InputError(f"{node.name} computes in {type_name(kind)}, which no engine here does.")
     return TYPES[kind]
 
 
-def _macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    missing = [name for name in (node.input[0], node.input[1], node.output[0]) if name not in shapes]
-    if missing:
-        raise InputError(f"{node.name}: the shape of {missing[0]!r} is not known; export the graph for one size.")
-    weight = shapes[node.input[1]]
-    # Conv: weights [O, I/g, kh, kw], each output sums I/g*kh*kw products. ConvTranspose: [I, O/g, kh, kw], each
-    # input is spread over O/g*kh*kw outputs.
-    through = shapes[node.output[0]] if node.op_type == "Conv" else shapes[node.input[0]]
+def _macs(node: NodeProto, known: Tensors) -> int:
+    def shape(name: str) -> tuple[int, ...]:
+        found = known.whole_shape(name)
+        if found is None:
+            raise InputError(f"{label(node)}: the shape of {name!r} is not known; export the graph for one size.")
+        return found
+
+    left, weight, made = (shape(name) for name in (node.input[0], node.input[1], node.output[0]))
+    if node.op_type in ("MatMul", "Gemm"):  # every result sums as many products as the operands share
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return math.prod(made) * left[-2 if transposed else -1]
+    # Conv and DeformConv: weights [O, I/g, kh, kw], each output sums I/g*kh*kw products. ConvTranspose:
+    # [I, O/g, kh, kw], each input is spread over O/g*kh*kw outputs.
+    through = left if node.op_type == "ConvTranspose" else made
     return math.prod(through) * math.prod(weight[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,20 @@ from onnx import TensorProto, ValueInfoProto
 from unblur.core.artefacts import file_digest, text_with
 from unblur.core.bounds import SIDE_MAX
 from unblur.core.errors import InputError, nearest
-from unblur.graphs.metadata import CALIBRATION_KEY, CHECKPOINT_KEY, FORM_KEY, calibration_of
+from unblur.graphs.metadata import (
+    CALIBRATION_KEY,
+    CHECKPOINT_KEY,
+    FORM_KEY,
+    ORDER_KEY,
+    SMALLEST_KEY,
+    add_properties,
+    calibration_of,
+    contract_of,
+    properties,
+)
 from unblur.graphs.onnx_file import load_onnx, needed
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.signature import Signature
-
-ORDER_KEY = "unblur.channel_order"
-"""Holds the order that the network takes, also where the graph takes bytes in RGB and turns them round inside."""
-
 
 is_exported = text_with(METADATA_KEY)
 """Whether a file is a graph that unblur wrote, of any precision, without parsing it."""
@@ -35,10 +42,10 @@ class GraphFile:
 
     `digest` is the file's SHA-256; `output` names the tensor that is the restored frame; `precision` names the types of
     its weights, such as "f32" or "f32+int8"; `checkpoint` is the SHA-256 of the checkpoint it was exported from and
-    `channel_order` that of its network, None
-    where the file does not say; `form` how its 8 bits are written (unblur.graphs.rewrites.forms), "" likewise;
-    `quantised` counts the convolutions that read both map and weights through a
-    DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does not.
+    `channel_order` that of its network, None where the file does not say; `form` how its 8 bits are written
+    (unblur.graphs.rewrites.forms), "" likewise; `quantised` counts the convolutions that read both map and weights
+    through a DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does
+    not; `smallest` is the shortest side that it takes, 1 where the file does not say.
     """
 
     path: Path
@@ -50,6 +57,7 @@ class GraphFile:
     quantised: int = 0
     calibration: str = ""
     channel_order: str | None = None
+    smallest: int = 1
     form: str = ""
 
 
@@ -95,12 +103,11 @@ def open_graph(
         del model.graph.node[:]
         model.graph.node.extend(kept_nodes)
     _name_nodes(model)
-    checkpoint = next((entry.value for entry in model.metadata_props if entry.key == CHECKPOINT_KEY), None)
-    order = next((entry.value for entry in model.metadata_props if entry.key == ORDER_KEY), None)
-    form = next((entry.value for entry in model.metadata_props if entry.key == FORM_KEY), "")
+    said = properties(model)
     return GraphFile(
-        path, file_digest(path), Signature(contract, height, width), _precision(model), checkpoint, result.name,
-        _quantised(model), _calibration(model, path), order, form,
+        path, file_digest(path), Signature(contract, height, width), _precision(model),
+        said.get(CHECKPOINT_KEY), result.name, _quantised(model), _calibration(model, path), said.get(ORDER_KEY),
+        _smallest(said.get(SMALLEST_KEY, "1"), path), said.get(FORM_KEY, ""),
     ), model  # fmt: skip
 
 
@@ -165,24 +172,21 @@ def _calibration(model: onnx.ModelProto, path: Path) -> str:
 
 
 def _contract(model: onnx.ModelProto, path: Path, given: PixelContract | None) -> PixelContract:
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            try:
-                told = PixelContract.from_json(entry.value)
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
-            if given not in (None, told):
-                raise InputError(f"{path} says itself which pixels it takes ({told.name}); leave out --contract.")
-            return told
-    if given is not None:
-        entry = model.metadata_props.add()
-        entry.key, entry.value = METADATA_KEY, given.to_json()
+    if given is not None and METADATA_KEY not in properties(model):
+        add_properties(model, {METADATA_KEY: given.to_json()})
         return given
-    raise InputError(
-        f"{path} does not say which pixels it takes (no {METADATA_KEY} in its metadata), and guessing order and range "
-        "would give wrong colours; say it with --contract (such as rgb01: float32 RGB in [0, 1]), or export it from "
-        "its checkpoint with `unblur export`."
-    )
+    told = contract_of(model, path)
+    if given not in (None, told):
+        raise InputError(f"{path} says itself which pixels it takes ({told.name}); leave out --contract.")
+    return told
+
+
+def _smallest(text: str, path: Path) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise InputError(
+            f"{path}: {SMALLEST_KEY} in its metadata is {text[:20]!r}, no side of a frame; export it again."
+        )
+    return int(text)
 
 
 def _size(value: ValueInfoProto, contract: PixelContract, path: Path) -> tuple[int | None, int | None]:

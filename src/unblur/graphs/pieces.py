@@ -1,6 +1,6 @@
 """A graph run piece by piece, so that every inner map can be looked at once and let go.
 
-The wanted maps of BANet-18M at 720p are some 20 GB: they cannot all be outputs of one run. Running the graph again
+The wanted maps of ten blocks at 720p are some 20 GB: they cannot all be outputs of one run. Running the graph again
 for each group of them would cost dozens of runs per frame; reducing them inside the graph needs operators that ONNX
 does not have (a histogram) and leaves it to the runtime when a map is freed. So the graph is cut after every node that
 makes a wanted map, and the pieces are run one after another: each operation once per frame, as in the whole graph, on
@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper, shape_inference
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError, nearest
 from unblur.graphs.file import read_graph
 from unblur.graphs.sessions import WHO, open_onnxruntime, open_session
+from unblur.graphs.shapes import find_tensors
 from unblur.images.contract import Frame
 
 CHANNEL_PARTS = 4
@@ -53,9 +54,10 @@ class PiecewiseGraph:
         self._signature = read_graph(path).signature
         self._onnxruntime = open_onnxruntime(WHO)
         _give_memory_back()
-        model = shape_inference.infer_shapes(onnx.load(path))
+        model = onnx.load(path)
         self._input = model.graph.input[0].name
-        types = _types(model)
+        found = find_tensors(model, strict=False)
+        types = {name: kind for name, kind in found.types.items() if name not in found.constants}
         for tensor in tensors:
             if types.get(tensor) != TensorProto.FLOAT:
                 known = [name for name, kind in types.items() if kind == TensorProto.FLOAT]
@@ -132,7 +134,7 @@ def _frugal(options: Any, onnxruntime: Any) -> None:
 def _by_channels(node: NodeProto, weights: dict[str, TensorProto]) -> list[NodeProto]:
     """A transposed convolution as several of fewer output channels each, whose weights are added to `weights`.
 
-    ONNX Runtime keeps a column for each input pixel, kernel element and output channel: 0.9 GB for BANet's at 720p.
+    ONNX Runtime keeps a column for each input pixel, kernel element and output channel: 0.9 GB for 64 at 720p.
     Output channels do not depend on each other, so the parts together are bit for bit the whole.
     """
     names = [name for name in node.input[1:] if name]
@@ -167,10 +169,3 @@ def _give_memory_back() -> None:
     if platform.libc_ver()[0] == "glibc":
         mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
         ctypes.CDLL(None).mallopt(mmap_threshold, MAPPED_BYTES)
-
-
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type of every value that a frame flows through: the input, and what nodes make."""
-    values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return {value.name: value.type.tensor_type.elem_type for value in values if value.name not in weights}

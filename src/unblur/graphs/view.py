@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from unblur.graphs.onnx_file import infer
+from unblur.graphs.shapes import Shape, find_tensors, graphs_of
 
 RANDOM = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
                     "RandomUniformLike"})  # fmt: skip
@@ -19,23 +19,15 @@ class GraphView:
     """Nodes of a graph and its subgraphs, with types, shapes and constants as far as inference finds them."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        graph = infer(model, strict=False).graph
+        graph, known = model.graph, find_tensors(model, strict=False)
         self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self.functions = frozenset((f.domain, f.name) for f in model.functions)
         self.inputs = frozenset(value.name for value in graph.input)
         self.outputs = frozenset(value.name for value in graph.output)
         self.nodes: tuple[NodeProto, ...] = tuple(_nodes(graph))
-        self.tensors: dict[str, TensorProto] = {t.name: t for g in _graphs(graph) for t in g.initializer}
+        self.tensors: dict[str, TensorProto] = {t.name: t for g in graphs_of(graph) for t in g.initializer}
         self.producer = {name: node for node in self.nodes for name in node.output if name}
-        self._types: dict[str, int] = {name: t.data_type for name, t in self.tensors.items()}
-        self._shapes: dict[str, tuple[int | None, ...]] = {name: tuple(t.dims) for name, t in self.tensors.items()}
-        for inner in _graphs(graph):
-            for value in (*inner.input, *inner.value_info, *inner.output):
-                tensor = value.type.tensor_type
-                self._types[value.name] = tensor.elem_type
-                if tensor.HasField("shape"):
-                    dims = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-                    self._shapes[value.name] = tuple(dims)
+        self._known = known
         self._constants = set(self.tensors)
         for node in self.nodes:
             if self._folds(node):
@@ -46,10 +38,10 @@ class GraphView:
 
     def type(self, name: str) -> int:
         """ONNX element type; UNDEFINED where inference does not find it."""
-        return self._types.get(name, TensorProto.UNDEFINED)
+        return self._known.type(name)
 
-    def shape(self, name: str) -> tuple[int | None, ...] | None:
-        return self._shapes.get(name)
+    def shape(self, name: str) -> Shape | None:
+        return self._known.shapes.get(name)
 
     def is_constant(self, name: str) -> bool:
         """Whether the parser can fold it while it builds: an initializer, or computed from such and known shapes."""
@@ -67,8 +59,7 @@ class GraphView:
         if node.op_type == "Constant":
             return True
         if node.op_type in ("Shape", "Size"):
-            shape = self._shapes.get(node.input[0])
-            return shape is not None and None not in shape
+            return self._known.whole_shape(node.input[0]) is not None
         named = [name for name in node.input if name]
         return bool(named) and node.op_type not in RANDOM and self._constants.issuperset(named)
 
@@ -89,13 +80,5 @@ def label(node: NodeProto) -> str:
     return node.name or f"the {node.op_type} that makes {node.output[0]!r}"
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
-
-
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    return (node for inner in _graphs(graph) for node in inner.node)
+    return (node for inner in graphs_of(graph) for node in inner.node)

@@ -92,6 +92,9 @@ def mean_decibels(values: Iterable[float]) -> Mean:
 class Loss:
     """The PSNR against truth that a reference has and a candidate has not, in dB, over frames.
 
+    This is what `psnr_loss_db` means everywhere: in reports, scores, searches, budgets and manifests. It has a sign.
+    Positive is lost, negative is gained, so no budget of what may be lost is broken by a gain.
+
     db: the mean over the `compared` frames, those where both are finite; 0 where there is none of them. It is infinite
     where a frame is `spoilt` (the reference is the truth to the last byte, the candidate is not): no finite gain
     elsewhere makes that good, so it breaks every budget. Frames that are the truth in both (`untouched`) lose nothing
@@ -137,6 +140,19 @@ def loss_decibels(reference: Sequence[float], candidate: Sequence[float]) -> Los
                 perfected += 1
     db = math.inf if spoilt else fmean(finite) if finite else 0.0
     return Loss(db, len(finite), untouched, spoilt, perfected)
+
+
+def gain_over_input(blurred: Sequence[float], restored: Sequence[float]) -> float | None:
+    """Mean PSNR against truth that restoring brought, in dB: negative is worse than the blurred input.
+
+    Both hold one PSNR for each frame, in one order. Over the frames whose two are finite: an input that is the truth
+    to the last byte leaves nothing to gain, and is not in the mean. Infinite where no such frame is left and one was
+    restored to the last byte; None where all inputs were the truth. Raises as `loss_decibels`.
+    """
+    loss = loss_decibels(blurred, restored)
+    if loss.compared:
+        return -fmean(had - has for had, has in zip(blurred, restored, strict=True) if math.isfinite(had + has))
+    return math.inf if loss.perfected else None
 
 
 def best_first(candidates: Sequence[Sequence[float]]) -> list[int]:

@@ -114,6 +114,10 @@ class Family(Generic[S, N]):
     `recipe`: (network, settings) -> its training. Settings are the keys of `settings`, the tables of a training
     configuration that are this family's own, with their defaults; "seed"; and "amp", which is "off", "bf16" or "fp16".
 
+    `refuse`: a sentence for weights that belong to the family's training and restore nothing (a critic), "" for others.
+
+    `gates`: what the paper shows as blur masks or attention: a name for people -> the layer whose sigmoid it is.
+
     `reach`: how far a pixel of the result may depend on the frame: "global" (no part of a frame gives what the whole
     gives), "local" (a margin exists, nobody has stated it), or the margin in pixels.
     """
@@ -131,6 +135,8 @@ class Family(Generic[S, N]):
     recipe: Callable[[N, Mapping[str, Any]], Recipe]
     reach: Literal["local", "global"] | int
     settings: type[Section] = Section
+    refuse: Callable[[Shapes], str] | None = None
+    gates: Callable[[N], Mapping[str, nn.Module]] | None = None
 
     def label(self, spec: S) -> str:
         """The preset's name, or the spec's own label."""

@@ -16,11 +16,19 @@ import torch
 from torch import nn
 
 from unblur.core.errors import InputError, nearest
+from unblur.networks.bag.family import BAG
 from unblur.networks.banet.family import BANET
+from unblur.networks.banet_v1.family import BANET_V1
 from unblur.networks.family import Family, Shapes
+from unblur.networks.saphn.family import SAPHN
+from unblur.networks.sgenet.family import SGENET
 
 FAMILIES: tuple[Family[Any, Any], ...] = (
     BANET,
+    BANET_V1,
+    BAG,
+    SAPHN,
+    SGENET,
 )  # fmt: skip
 
 _SHOWN_CHARACTERS = 120
@@ -63,7 +71,8 @@ class Recognised:
         return self.family.label(self.spec)
 
 
-def _difference(found: Recognised, shapes: Shapes) -> list[str]:
+def _difference(found: Recognised, shapes: Shapes) -> tuple[int, list[str]]:
+    """How many names the two share, and what differs."""
     with torch.device("meta"):
         network = found.family.build(found.spec)
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
@@ -77,7 +86,7 @@ def _difference(found: Recognised, shapes: Shapes) -> list[str]:
                 lines.append(f"{shown(key)} {list(have)} is unknown")
             else:
                 lines.append(f"{key} is {list(have)} instead of {list(want)}")
-    return lines
+    return len(expected.keys() & shapes.keys()), lines
 
 
 def shown(key: object) -> str:
@@ -90,24 +99,27 @@ def shown(key: object) -> str:
 
 def recognise(shapes: Shapes) -> Recognised:
     """The one network these weights belong to. Raises InputError naming the nearest miss and what differs."""
-    misses: list[tuple[int, str, list[str]]] = []
+    misses: list[tuple[int, int, str, list[str]]] = []
     matches: list[Recognised] = []
     for family in families():
         found = Recognised(family, family.infer(shapes))
-        difference = _difference(found, shapes)
+        shared, difference = _difference(found, shapes)
         if difference:
-            misses.append((len(difference), found.name, difference))
+            misses.append((-shared, len(difference), found.name, difference))
         else:
             matches.append(found)
     if len(matches) == 1:
         return matches[0]
     if matches:
         raise InputError(f"The weights fit more than one network: {', '.join(m.name for m in matches)}.")
-    count, name, lines = min(misses)
+    for family in families():
+        if family.refuse is not None and (why := family.refuse(shapes)):
+            raise InputError(why)
+    shared, count, name, lines = min(misses)
     shown = "\n  ".join(lines[:5]) + (f"\n  ... and {count - 5} more" if count > 5 else "")
+    nearest_miss = f"Nearest is {name}, which differs in {count}:\n  {shown}\n" if shared else "They share no name.\n"
     raise InputError(
-        f"No known network has these {len(shapes)} tensors. Nearest is {name}, "
-        f"which differs in {count}:\n  {shown}\n"
+        f"No known network has these {len(shapes)} tensors. {nearest_miss}"
         f"Use a checkpoint of a known network ({', '.join(preset_names())}, or another size of these)."
     )
 

@@ -123,8 +123,8 @@ class GraphSection(Section):
 
 class BuildSection(Section):
     """The TensorRT engines, one for each precision. `required = false` leaves them out, visibly, where the package or
-    the GPU is missing. `shapes`: MIN:OPT:MAX of a dynamic graph, graph.sizes where there are none. `frames`: a folder
-    of pictures to measure a cast on, one drawn frame where there is none.
+    the GPU is missing. `shapes`: MIN:OPT:MAX of a dynamic graph, graph.sizes where there are none. What they cost in
+    decibels is measured on the pictures of [frames], on drawn ones where there are none.
 
     precisions ["best"] builds every precision that the targets run, and takes the one that is fastest here or, without
     a GPU, has the least lower bound. 8 bits are calibrated as [calibration] says, and may lose `psnr_loss_db`.
@@ -140,7 +140,6 @@ class BuildSection(Section):
     builds: int = Field(1, ge=1, le=100)
     fidelity_db: float | None = Field(None, gt=0)
     psnr_loss_db: float = PSNR_LOSS_DB
-    frames: Path | None = None
     precision: str | None = Field(None, exclude=True, repr=False)
 
     @model_validator(mode="before")
@@ -235,6 +234,7 @@ class SearchSection(Section):
     objective: Literal["latency", "bytes", "macs"] = "latency"
     psnr_loss_db: float | None = 0.02
     fidelity_db: float | None = None
+    worst_db: float | None = None
     form: str | None = None
     levels: tuple[int, ...] = ()
     gpu: str = "RTX 4090"

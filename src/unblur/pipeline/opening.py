@@ -98,7 +98,7 @@ def engine_graph(
     name: str, store: Store, checkpoint: Checkpoint, size: Size | None, calibration: Calibration = BUNDLED,
     threads: int | None = None, progress: Progress = SILENT,
 ) -> Artefact:  # fmt: skip
-    """The graph of a (height, width), or (None) of every even size, for an engine that runs graphs.
+    """The graph of a (height, width), or (None) of every size, for an engine that runs graphs.
 
     Raises as `stored_graph`, `stored_manifest` and `stored_quantised`.
     """

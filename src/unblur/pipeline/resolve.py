@@ -150,7 +150,6 @@ def _absolute(config: PipelineConfig, file: Path | None, origins: Mapping[str, s
             "network": placed(network, checkpoint=checkpoint),
             "calibration": placed(calibration, manifest=manifest),
             "frames": placed(frames, sharp=frames.sharp),
-            "build": placed(config.build, frames=config.build.frames),
             "paths": placed(paths, artifacts=artifacts),
         }
     )

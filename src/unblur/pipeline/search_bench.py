@@ -162,14 +162,15 @@ class Bench:
         self._widest: Runner | None = None
 
     def score(self, assignment: Assignment) -> Outcome:
-        """Mean fidelity, at most EXACT_DB, and the loss of PSNR. Raises InputError for NaN or infinity."""
+        """Fidelity, at most EXACT_DB, and the loss of PSNR. Raises InputError for NaN or infinity."""
         model = self.assignments.graph(assignment)
         if self._question.engine == COMPILED:
             score = self._judge.score(widen(model, "fp16"), exact=True)
         else:
             with closing(self._open(model)) as runner:
                 score = self._judge.compare(runner.run(tensor) for tensor in self._judge.inputs)
-        return Outcome(min(score.fidelity_db_mean, EXACT_DB), score.psnr_loss_db)
+        mean_db, worst_db = (min(value, EXACT_DB) for value in (score.fidelity_db_mean, score.fidelity_db_worst))
+        return Outcome(mean_db, score.psnr_loss_db, worst_db)
 
     def price(self, assignment: Assignment) -> float:
         """The cost in `Question.unit`."""

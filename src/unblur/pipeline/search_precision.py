@@ -23,7 +23,7 @@ from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads, machine
 from unblur.core.reading import parse_json, read_regular
 from unblur.graphs.facts import read_facts
-from unblur.graphs.metadata import CALIBRATION_KEY
+from unblur.graphs.metadata import CALIBRATION_KEY, add_properties
 from unblur.graphs.rewrites.forms import Form, find_form
 from unblur.graphs.rewrites.ranges import Ranges
 from unblur.pipeline.foreign import Origin
@@ -169,8 +169,7 @@ def write_point(
         )
     made = Assignments(model, form, ranges, recipe["engine"] == COMPILED).graph(assignment)
     if 8 in assignment.values():
-        properties = {entry.key: entry.value for entry in made.metadata_props}
-        onnx.helper.set_model_props(made, properties | {CALIBRATION_KEY: json_text(recipe["calibration"], indent=None)})
+        add_properties(made, {CALIBRATION_KEY: json_text(recipe["calibration"], indent=None)})
     with atomic_path(output) as temporary:
         onnx.save(made, temporary)
     return output
@@ -196,6 +195,8 @@ def _sentence(budget: Budget) -> str:
         parts.append(f"at most {budget.psnr_loss_db:g} dB of PSNR lost")
     if budget.fidelity_db is not None:
         parts.append(f"at least {budget.fidelity_db:g} dB of fidelity")
+    if budget.worst_db is not None:
+        parts.append(f"at least {budget.worst_db:g} dB of fidelity on the worst frame")
     text = " and ".join(parts)
     return text[0].upper() + text[1:]
 

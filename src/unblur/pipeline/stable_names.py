@@ -1,4 +1,4 @@
-"""Names that people can type beside the store's keyed ones: `artifacts/banet_nano-256x256.onnx` is the newest of it.
+"""Names that people can type beside the store's keyed ones: `artifacts/NETWORK-256x256.onnx` is the newest of it.
 
 A name is a relative symbolic link to the store's file, replaced by one rename: whoever has the old one open reads on,
 and a kill leaves the old or the new. Where a system has no links it is a copy, and a ledger beside tells copies from

@@ -11,15 +11,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from unblur.building.cast_frames import CROP
 from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
 from unblur.compare.comparison import Candidate, Settings, compare_engines
-from unblur.compare.judge.budgets import EVERY_CANDIDATE, Budget, check_budgets
-from unblur.compare.judge.verdict import judge
+from unblur.compare.judge.budgets import EVERY_CANDIDATE, TRUTH_BUDGETS, Budget, check_budgets
+from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
 from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
-from unblur.core.artefacts import file_digest, json_text, value_digest, write_json
+from unblur.core.artefacts import json_text, value_digest, write_json
 from unblur.engines.catalogue import REFERENCE, is_calibrated, pick_engine
 from unblur.engines.named import name_engine
 from unblur.engines.runner import restore_frame
@@ -33,9 +34,10 @@ from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
+from unblur.pipeline.held_out import Named
 from unblur.pipeline.job import Job, Size
 from unblur.pipeline.making.graph import stored_graph
-from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised
+from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised, smaller_graph
 from unblur.pipeline.opening import GRAPH_REFERENCE, make_candidate
 from unblur.pipeline.store import Artefact, Recipe
 
@@ -100,13 +102,14 @@ def engine(job: Job, size: Size | None, precision: str) -> Artefact:
     `precision`: as build.precisions has it, "best" too. Raises as `build_engine` and `build_quantised`.
     """
     build, source = job.config.build, graph(job, size)
-    options = build_options(job, size, precision)
+    named, given = judged_on(job, size), job.source(size)
+    options = replace(build_options(job, size, precision), frames=named.blurred)
     product = options.flavor
     spec, parents = options.to_json() | {"precision": precision, "frames": None}, {"graph": source.digest}
     if precision not in EXACT:
         spec |= {"calibration": job.calibration.to_json(), "psnr_loss_db": build.psnr_loss_db}
-    if build.frames:
-        parents["frames"] = value_digest([file_digest(frame.path) for frame in find_frames(build.frames)])
+    if named.files:
+        parents["frames"] = value_digest([[frame.name, *(frame.digests or ())] for frame in named.files])
     bound = product == "tensorrt" or CURRENT in build.targets  # chosen for the GPU at hand
     if bound:
         spec["gpu"] = gpu_facts()
@@ -116,15 +119,33 @@ def engine(job: Job, size: Size | None, precision: str) -> Artefact:
 
     def write(folder: Path) -> None:
         output = folder / f"{label}.engine"
-        given = (job.store, job.source(size), output, options, job.calibration, build.psnr_loss_db, job.progress)
+        eight = (job.store, given, output, options, job.calibration, build.psnr_loss_db, job.progress, named)
         if precision == "best":
-            build_best_of_all(*given)
+            build_best_of_all(*eight)
         elif precision in EXACT:
-            build_engine(source.path, output, options, job.progress)
+            smaller = smaller_graph(job.store, given, job.progress)
+            build_engine(source.path, output, options, job.progress, smaller=smaller)
         else:
-            build_quantised(*given)
+            build_quantised(*eight)
 
     return job.store.make(recipe, label, write)
+
+
+def judged_on(job: Job, size: Size | None) -> Named:
+    """The pictures of [frames], pinned, that precisions of a graph are judged on; drawn ones take the place of none,
+    and, which is told, of pictures that are smaller than the graph's (height, width)."""
+    options = job.config.frames
+    if options.blurred is None:
+        return Named()
+    files = tuple(frame.pinned() for frame in find_frames(options.blurred, options.sharp))
+    named = Named(files, options.blurred, options.sharp)
+    least = size or (CROP, CROP)
+    if named.fits(least, job.checkpoint.contract.padded_size):
+        return named
+    job.progress.note(
+        f"{options.blurred} has no picture as large as {size_text(least)}: precisions are judged on drawn ones"
+    )
+    return Named()
 
 
 def build_options(job: Job, size: Size | None, precision: str | None) -> BuildOptions:
@@ -137,7 +158,7 @@ def build_options(job: Job, size: Size | None, precision: str | None) -> BuildOp
     named: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8", "fp8": "fp8"}
     return BuildOptions(
         named.get(precision or ""), open_product(build.flavor).name, build.targets, profiles,
-        build.optimization_level, build.builds, build.frames, build.fidelity_db,
+        build.optimization_level, build.builds, fidelity_db=build.fidelity_db,
     )  # fmt: skip
 
 
@@ -221,7 +242,7 @@ def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dic
 
 def fitting_budgets(budgets: Mapping[str, Budget], *, has_truth: bool, latency: bool) -> dict[str, Budget]:
     """Budgets without the limits that a comparison of other frames, or without latency, has nothing to hold against."""
-    needs = {"psnr_loss_db_max": has_truth, "latency_ms_max": latency, "speedup_min": latency}
+    needs = {**dict.fromkeys(TRUTH_BUDGETS, has_truth), **dict.fromkeys(LATENCY_BUDGETS, latency)}
     without = [key for key, fits in needs.items() if not fits]
     return {name: budget.model_copy(update=dict.fromkeys(without)) for name, budget in budgets.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, create_model, field_validator
 
@@ -31,7 +31,8 @@ class Data(Section):
 
 
 class Stage(Section):
-    """One stretch of training: random crops, a cosine from `first_lr` to `last_lr` after a linear warm-up."""
+    """One stretch of training: random crops, and after a linear warm-up a cosine or a line from `first_lr` to
+    `last_lr`."""
 
     crop_px: int = Field(256, ge=16, le=SIDE_MAX)
     batch: int = Field(8, ge=1, le=4096)
@@ -39,6 +40,7 @@ class Stage(Section):
     first_lr: float = Field(1e-4, gt=0)
     last_lr: float = Field(1e-7, gt=0)
     warmup: int = Field(0, ge=0, le=1000 * COUNT_MAX)
+    decay: Literal["cosine", "linear"] = "cosine"
 
 
 class FakeQuantise(Section):
@@ -123,6 +125,11 @@ class TrainingConfig(Section):
             del values["fake_quantise"]  # as in the digests of runs from before there was one
         if self.channel_order is None:
             del values["channel_order"]
+        for stage in values["stages"]:
+            if stage["decay"] == "cosine":
+                del stage["decay"]
+        for table, key, path in _named_files(self):
+            values[table][key] = file_digest(path)
         if self.begin_with is not None:
             values["begin_with"] = begin_with or file_digest(self.begin_with)
         return value_digest(values)
@@ -133,8 +140,8 @@ def configuration_of(network: object) -> type[TrainingConfig]:
     if network not in preset_names():
         return TrainingConfig
     bases: Any = (TrainingConfig, family_of(str(network)).settings)
-    combined: type[TrainingConfig] = create_model("TrainingConfig", __base__=bases)
-    return combined
+    combined: Any = create_model("TrainingConfig", __base__=bases)
+    return cast(type[TrainingConfig], combined)
 
 
 def load_config(path: Path, channel_order: str | None = None) -> TrainingConfig:
@@ -152,9 +159,19 @@ def load_config(path: Path, channel_order: str | None = None) -> TrainingConfig:
     if folder is not None and not folder.is_absolute():  # relative to the file, wherever the command is run
         data = config.data.model_copy(update={"folder": (path.parent / folder).resolve()})
         config = config.model_copy(update={"data": data})
+    for table, key, file in _named_files(config):
+        named = getattr(config, table).model_copy(update={key: (path.parent / file).resolve()})
+        config = config.model_copy(update={table: named})
     if config.begin_with is not None:
         first = (path.parent / config.begin_with).resolve()
         if not first.is_file():
             raise InputError(f"{path}: begin_with names {first}, which is no file; train that checkpoint first.")
         config = config.model_copy(update={"begin_with": first})
     return config
+
+
+def _named_files(config: TrainingConfig) -> list[tuple[str, str, Path]]:
+    """Files that the family's own tables name: (table, key, path)."""
+    tables = {name: getattr(config, name) for name in family_of(config.network).settings.model_fields}
+    sections = [(name, table) for name, table in tables.items() if isinstance(table, Section)]
+    return [(name, key, value) for name, table in sections for key, value in table if isinstance(value, Path)]

@@ -10,9 +10,9 @@ from unblur.training.config import Stage
 
 
 def learning_rate(stage: Stage, k: int) -> float:
-    """Rate of iteration k of a stage: linear warm-up, then a cosine that ends on `last_lr` exactly.
+    """Rate of iteration k of a stage: linear warm-up, then a cosine or a line that ends on `last_lr` exactly.
 
-    BANet's text: cosine from 1e-4 to 1e-7 (its published code restarts stage two at a constant rate).
+    A cosine (Loshchilov and Hutter, ICLR 2017) without restarts.
     """
     if k < stage.warmup:
         return stage.first_lr * (k + 1) / (stage.warmup + 1)
@@ -20,6 +20,8 @@ def learning_rate(stage: Stage, k: int) -> float:
     if k >= last:
         return stage.last_lr
     done = (k - stage.warmup) / (last - stage.warmup)
+    if stage.decay == "linear":
+        return stage.first_lr + (stage.last_lr - stage.first_lr) * done
     return stage.last_lr + (stage.first_lr - stage.last_lr) * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -29,7 +29,7 @@ def timed(checkpoint, pictures, settings, faulty) -> Report:
         summary = replace(engine.latency.summary, median_ms=ms)
         speedup = replace(engine.latency.speedup, value=40.0 / ms)
         latency = engine.latency.model_copy(update={"summary": summary, "speedup": speedup})
-        results.append(engine.model_copy(update={"latency": latency}))
+        results.append(engine.model_copy(update={"latency": latency, "gain_db": 1.5}))  # the weights are random
     return report.model_copy(update={"engines": tuple(results)})
 
 
@@ -68,10 +68,22 @@ def test_cost_and_gain_are_told(timed: Report) -> None:
 def test_the_short_table_begins_with_the_fastest(timed: Report) -> None:
     rows = short_rows(judge(timed, {"*": Budget(fidelity_db_min=60)}))
     assert [(row["name"], row["ships"]) for row in rows] == [("rough", "no"), ("exact", "yes"), ("torch", "reference")]
-    assert rows[0]["gain"] not in ("", "–")
     assert columns_of(timed) == ["ships", "latency", "speedup", "gain", "loss", "fidelity"]
+    assert rows[0]["gain"] == "+1.50"
     bare = timed.model_copy(update={"latency": None, "blurred_quality": None})
     assert columns_of(bare) == ["ships", "fidelity"]
+
+
+def test_what_is_worse_than_its_input_may_not_ship_by_keeping_a_budget_of_fidelity(timed: Report) -> None:
+    worse = timed.model_copy(
+        update={"engines": tuple(engine.model_copy(update={"gain_db": -0.2}) for engine in timed.engines)}
+    )
+    judged = judge(worse, {"*": Budget(latency_ms_max=15)})
+    told = answer(judged)
+    assert told.state == "none"
+    assert told.sentence == "rough keeps its budgets, but its pictures are worse than its blurred input."
+    assert [row["ships"] for row in short_rows(judged)] == ["worse than its input", "no", "reference"]
+    assert len(judged.warnings) == 3
 
 
 def test_without_latency_the_most_faithful_is_the_best(timed: Report) -> None:

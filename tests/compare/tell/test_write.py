@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,10 +17,14 @@ import pytest
 from unblur.cli.report_table import print_report
 from unblur.compare.comparison import Candidate, compare_engines
 from unblur.compare.judge.budgets import Budget
+from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.frames import find_frames
 from unblur.compare.report import Report
+from unblur.compare.tell.answer import answer
+from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.write import render_markdown, render_page, write_report
 from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.markdown import escaped
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -155,6 +160,56 @@ def test_markdown_has_the_same_rows(report: Report) -> None:
     assert "## Broken budgets" in lines
 
 
+def test_a_warning_is_in_every_file_and_on_the_console_and_nothing_is_green_beside_it(
+    checkpoint, pictures, settings, faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = replace(settings, protocol=None, budgets={"*": Budget(fidelity_db_min=1)})
+    engine = faulty("dark", lambda t: np.clip(t - 0.4, -0.5, 0.5))
+    for frames, warned in ((find_frames(*pictures), True), (find_frames(pictures[0]), False)):
+        report = compare_engines(checkpoint, [engine], frames, limits)
+        written = write_report(report, tmp_path / str(warned))
+        print_report(report)
+        page = written.html.read_text()
+        told = [written.json.read_text(), written.markdown.read_text(), page, capsys.readouterr().out]
+        assert [text.count("dark makes pictures worse") for text in told] == [int(warned)] * 4
+        assert ('class="verdict kept"' in page) is not warned
+        assert ("may ship" in page) is not warned
+        report.enforce()
+
+
+def test_markdown_begins_with_the_answer_and_fits_a_ci_summary(report: Report) -> None:
+    lines = render_markdown(report).splitlines()
+    told = answer(report)
+    assert told.best == "<script>alert(1)</script>"
+    assert lines[2] == f"**{escaped(told.sentence)}**"
+    assert lines[4].startswith("2 of 4 budgets broken. ")
+    assert f"{escaped(told.best)}: {escaped(told.cost)}" in lines[:12]
+    assert " times as fast as torch; " in told.cost
+    many = report.model_copy(update={"failures": report.failures * 20_000})
+    text = render_markdown(many)
+    assert len(text.encode()) < 2**20
+    assert "- and 19950 more, see report.json" in text
+
+
+def test_junit_has_a_case_for_each_engine_and_budget(report: Report) -> None:
+    root = ElementTree.fromstring(render_junit(report))
+    cases = {(case.get("classname"), case.get("name")): [child.tag for child in case] for case in root.iter("testcase")}
+    assert cases == {
+        ("off", "fidelity_db_min 60"): ["failure"],
+        ("off", "latency_ms_max 10000"): [],
+        ("absent", "fidelity_db_min 0"): ["failure"],
+        ("<script>alert(1)</script>", "fidelity_db_min 60"): [],
+        ("every engine", "frame bad.png"): ["error"],
+    }
+    assert {key: root.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "5", "failures": "2", "errors": "1", "skipped": "0",
+    }  # fmt: skip
+    told = {failure.get("message") for failure in root.iter("failure")}
+    assert "fidelity_db_min 0: measured nothing (no such processor)" in told
+    bare = ElementTree.fromstring(render_junit(judge(report, {})))
+    assert bare.get("skipped") == "3", "an engine without a budget is skipped, the reference is no case"
+
+
 def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, settings, faulty, tmp_path: Path) -> None:
     """A name in Latin-1, and one with a terminal's escape, HTML and a table's border in it; one picture is damaged."""
     hostile = "\x1b[31m<img src=x onerror=alert(1)>|b.png"
@@ -169,10 +224,10 @@ def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, set
     assert {frame["frame"] for frame in values["engines"][0]["frames"]} == {"gr\\xfc\\xdfe.png", "night/b.png"}
     (failure,) = values["failures"]
     assert failure["frame"] == "\\x1b[31m<img src=x onerror=alert(1)>|b.png"
-    for file in (written.json, written.markdown, written.html):
+    for file in (written.json, written.markdown, written.junit, written.html):
         assert "\x1b" not in file.read_text("utf-8")
         assert str(pictures[0].parent) not in file.read_text("utf-8")
-    for file in (written.markdown, written.html):
+    for file in (written.markdown, written.junit, written.html):
         assert "<img src=x" not in file.read_text("utf-8")
         assert "&lt;img src=x onerror=alert(1)&gt;" in file.read_text("utf-8")
     print_report(report)
@@ -181,12 +236,13 @@ def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, set
     assert "\x1b" not in str(caught.value)
 
 
-def test_three_files_are_written(report: Report, tmp_path: Path) -> None:
+def test_four_files_are_written(report: Report, tmp_path: Path) -> None:
     written = write_report(report, tmp_path / "new" / "folder")
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
         "report.html",
         "report.json",
         "report.md",
+        "report.xml",
     ]
     values = json.loads(written.json.read_text())
     assert {engine["name"] for engine in values["engines"]} >= {"torch", "off", "absent"}

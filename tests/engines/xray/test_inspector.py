@@ -25,7 +25,7 @@ from unblur.graphs.facts import GraphFacts
 LOGS = Path(__file__).parent / "logs"
 RECORDED = (LOGS / "trt-10-layers.json").read_text()
 PROFILE = (LOGS / "trt-10-profile.json").read_text()
-FACTS = GraphFacts((), {}, frozenset({"input", "output"}), "fp16", 224, 224)
+FACTS = GraphFacts((), {}, {}, frozenset({"input", "output"}), "fp16", 224, 224)
 
 
 def test_a_recorded_list_of_tensorrt_10() -> None:

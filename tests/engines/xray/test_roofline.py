@@ -19,12 +19,21 @@ from unblur.engines.xray.kernels import Kernel, KernelTensor, XRay, parse_builde
 from unblur.engines.xray.macs import kernel_macs, weights_of
 from unblur.engines.xray.roofline import BYTES_BOUND, COMPUTE_BOUND, can_run, roofline
 from unblur.graphs.facts import Convolution, GraphFacts, read_facts
+from unblur.graphs.metadata import Part
 
 LOGS = Path(__file__).parent / "logs"
 MAP = (1, 128, 128, 128)
 FACTS = GraphFacts(
     (Convolution("en_layer1.0/Conv", "Half", 64 * 27 * 65536), Convolution("BAM_1.BA.wide.1/Conv", "Half", 28311552)),
-    {}, frozenset({"input", "restored"}), "fp16", 256, 256,
+    {},
+    {
+        "en_layer1.0/Conv": Part("encoder", "en_layer1.0"),
+        "en_layer1.1/LeakyRelu": Part("encoder", "en_layer1.1"),
+        "BAM_1.BA/MatMul_2": Part("BAM_1", "BAM_1.BA"),
+        "BAM_1.BA.wide.1/Conv": Part("BAM_1", "BAM_1.BA.strips"),
+        "form/Cast": Part("pixels", "form"),  # no block: it has no convolution
+    },
+    frozenset({"input", "restored"}), "fp16", 256, 256,
 )  # fmt: skip
 
 
@@ -85,6 +94,7 @@ def test_kinds_and_blocks() -> None:
     assert kind_of(replace(gate, name="__myl_Redu_myl0_3"), FACTS) == "other"
     assert kind_of(replace(gate, name="__myl_TranResh_myl0_3"), FACTS) == "copy"
     assert block_of(gate, FACTS) == "frame"
+    assert block_of(replace(gate, nodes=("form/Cast", "unheard/Of")), FACTS) == "frame"
     assert {"convolution", "copy", "epilogue"} < set(KINDS)
 
 
@@ -149,6 +159,25 @@ def test_facts_of_a_graph() -> None:
         read_facts(graph(""), 8, 6)
     with pytest.raises(InputError, match="computes in DOUBLE"):
         read_facts(graph("down", TensorProto.DOUBLE), 8, 6)
+
+
+def test_matrix_products_and_deformable_convolutions_are_arithmetic_too() -> None:
+    shapes = {"w": (6, 4, 3, 3), "offset": (1, 18, 8, 6), "m": (6, 5), "u": (7, 40), "v": (5, 7)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("DeformConv", ["x", "w", "offset"], ["d"], "deform", pads=[1, 1, 1, 1]),
+        helper.make_node("MatMul", ["y", "m"], ["p"], "product"),
+        helper.make_node("Gemm", ["u", "v"], ["q"], "linear", transA=1, transB=1),
+    ]
+    kind = TensorProto.FLOAT
+    given = [helper.make_tensor_value_info("x", kind, [1, 4, 8, 6])]
+    results = [helper.make_tensor_value_info(name, kind, None) for name in ("d", "p", "q")]
+    constants = [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "g", given, results, constants)
+    facts = read_facts(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), 8, 6)
+    assert facts.products == {"deform": 48 * 6 * 4 * 9, "product": 6 * 8 * 5 * 6, "linear": 40 * 5 * 7}
+    assert facts.convolution_macs == 48 * 6 * 4 * 9
+    assert facts.macs == facts.convolution_macs + sum(facts.products.values())
 
 
 def test_the_larger_of_two_times() -> None:

@@ -275,4 +275,4 @@ def test_an_impossible_spec_is_refused(values: dict[str, int]) -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'banet_plus'"):
         build_network("banet_plsu")
-    assert set(BANET.presets) == {"banet", "banet_plus", "banet_nano"}
+    assert set(BANET.presets) == {"banet", "banet_plus", "banet_nano", "banet_s4", "banet_s8", "banet_s12"}

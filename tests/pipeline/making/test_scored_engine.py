@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 from unblur.building.engine import BuildOptions, rebuild_engine
 from unblur.calibration.collect import collect
 from unblur.cli import build_engine as door
+from unblur.cli import search_precision as search_door
+from unblur.cli.flags import resolve
+from unblur.compare.measure.frames import find_frames
 from unblur.core.console import SILENT
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.tensorrt.manifest import read_manifest
 from unblur.engines.tensorrt.profiles import parse_profile
+from unblur.engines.xray.gpus import find_gpu
 from unblur.export import graph as api
 from unblur.graphs.metadata import CALIBRATION_KEY
+from unblur.images.files import Picture, write_picture
+from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import BuildSection
+from unblur.pipeline.held_out import Named
 from unblur.pipeline.job import Calibration, Source
 from unblur.pipeline.making import graph as graphs
 from unblur.pipeline.making.graph import stored_graph
-from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised, form_of
+from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised, form_of, scored_graph
 from unblur.pipeline.store import Artefact, Store
 
 pytestmark = pytest.mark.tensorrt_rtx
@@ -91,6 +101,69 @@ def test_a_budget_that_is_broken_builds_nothing(
     with pytest.raises(BudgetError, match=r"of PSNR are lost .* the budget is -1 dB"):
         build_quantised(store, source, output, INT8, calibration, -1.0)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Named:
+    """Three pairs that are larger than the graph, and one that is smaller."""
+    for seed, size in enumerate([(60, 70), (48, 64), (49, 90), (40, 90)]):
+        for name, picture in zip(("blur", "sharp"), synthetic_pair(seed + 50, *size, "heldout"), strict=True):
+            (tmp_path / "my frames" / name).mkdir(parents=True, exist_ok=True)
+            write_picture(tmp_path / "my frames" / name / f"{seed}.png", Picture(picture), picture)
+    blurred, sharp = tmp_path / "my frames" / "blur", tmp_path / "my frames" / "sharp"
+    return Named(tuple(find_frames(blurred, sharp)), blurred, sharp)
+
+
+def test_named_pictures_are_what_8_bits_are_judged_on(
+    tiny: Checkpoint, store: Store, calibration: Calibration, pictures: Named
+) -> None:
+    def score(named: Named) -> dict[str, Any]:
+        given = (store, Source(tiny, SIZE), "int8", "tensorrt-rtx", calibration, 25.0, LOSS_DB)
+        found: dict[str, Any] = scored_graph(*given, named=named)[1]["score"]
+        return found
+
+    drawn, own = score(Named()), score(pictures)
+    assert (drawn["frames"], len(drawn["fidelities_db"])) == ("4 drawn, seeds from 0", 4)
+    assert (own["frames"], len(own["fidelities_db"])) == ("3 of 4 pairs in blur", 3)
+    assert own["psnr_loss_frames"]["compared"] == 3
+    assert set(own["fidelities_db"]).isdisjoint(drawn["fidelities_db"])
+    bare = Named(tuple(find_frames(pictures.blurred or Path())), pictures.blurred)
+    assert score(bare)["fidelities_db"] == own["fidelities_db"]
+    assert score(bare)["psnr_loss_db"] is None
+    with pytest.raises(InputError, match=r"None of the 4 pictures, such as .*0.png, is as large as the graph's 96x96"):
+        pictures.at((96, 96), tiny.contract.padded_size)
+
+
+@pytest.mark.parametrize("by", ["nobody", "pairs", "frames"])
+def test_a_refusal_prints_the_search_that_finds_what_fits(
+    tiny: Checkpoint, store: Store, calibration: Calibration, pictures: Named, by: str
+) -> None:
+    """The line is typed as it is printed: the search's own door reads it, and scores on the very same pictures."""
+    truths = {"nobody": Named(), "pairs": pictures,
+              "frames": Named(tuple(find_frames(pictures.blurred or Path())), pictures.blurred)}  # fmt: skip
+    given = (store, Source(tiny, SIZE), "int8", "tensorrt-rtx", calibration, 70.0, LOSS_DB)
+    with pytest.raises(BudgetError, match=r"in int8: fidelity .*Judged on: .*Nothing was built") as caught:
+        scored_graph(*given, named=truths[by], targets=("sm120",))
+    program, verb, *typed = shlex.split(str(caught.value).splitlines()[-1])
+    assert (program, verb) == ("unblur", "search")
+    arguments = search_door._parser().parse_args(typed)
+    resolved = resolve(arguments, "search")
+    config = resolved.config
+    assert config.network.checkpoint == tiny.path
+    assert config.calibration.manifest == calibration.path
+    assert (config.search.engine, config.search.form) == ("tensorrt-rtx", "tensorrt-rtx")
+    assert find_gpu(config.search.gpu).target == "sm120"
+    assert config.search.worst_db == 70.0
+    frames, at = search_door._held_out(resolved, tiny.contract.padded_size, SILENT)
+    assert at == SIZE
+    if by == "nobody":
+        assert len(frames) == 4
+    else:
+        same, _ = pictures.at(SIZE, tiny.contract.padded_size)
+        for held, own in zip(frames, same, strict=True):
+            np.testing.assert_array_equal(held.frame, own.frame)
+            assert (held.truth is not None) == (by == "pairs")
+    assert ("--budget-db" in typed) == (by != "frames")
 
 
 def test_best_knows_8_bits_and_says_what_it_left_out(

@@ -20,6 +20,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from unblur.core.errors import InputError
 from unblur.graphs.facts import CONVOLUTIONS
+from unblur.graphs.shapes import find_tensors
 
 Classes = NDArray[np.int64]
 
@@ -58,12 +59,9 @@ class _Tracer:
     classes: dict[str, Classes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        graph = onnx.shape_inference.infer_shapes(self.model, data_prop=True).graph
-        self.constants = {t.name: t for t in graph.initializer}
-        self.shapes = {
-            value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-            for value in (*graph.input, *graph.value_info, *graph.output)
-        } | {t.name: tuple(t.dims) for t in graph.initializer}
+        self.constants = {t.name: t for t in self.model.graph.initializer}
+        known = find_tensors(self.model, strict=False)
+        self.shapes = {name: tuple(side or 0 for side in shape) for name, shape in known.shapes.items()}
 
     def trace(self) -> dict[str, Side]:
         sides: dict[str, Side] = {}

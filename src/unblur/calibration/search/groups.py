@@ -1,4 +1,4 @@
-"""Groups of convolutions that a search decides on together: the parallel branches of a block, else one layer each."""
+"""Groups of convolutions that a search decides on together, as the graph states them; else one layer each."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from dataclasses import dataclass
 
 import onnx
 
-from unblur.graphs.facts import read_facts
+from unblur.graphs.facts import Convolution, read_facts
+from unblur.graphs.metadata import Part
 from unblur.graphs.rewrites.forms import Form
 from unblur.graphs.rewrites.keeping import FIRST, LAST, kept_by_default
 
-# Node names end in the operator and a counter; branches of one width share what they read, so they share a decision.
-_OPERATOR = re.compile(r"/Conv(Transpose)?(_\d+)?$")
-_BRANCHES = ((re.compile(r"_d\d+(?=_|$)"), ""), (re.compile(r"\.(tall|wide)\.\d+$"), ".strips"))
-_BLOCK = re.compile(r"_\d+$")
+_NUMBER = re.compile(r"[._]?[0-9]+")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Convolutions that get one precision; `macs` of one frame."""
+    """Convolutions of one block that get one precision; `macs` of one frame."""
 
     name: str
     convolutions: tuple[str, ...]
     macs: int
+    block: str = ""
 
     @property
     def role(self) -> str:
-        """The name without the block's number: what the group is in every block, such as `BAM.input_conv`."""
-        head, _, rest = self.name.partition(".")
-        return ".".join(part for part in (_BLOCK.sub("", head), rest) if part)
+        """The name without the block's number: what the group is in every block of its kind, as `body.conv1`."""
+        inside = self.name.removeprefix(f"{self.block}.")
+        return self.name if inside == self.name else f"{_NUMBER.sub('', self.block)}.{inside}".lstrip(".")
 
 
 def find_groups(model: onnx.ModelProto, form: Form) -> tuple[Group, ...]:
@@ -40,22 +39,15 @@ def find_groups(model: onnx.ModelProto, form: Form) -> tuple[Group, ...]:
     (strips, transposed, too narrow) is not. Raises InputError for a graph whose shapes are not known.
     """
     left_out = {name for name, why in kept_by_default(model, form).items() if why not in (FIRST, LAST)}
-    members: dict[str, list[str]] = {}
-    macs: dict[str, int] = {}
-    for convolution in read_facts(model, 0, 0).convolutions:
+    facts = read_facts(model, 0, 0)
+    members: dict[Part, list[Convolution]] = {}
+    for convolution in facts.convolutions:
         if convolution.name not in left_out:
-            name = group_of(convolution.name)
-            members.setdefault(name, []).append(convolution.name)
-            macs[name] = macs.get(name, 0) + convolution.macs
-    return tuple(Group(name, tuple(names), macs[name]) for name, names in members.items())
-
-
-def group_of(convolution: str) -> str:
-    """`BAM_1.content_conv_d3_2/Conv` -> `BAM_1.content_conv_2`; a name without branches is its own group."""
-    name = _OPERATOR.sub("", convolution)
-    for pattern, replacement in _BRANCHES:
-        name = pattern.sub(replacement, name)
-    return name
+            members.setdefault(facts.parts[convolution.name], []).append(convolution)
+    return tuple(
+        Group(part.group, tuple(one.name for one in found), sum(one.macs for one in found), part.block)
+        for part, found in members.items()
+    )
 
 
 def kept_convolutions(

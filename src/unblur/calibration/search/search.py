@@ -39,42 +39,53 @@ Assignment = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an assignment keeps: mean fidelity in dB, and the PSNR it loses against truth in dB (None: no truth;
-    infinite: a frame is spoilt, see `unblur.metrics.decibels.Loss`)."""
+    """What an assignment keeps: mean fidelity in dB, the PSNR it loses against truth in dB
+    (`unblur.metrics.decibels.Loss`; None: no truth), and the fidelity of the worst frame (None: not measured)."""
 
     fidelity_db: float
     psnr_loss_db: float | None
+    worst_db: float | None = None
 
     def to_json(self) -> dict[str, float | str | None]:
         """Strict JSON: a loss may be infinite."""
-        return _in_json(self)
+        return _in_json(self) | {"worst_db": decibels_to_json(self.worst_db)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Outcome:
         """What `to_json` gave. Raises KeyError and ValueError for anything else."""
-        loss = values["psnr_loss_db"]
-        return cls(decibels_from_json(values["fidelity_db"]), None if loss is None else decibels_from_json(loss))
+        loss, worst = (
+            None if values[key] is None else decibels_from_json(values[key]) for key in ("psnr_loss_db", "worst_db")
+        )
+        return cls(decibels_from_json(values["fidelity_db"]), loss, worst)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Largest |loss of PSNR against truth|, and least mean fidelity, both in dB; None leaves one open."""
+    """Most PSNR against truth that may be lost (`unblur.metrics.decibels.Loss`: a gain is no loss), and least fidelity,
+    which limits a change in either direction, on the mean and on the worst frame; in dB, None leaves one open."""
 
     psnr_loss_db: float | None = 0.02
     fidelity_db: float | None = None
+    worst_db: float | None = None
 
     def __post_init__(self) -> None:
-        if self.psnr_loss_db is None and self.fidelity_db is None:
+        if self.psnr_loss_db is None and self.fidelity_db is None and self.worst_db is None:
             raise InputError("A search needs a budget: dB of PSNR to lose, or dB of fidelity to keep.")
         check_limit("The budget of PSNR", self.psnr_loss_db)
         check_limit("The budget of fidelity", self.fidelity_db)
+        check_limit("The budget of the worst frame's fidelity", self.worst_db)
 
     def allows(self, outcome: Outcome) -> bool:
         """Whether an outcome keeps within it. Raises InputError where it limits what was not measured."""
         if self.psnr_loss_db is not None:
             if outcome.psnr_loss_db is None:
                 raise InputError("The budget is a loss of PSNR, but the frames have no truth; give one of fidelity.")
-            if not abs(outcome.psnr_loss_db) <= self.psnr_loss_db:
+            if not outcome.psnr_loss_db <= self.psnr_loss_db:
+                return False
+        if self.worst_db is not None:
+            if outcome.worst_db is None:
+                raise InputError("The budget is of the worst frame, which was not measured; give one of the mean.")
+            if not outcome.worst_db >= self.worst_db:
                 return False
         return self.fidelity_db is None or outcome.fidelity_db >= self.fidelity_db
 

@@ -12,20 +12,26 @@ from unblur.core.errors import InputError, nearest
 EVERY_CANDIDATE = "*"
 """Key of the budget of all candidates; the reference keeps only a budget under its own name."""
 
+TRUTH_BUDGETS = ("psnr_loss_db_max", "psnr_db_min", "gain_db_min")
+
 
 class Budget(BaseModel):
     """Limits of one engine; None is no limit.
 
     fidelity_db_min: PSNR of the worst frame against the reference, in dB: of the float tensors, or of 8-bit frames
     where the engine takes bytes. psnr_loss_db_max: mean PSNR against truth that the reference has and the engine has
-    not, in dB (8-bit RGB), broken by a frame that only the reference has to the last byte (`Loss`). latency_ms_max:
-    median. speedup_min: median of the reference over median of the engine.
+    not, in dB (8-bit RGB), broken by a frame that only the reference has to the last byte (`Loss`). psnr_db_min: mean
+    PSNR against truth in dB, of the frames that are not the truth to the last byte. gain_db_min: mean PSNR gained over
+    the blurred input, in dB (`gain_over_input`). latency_ms_max: median. speedup_min: median of the reference over
+    median of the engine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fidelity_db_min: float | None = None
     psnr_loss_db_max: float | None = None
+    psnr_db_min: float | None = None
+    gain_db_min: float | None = None
     latency_ms_max: Annotated[float, Field(gt=0)] | None = None
     speedup_min: Annotated[float, Field(gt=0)] | None = None
 
@@ -54,9 +60,10 @@ def check_budgets(budgets: Budgets, engines: Collection[str], *, truth: bool, la
                 f"A budget names the engine {name!r}{nearest(name, engines)}, which is not compared; "
                 f"compared are {', '.join(engines)}."
             )
-        if budget.psnr_loss_db_max is not None and not truth:
+        of_truth = [key for key in TRUTH_BUDGETS if getattr(budget, key) is not None]
+        if of_truth and not truth:
             raise InputError(
-                f"The budget psnr_loss_db_max of {name!r} needs the sharp pictures; give them with --truth, "
+                f"The budget {of_truth[0]} of {name!r} needs the sharp pictures; give them with --truth, "
                 "or take the budget out."
             )
         if (budget.latency_ms_max is not None or budget.speedup_min is not None) and not latency:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unblur.compare.judge.budgets import Budget, Budgets, budget_of
 from unblur.compare.report import Check, EngineResult, Report
+from unblur.metrics.decibels import decibels_text
 
 LATENCY_BUDGETS = frozenset({"latency_ms_max", "speedup_min"})
 
@@ -20,7 +21,29 @@ def judge(report: Report, budgets: Budgets) -> Report:
         checks = check(engine, budget_of(engine.name, budgets, alone=alone))
         engines.append(engine.model_copy(update={"checks": checks}))
     stated = {name: budget.model_dump(exclude_none=True) for name, budget in budgets.items()}
-    return report.model_copy(update={"engines": tuple(engines), "budgets": stated})
+    warned = warnings_of(report)
+    return report.model_copy(update={"engines": tuple(engines), "budgets": stated, "warnings": warned})
+
+
+def warnings_of(report: Report) -> tuple[str, ...]:
+    """A sentence for each engine whose pictures are further from the truth than its blurred input was."""
+    reference = next(engine for engine in report.engines if engine.is_reference)
+    sentences = []
+    for engine in report.engines:
+        if not spoils(engine) or engine.mean_quality is None or report.blurred_quality is None:
+            continue
+        restored, blurred = (decibels_text(q.psnr_db) for q in (engine.mean_quality, report.blurred_quality))
+        cause = "wrong checkpoint, channel order?" if spoils(reference) else "a fault of the engine: see its fidelity"
+        sentences.append(
+            f"{engine.name} makes pictures worse than its blurred input: {restored} dB of PSNR, the input has "
+            f"{blurred} dB ({cause})."
+        )
+    return tuple(sentences)
+
+
+def spoils(engine: EngineResult) -> bool:
+    """Whether an engine's pictures are worse than its blurred input."""
+    return engine.gain_db is not None and engine.gain_db < 0
 
 
 def check(engine: EngineResult, budget: Budget) -> tuple[Check, ...]:
@@ -33,6 +56,8 @@ def check(engine: EngineResult, budget: Budget) -> tuple[Check, ...]:
     measured: dict[str, float | None] = {
         "fidelity_db_min": engine.worst_fidelity_db,
         "psnr_loss_db_max": engine.psnr_loss_db,
+        "psnr_db_min": engine.mean_quality.psnr_db if engine.mean_quality else None,
+        "gain_db_min": engine.gain_db,
         "latency_ms_max": latency.summary.median_ms if latency else None,
         "speedup_min": latency.speedup.value if latency else None,
     }

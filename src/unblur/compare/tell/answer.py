@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from unblur.compare.judge.verdict import spoils
 from unblur.compare.report import EngineResult, Report
 from unblur.compare.tell.table import Row, milliseconds, rows_of
 from unblur.metrics.decibels import EMPTY, decibels_text, gain_decibels
@@ -47,6 +48,9 @@ def answer(report: Report) -> Answer:
     sentence = f"{best.name} may ship: {group}."
     if broken:
         sentence += f" {_listed(broken)} may not."
+    if spoils(best):  # nothing is green beside a red warning
+        sentence = f"{best.name} keeps its budgets, but its pictures are worse than its blurred input."
+        return Answer("none", sentence, cost(report, best), best.name)
     return Answer("some" if broken else "kept", sentence, cost(report, best), best.name)
 
 
@@ -74,7 +78,10 @@ def cost(report: Report, engine: EngineResult) -> str:
 
 
 def gain_db(report: Report, engine: EngineResult) -> float | None:
-    """Mean PSNR of an engine less that of its blurred input, in dB; None without truth or without a result."""
+    """Mean PSNR that an engine gained on its blurred input, in dB; None without truth or without a result. Reports of
+    old have only the two means."""
+    if engine.gain_db is not None:
+        return engine.gain_db
     if not engine.mean_quality or not report.blurred_quality:
         return None
     return gain_decibels(report.blurred_quality.psnr_db, engine.mean_quality.psnr_db)
@@ -113,7 +120,7 @@ def short_rows(report: Report) -> list[dict[str, str]]:
             {
                 "name": row.name,
                 "verdict": row.verdict,
-                "ships": MAY_SHIP.get(row.verdict, row.verdict),
+                "ships": _ships(engine, row.verdict),
                 "latency": row.latency,
                 "speedup": row.speedup,
                 "gain": EMPTY if gain is None else decibels_text(gain, signed=True),
@@ -122,6 +129,11 @@ def short_rows(report: Report) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _ships(engine: EngineResult, verdict: str) -> str:
+    kept_yet_worse = verdict == "kept" and spoils(engine)
+    return "worse than its input" if kept_yet_worse else MAY_SHIP.get(verdict, verdict)
 
 
 def _fastest(engines: list[EngineResult]) -> EngineResult:

@@ -1,44 +1,64 @@
-"""A report on disk: report.json (everything), report.md (the table), report.html (the page, one file)."""
+"""A report on disk: report.json (everything), .md (a summary for CI), .xml (JUnit), .html (the page, one file)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from unblur.compare.load import checked
 from unblur.compare.report import Report
+from unblur.compare.tell.answer import answer
+from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.page import render_page
 from unblur.compare.tell.sentences import broken_lines, failure_lines, how_measured, missing_lines, verdict_sentence
 from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.markdown import escaped, table_row
 
+LISTED = 50
+"""So many broken budgets or failed frames are listed; a data set has thousands, and a summary holds 1 MiB."""
+
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The three files."""
+    """The four files."""
 
     json: Path
     markdown: Path
+    junit: Path
     html: Path
 
 
 def write_report(report: Report, folder: Path) -> WrittenReport:
-    """Write the three files into `folder`, all or none; report.json last. Raises InputError as `atomic_paths`."""
-    written = WrittenReport(folder / "report.json", folder / "report.md", folder / "report.html")
+    """Write the four files into `folder`, all or none; report.json last. Raises InputError as `atomic_paths`.
+
+    What is written is first read back: a report that `load_report` would refuse is never left behind.
+    """
+    values = report.to_json()
+    checked(values, "This report")
+    written = WrittenReport(folder / "report.json", folder / "report.md", folder / "report.xml", folder / "report.html")
     write_together(
         {
             written.html: render_page(report).encode(),
             written.markdown: render_markdown(report).encode(),
-            written.json: json_bytes(report.to_json()),
+            written.junit: render_junit(report),
+            written.json: json_bytes(values),
         }
     )
     return written
 
 
 def render_markdown(report: Report) -> str:
-    """The table, the verdict and how it was measured, as GitHub shows it."""
+    """The answer, the table and how it was measured, as GitHub shows it, also as the summary of a CI step (1 MiB)."""
     columns = columns_of(report)
-    lines = [f"# Engines of {escaped(report.network)}", "", escaped(verdict_sentence(report)), ""]
+    told = answer(report)
+    lines = [f"# Engines of {escaped(report.network)}", ""]
+    if report.checks:
+        lines += [f"**{escaped(told.sentence)}**", ""]
+    lines += [escaped(verdict_sentence(report)), ""]
+    if told.best:
+        lines += [f"{escaped(told.best)}: {escaped(told.cost)}", ""]
+    lines += [line for warning in report.warnings for line in (f"**Warning: {escaped(warning)}**", "")]
     lines.append(table_row(HEADINGS[column] for column in columns))
     lines.append(table_row("---" if column in ("name", "verdict", "precision") else "---:" for column in columns))
     lines += [table_row(asdict(row)[column] for column in columns) for row in rows_of(report)]
@@ -50,5 +70,6 @@ def render_markdown(report: Report) -> str:
     }
     for title, items in lists.items():
         if items:
-            lines += ["", f"## {title}", "", *(f"- {escaped(item)}" for item in items)]
+            lines += ["", f"## {title}", "", *(f"- {escaped(item)}" for item in items[:LISTED])]
+            lines += [f"- and {len(items) - LISTED} more, see report.json"] if len(items) > LISTED else []
     return "\n".join(lines) + "\n"

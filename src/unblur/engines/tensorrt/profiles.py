@@ -21,9 +21,6 @@ EXACT = 4
 SPREAD = 4
 """The largest frame of a derived profile has at most so many times the pixels of its smallest."""
 
-SMALLEST = 16
-"""Least height and width of an exported graph."""
-
 
 @dataclass(frozen=True)
 class Profile:
@@ -78,19 +75,21 @@ def parse_profile(text: str) -> Profile:
     return profile
 
 
-def check_profiles(profiles: Sequence[Profile], contract: PixelContract) -> None:
-    """Raise InputError for a size that no graph takes: too small, or no multiple of the contract's padding."""
+def check_profiles(profiles: Sequence[Profile], contract: PixelContract, smallest: int = 1) -> None:
+    """Raise InputError for a size that the graph does not take: a side shorter than `smallest`, or no multiple of the
+    contract's padding."""
     for profile in profiles:
         for height, width in dict.fromkeys((profile.least, profile.best, profile.most)):
-            if min(height, width) < SMALLEST:
+            if min(height, width) < smallest:
                 raise InputError(
-                    f"{profile.to_text()}: {height}x{width} is too small; a graph takes {SMALLEST}x{SMALLEST} and more."
+                    f"{profile.to_text()}: {height}x{width} is too small; the graph takes {smallest}x{smallest} and "
+                    "more."
                 )
-            even = contract.padded_size(height, width)
-            if even != (height, width):
+            padded = contract.padded_size(height, width)
+            if padded != (height, width):
                 raise InputError(
                     f"{profile.to_text()}: the network takes multiples of {contract.multiple}, and {height}x{width} is "
-                    f"none; write {even[0]}x{even[1]}, to which such frames are padded."
+                    f"none; write {padded[0]}x{padded[1]}, to which such frames are padded."
                 )
 
 

@@ -42,7 +42,10 @@ Command = list[str]
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine as the commands name it: paths as seen from the folder, `tensor` the input, its shape per profile."""
+    """An engine as the commands name it: paths as seen from the folder, `tensor` the input, its shape per profile.
+
+    `pixels`: the values of the darkest and the brightest.
+    """
 
     engine: str
     graph: str
@@ -54,6 +57,7 @@ class Subject:
     dims: tuple[int | None, ...]
     profile: Profile
     dynamic: bool
+    pixels: tuple[float, float]
 
     def shape(self, size: tuple[int, int]) -> str:
         """`input:1x3x720x1280`: the open dimensions are height, then width."""
@@ -152,7 +156,7 @@ def _polygraphy(subject: Subject) -> list[Command]:
                *typed, "--profiling-verbosity", "detailed", "-vvv"]  # fmt: skip
     frame = ["--input-shapes", _bracketed(subject.shape(subject.profile.best))]
     run = [*product, "run", subject.graph, "--onnxrt", "--trt", *sizes, *typed, *frame, "--val-range",
-           "[-0.5,0.5]", "--compare", "psnr", "--validate"]  # fmt: skip
+           "[{:g},{:g}]".format(*subject.pixels), "--compare", "psnr", "--validate"]  # fmt: skip
     return [convert, run]
 
 
@@ -166,7 +170,8 @@ def _subject(engine: Path, output: Path) -> Subject:
     manifest = read_manifest(engine)
     check_files(engine, manifest)
     graph = companions(engine)[0]
-    (tensor,) = open_graph(graph)[1].graph.input
+    source, model = open_graph(graph)
+    (tensor,) = model.graph.input
     dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.type.tensor_type.shape.dim)
     profiles = profiles_from_json(manifest["profiles"]) if "profiles" in manifest else ()
     if None not in dims and not profiles:
@@ -186,6 +191,7 @@ def _subject(engine: Path, output: Path) -> Subject:
         dims,
         profiles[0],
         None in dims,
+        (source.signature.contract.low, source.signature.contract.high),
     )
 
 

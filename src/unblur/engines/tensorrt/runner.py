@@ -257,7 +257,7 @@ class TensorRtRunner(BaseRunner):
         free = self._memory.free_bytes()
         scale, step = sqrt(min(1.0, free / needed)), self._plan.multiple
         height, width = (int(side * scale) // step * step for side in size)
-        fits = f"about {height}x{width} would fit" if min(height, width) >= 16 else "no size would fit"
+        fits = f"about {height}x{width} would fit" if min(height, width) > 0 else "no size would fit"
         return InputError(
             f"The engine needs {needed / 2**20:.0f} MiB more of GPU memory for frames of {size[0]}x{size[1]}, and "
             f"{free / 2**20:.0f} MiB are free; {fits}: build it for smaller frames with --shapes, or free some memory."

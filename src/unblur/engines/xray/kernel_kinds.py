@@ -13,8 +13,8 @@ REQUANTISATION, EPILOGUE, PIXELS, OTHER = "requantisation", "epilogue", "pixels"
 
 KINDS = {
     CONVOLUTION: "a convolution of a map, with whatever is fused to it",
-    GEMM: "a matrix product (BANet: the strip pooling)",
-    STRIPS: "convolutions and generated kernels that read only strips and other small tensors",
+    GEMM: "a matrix product: an averaging written as one, or a linear layer",
+    STRIPS: "convolutions and generated kernels that read no map: strips and other small tensors",
     COPY: "moves a map and computes nothing: transpose, reshape, slice, concatenate, cast",
     REQUANTISATION: "converts to or from 8 bits outside of a convolution",
     EPILOGUE: "an activation or gate on a map that was not fused into a convolution",
@@ -40,7 +40,6 @@ EIGHT_BITS = frozenset({"Int8", "FP8"})
 OUTSIDE = "frame"
 """Block of a kernel that holds no node of any block: pixel conversion."""
 
-_STAGES = ((re.compile(r"en(c(oder)?)?_"), "encoder"), (re.compile(r"de(c(oder)?)?_"), "decoder"))
 _GENERATED = re.compile(r"__myl_(?P<words>[A-Za-z]+)_")
 
 
@@ -81,15 +80,9 @@ def kind_of(kernel: Kernel, facts: GraphFacts) -> str:
 
 
 def block_of(kernel: Kernel, facts: GraphFacts) -> str:
-    """The block of the network most of the kernel's nodes belong to: BAM_1, encoder, decoder; else OUTSIDE.
-
-    Blocks are the first component of the convolutions' names: `BAM_3.fuse_conv_1/Conv` is of BAM_3.
-    """
-    blocks = {_stage(convolution.name) for convolution in facts.convolutions}
-    found = Counter(block for node in kernel.nodes if (block := _stage(node)) in blocks)
+    """The block of the network that most of the kernel's nodes belong to; OUTSIDE for none that has a convolution."""
+    blocks = {facts.parts[convolution.name].block for convolution in facts.convolutions}
+    found = Counter(
+        facts.parts[node].block for node in kernel.nodes if node in facts.parts and facts.parts[node].block in blocks
+    )
     return found.most_common(1)[0][0] if found else OUTSIDE
-
-
-def _stage(node: str) -> str:
-    first = re.split(r"[./]", node, maxsplit=1)[0]
-    return next((stage for pattern, stage in _STAGES if pattern.match(first)), first)

@@ -71,7 +71,7 @@ class XRayReport:
 
     @property
     def convolution_macs(self) -> int:
-        """By the kernels' own shapes, padded channels included; the graph's own count is `facts.macs`."""
+        """By the kernels' own shapes, padded channels included; the graph's own is `facts.convolution_macs`."""
         return sum(row.macs or 0 for row in self.rows if row.kernel.is_convolution)
 
     @property
@@ -111,7 +111,7 @@ class XRayReport:
             "activation_bytes": self.activation_bytes,
             "convolution_bytes_share": round(kinds.get(CONVOLUTION, {}).get("bytes_share", 0.0), 4),
             "convolution_macs": self.convolution_macs,
-            "convolution_macs_of_the_graph": self.facts.macs,
+            "convolution_macs_of_the_graph": self.facts.convolution_macs,
             "kernels_with_unknown_macs": self.unknown_macs,
             "by_kind": kinds,
             "by_block": {total.name: _figures(total) for total in self.by_block()},

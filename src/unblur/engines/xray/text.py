@@ -54,7 +54,7 @@ def arithmetic_line(report: XRayReport) -> str:
     unknown = f"; {report.unknown_macs} kernels do not tell theirs" if report.unknown_macs else ""
     return (
         f"convolutions: {report.convolution_macs / 1e9:.3f} GMAC by the kernels' shapes, "
-        f"{report.facts.macs / 1e9:.3f} by the graph's{unknown}"
+        f"{report.facts.convolution_macs / 1e9:.3f} by the graph's{unknown}"
     )
 
 

@@ -2,8 +2,9 @@
 
 Input and output keep their types. What stays FP32 is pixel arithmetic: nodes with no convolution before them
 (bytes to floats, bin matrices of a dynamic graph) or none after them (the global residual, clamp, rounding: a
-half near 0.5 is a sixteenth of a byte wide), and what the caller names. Everything between computes in the asked
-precision. Q/DQ pairs take it on: DequantizeLinear gives the type of its scale (ONNX), so the scales are cast.
+half near 0.5 is a sixteenth of a byte wide), sums over a whole map (means and norms), and what the caller names.
+Everything between computes in the asked precision. Q/DQ pairs take it on: DequantizeLinear gives the type of its scale
+(ONNX), so the scales are cast.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from unblur.core.errors import BudgetError, InputError, nearest
 from unblur.graphs.facts import CONVOLUTIONS
-from unblur.graphs.metadata import PRECISION_KEY
-from unblur.graphs.onnx_file import infer
+from unblur.graphs.metadata import PRECISION_KEY, add_properties, properties
+from unblur.graphs.rewrites.norms import spell_norms
 from unblur.graphs.rewrites.phases import write_phases
+from unblur.graphs.shapes import Tensors, find_tensors
 
 Narrow = Literal["fp16", "bf16"]
 """A 16-bit floating-point precision."""
+
+NORMS = ("InstanceNormalization", "GroupNormalization", "GlobalAveragePool")
+REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare")
+SUMS = "sums over a map, which 16 bits do not hold"
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -69,31 +75,42 @@ def cast_graph(model: onnx.ModelProto, precision: Narrow, keep: Mapping[str, str
     if precision == "bf16":
         model = write_phases(model)
     if next(entry.version for entry in model.opset_import if not entry.domain) < kind.opset:
-        model = version_converter.convert_version(model, kind.opset)
-    source = infer(model)
-    reasons = _fp32_nodes(source.graph) | _named(source.graph, keep or {})
-    writer = _Writer(source.graph, precision)
-    for node in source.graph.node:
+        model = _at_opset(model, kind.opset)
+    named = _named(model.graph, keep or {})
+    model, norms = spell_norms(model)
+    graph = model.graph
+    reasons = named | _fp32_nodes(graph) | dict.fromkeys(norms, SUMS)
+    writer = _Writer(graph, find_tensors(model), precision)
+    for node in graph.node:
         writer.add(node, keep=node.name in reasons)
     rewritten = onnx.ModelProto()
     rewritten.CopyFrom(model)
     del rewritten.graph.node[:], rewritten.graph.initializer[:], rewritten.graph.value_info[:]
     rewritten.graph.node.extend(writer.nodes)
     rewritten.graph.initializer.extend(writer.initializers())
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    helper.set_model_props(rewritten, {PRECISION_KEY: precision, **properties})
+    add_properties(rewritten, {PRECISION_KEY: properties(model).get(PRECISION_KEY, precision)})
     onnx.checker.check_model(rewritten, full_check=True)
     kept = tuple(
-        (node.name, reasons[node.name]) for node in source.graph.node if writer.is_float(node) and node.name in reasons
+        (node.name, reasons[node.name]) for node in graph.node if writer.is_float(node) and node.name in reasons
     )
     return CastGraph(rewritten, kept)
 
 
+def _at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """ONNX's converter knows nothing of the metadata of nodes, which are put back."""
+    stated = {node.name: node.metadata_props for node in model.graph.node}
+    converted: onnx.ModelProto = version_converter.convert_version(model, opset)
+    for node in converted.graph.node:
+        del node.metadata_props[:]
+        node.metadata_props.extend(stated.get(node.name, ()))
+    return converted
+
+
 def _refuse(model: onnx.ModelProto) -> None:
-    properties = {entry.key: entry.value for entry in model.metadata_props}
+    said = properties(model)
     quantised = any(node.op_type in QUANTISERS for node in model.graph.node)
-    if PRECISION_KEY in properties and not quantised:
-        raise InputError(f"The graph is already {properties[PRECISION_KEY]}; cast the float32 graph it came from.")
+    if PRECISION_KEY in said and not quantised:
+        raise InputError(f"The graph is already {said[PRECISION_KEY]}; cast the float32 graph it came from.")
     graph = model.graph
     if not any(node.op_type in CONVOLUTIONS for node in graph.node):
         raise InputError("The graph has no convolution; is it a deblurring network?")
@@ -138,19 +155,28 @@ def _fp32_nodes(graph: onnx.GraphProto) -> dict[str, str]:
             reasons[node.name] = "before the first convolution: pixels or constants"
         elif not any(before.get(o, False) for o in node.output):
             reasons[node.name] = "after the last convolution: residual, clamp, rounding"
+        elif node.op_type in NORMS or (node.op_type in REDUCTIONS and _sums_a_map(node, graph)):
+            reasons[node.name] = SUMS
     return reasons
+
+
+def _sums_a_map(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+    """Whether a reduction goes over height or width of an nchw map; where its axes are not constant, it may."""
+    axes = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "axes"), None)
+    if axes is None and len(node.input) > 1:
+        stored = next((t for t in graph.initializer if t.name == node.input[1]), None)
+        axes = None if stored is None else [int(axis) for axis in numpy_helper.to_array(stored).flat]
+    return axes is None or bool({2, 3, -1, -2}.intersection(axes))
 
 
 class _Writer:
     """Emits the nodes of the typed graph, with one Cast for each tensor and type that needs one."""
 
-    def __init__(self, graph: onnx.GraphProto, precision: Narrow) -> None:
+    def __init__(self, graph: onnx.GraphProto, known: Tensors, precision: Narrow) -> None:
         self._precision, self._narrow = precision, NARROW_TYPES[precision]
         self._constants = {t.name: t for t in graph.initializer}
         self._stored: dict[str, onnx.TensorProto] = {}
-        known = [*graph.input, *graph.value_info, *graph.output]
-        self._types = {v.name: v.type.tensor_type.elem_type for v in known}
-        self._types |= {t.name: t.data_type for t in graph.initializer}
+        self._types = dict(known.types)
         self._floats = {name for name, kind in self._types.items() if kind == TensorProto.FLOAT}
         self._casts: dict[tuple[str, int], str] = {}
         self._rows = {name for node in graph.node if node.op_type == "MatMul" for name in node.input}

@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.graphs.rewrites.casting import NARROW_TYPES, Narrow
+from unblur.graphs.shapes import find_tensors
 
 MOVES = frozenset(
     {"Transpose", "Reshape", "Split", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Expand", "Identity", "Relu",
@@ -27,8 +28,7 @@ def widen(cast: onnx.ModelProto, precision: Narrow) -> onnx.ModelProto:
     A float32 tensor of the result that was narrow in `cast` holds only values of the narrow type.
     """
     narrow = NARROW_TYPES[precision].onnx_type
-    inferred = onnx.shape_inference.infer_shapes(cast, strict_mode=True, data_prop=True).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    known = find_tensors(cast)
     wide = onnx.ModelProto()
     wide.CopyFrom(cast)
     del wide.graph.node[:], wide.graph.value_info[:]
@@ -39,7 +39,7 @@ def widen(cast: onnx.ModelProto, precision: Narrow) -> onnx.ModelProto:
     for node in cast.graph.node:
         copied = wide.graph.node.add()
         copied.CopyFrom(node)
-        results = [name for name in node.output if kinds.get(name) == narrow]
+        results = [name for name in node.output if known.type(name) == narrow]
         if node.op_type == "Cast" and results:  # this is the rounding itself
             copied.output[0] = f"{results[0]}/narrow"
             wide.graph.node.append(_cast(copied.output[0], results[0], TensorProto.FLOAT))

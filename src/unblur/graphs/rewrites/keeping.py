@@ -10,6 +10,7 @@ from onnx import NodeProto
 from unblur.core.errors import InputError
 from unblur.graphs.facts import CONVOLUTIONS, is_map
 from unblur.graphs.rewrites.forms import Form
+from unblur.graphs.shapes import find_tensors
 
 FIRST, LAST = "first: reads the frame", "last: writes the frame"
 
@@ -19,17 +20,14 @@ def kept_by_default(model: onnx.ModelProto, form: Form) -> dict[str, str]:
 
     Raises InputError for a graph whose shapes are not known.
     """
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        shapes[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-    given = shapes[graph.input[0].name]
+    graph, known = model.graph, find_tensors(model, strict=False)
+    given = known.whole_shape(graph.input[0].name) or (1, 3, 0, 0)
     frame = given[2:] if given[1] == 3 else given[1:3]  # (height, width) of NCHW or NHWC
     after, before = _reached(graph)
     kept = {}
     for node in graph.node:
         if node.op_type in CONVOLUTIONS:
-            weight, data = shapes.get(node.input[1], ()), shapes.get(node.input[0], ())
+            weight, data = known.whole_shape(node.input[1]) or (), known.whole_shape(node.input[0]) or ()
             if len(weight) != 4 or len(data) != 4 or not all((*weight, *data)):
                 raise InputError(
                     f"{node.name}: the shapes of its operands are not known; export the graph for one size "

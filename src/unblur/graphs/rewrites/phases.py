@@ -43,12 +43,15 @@ def write_phases(model: onnx.ModelProto) -> onnx.ModelProto:
             new.append(numpy_helper.from_array(np.repeat(bias, stride * stride), names[1]))
         graph.initializer.extend(new)
         inner = f"{node.output[0]}_phases"
-        nodes += [
+        woven = [
             helper.make_node("Conv", [node.input[0], *names], [inner], node.name, pads=[low, low, high, high]),
             helper.make_node(
                 "DepthToSpace", [inner], list(node.output), f"{node.name}/DepthToSpace", blocksize=stride, mode="CRD"
             ),
         ]
+        for each in woven:
+            each.metadata_props.extend(node.metadata_props)
+        nodes += woven
     del graph.node[:]
     graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}

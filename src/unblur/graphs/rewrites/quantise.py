@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError, nearest
 from unblur.graphs.facts import CONVOLUTIONS, read_facts
-from unblur.graphs.metadata import FORM_KEY, PRECISION_KEY
+from unblur.graphs.metadata import FORM_KEY, PRECISION_KEY, add_properties, properties
 from unblur.graphs.rewrites.forms import Element, Form
 from unblur.graphs.rewrites.keeping import kept_by_default
 from unblur.graphs.rewrites.placement import Placement, place
@@ -98,17 +98,16 @@ def quantise(
     rewritten.graph.node.extend(writer.nodes)
     read = {name for node in writer.nodes for name in node.input}
     rewritten.graph.initializer.extend(t for t in writer.constants.values() if t.name in read)
-    properties = {entry.key: entry.value for entry in model.metadata_props}
-    helper.set_model_props(rewritten, {**properties, PRECISION_KEY: form.precision, FORM_KEY: form.name})
+    add_properties(rewritten, {PRECISION_KEY: form.precision, FORM_KEY: form.name})
     onnx.checker.check_model(rewritten, full_check=True)
     return QuantisedGraph(rewritten, form, tuple(writer.convolutions), kept)
 
 
 def _refuse(model: onnx.ModelProto, form: Form) -> None:
-    properties = {entry.key: entry.value for entry in model.metadata_props}
+    said = properties(model)
     node = next((node for node in model.graph.node if node.op_type in QUANTISERS), None)
-    if PRECISION_KEY in properties or node is not None:
-        what = properties.get(PRECISION_KEY) or f"quantised (it has the {node.op_type if node else ''})"
+    if PRECISION_KEY in said or node is not None:
+        what = said.get(PRECISION_KEY) or f"quantised (it has the {node.op_type if node else ''})"
         raise InputError(f"The graph is already {what}; quantise the float32 graph it came from.")
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if opset < form.smallest_opset:

@@ -30,20 +30,25 @@ _STAGES = {"en": "encoder", "de": "decoder"}
 _BRANCHES = ((re.compile(r"_d[0-9]+(?=_|$)"), ""), (re.compile(r"\.(tall|wide)\.[0-9]+$"), ".strips"))
 
 
+def blocks_in(shapes: Shapes) -> int:
+    """How many BAM_k the names tell of; 0 where they tell of none."""
+    return min(len({m[1] for key in shapes if (m := re.match(r"BAM_([0-9]+)\.", key))}), _MOST_BLOCKS)
+
+
+def channels(shapes: Shapes, key: str, default: int) -> int:
+    """Output channels of a convolution by its weight's shape, where it has one that can be."""
+    shape = shapes.get(key, ())
+    return shape[0] if shape and 0 < shape[0] <= MOST_CHANNELS else default
+
+
 def infer(shapes: Shapes) -> BANetSpec:
     """The spec whose names and shapes come nearest."""
-    numbers = {m[1] for key in shapes if (m := re.match(r"BAM_([0-9]+)\.", key))}
-
-    def channels(key: str, default: int) -> int:
-        shape = shapes.get(key, ())
-        return shape[0] if shape and 0 < shape[0] <= MOST_CHANNELS else default
-
-    width = channels("BAM_1.input_conv.weight", 128)
+    width = channels(shapes, "BAM_1.input_conv.weight", 128)
     return BANetSpec(
-        depth=min(len(numbers), _MOST_BLOCKS) or 10,
-        stem_width=channels("en_layer1.0.weight", 64),
+        depth=blocks_in(shapes) or 10,
+        stem_width=channels(shapes, "en_layer1.0.weight", 64),
         width=width + width % 2,
-        fuse_width=channels("BAM_1.BA.fuse_conv.weight", max(1, width // 2)),
+        fuse_width=channels(shapes, "BAM_1.BA.fuse_conv.weight", max(1, width // 2)),
     )
 
 
@@ -74,6 +79,7 @@ BANET = Family(
     presets={
         "banet": BANetSpec(),
         "banet_plus": BANetSpec(width=192, fuse_width=192),
+        **{f"banet_s{depth}": BANetSpec(depth) for depth in (4, 8, 12)},  # table 6; stack-10 is BANet
         "banet_nano": BANetSpec(depth=3, stem_width=16, width=32, fuse_width=16),
     },
     contract=PixelContract(channel_order="bgr", low=-0.5, high=0.5, multiple=2),

@@ -11,12 +11,19 @@ Per attention (docs/numerics.md has the derivation and what each step saves):
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unblur.networks.banet.network import NEGATIVE_SLOPE, STRIP_BINS, BANet, BlurAwareAttention, BlurAwareModule
+from unblur.networks.banet.network import (
+    NEGATIVE_SLOPE,
+    STRIP_BINS,
+    BlurAwareAttention,
+    BlurAwareModule,
+    BlurAwareNetwork,
+)
 from unblur.networks.banet.strips import (
     late_lengths,
     pool_matrix,
@@ -62,6 +69,12 @@ class AttentionForm(nn.Module):
 
     def __init__(self, attention: BlurAwareAttention) -> None:
         super().__init__()
+        self.take_strips(attention)
+        self.conv_final = attention.conv_final
+        self.mask_conv_1, self.mask_conv_2 = attention.mask_conv_1, attention.mask_conv_2
+
+    def take_strips(self, attention: BlurAwareAttention) -> None:
+        """Fold the fusion into the convolutions of the strips."""
         fuse = attention.fuse_conv.weight[:, :, 0, 0]
         tall: list[nn.Parameter] = []
         wide: list[nn.Parameter] = []
@@ -70,8 +83,6 @@ class AttentionForm(nn.Module):
             tall.append(_folded(block, conv_h))
             wide.append(tall[-1] if conv_w is conv_h else _folded(block, conv_w))
         self.tall, self.wide = nn.ParameterList(tall), nn.ParameterList(wide)
-        self.conv_final = attention.conv_final
-        self.mask_conv_1, self.mask_conv_2 = attention.mask_conv_1, attention.mask_conv_2
 
     def forward(self, f: Tensor, rows: Axis, columns: Axis) -> Tensor:
         _, channels, height, width = f.shape
@@ -80,9 +91,13 @@ class AttentionForm(nn.Module):
         tall = torch.matmul(columns[0], g).permute(0, 3, 1, 2)
         wide = torch.matmul(rows[0], g.reshape(1, height, width * channels))
         wide = wide.reshape(1, 16, width, channels).permute(0, 3, 1, 2)
-        z = F.relu(_strips(tall, self.tall, columns, 3) + _strips(wide, self.wide, rows, 2))
+        z = F.relu(self.fused(tall, wide, rows, columns))
         o = f * torch.sigmoid(self.conv_final(z))
         return o * torch.sigmoid(self.mask_conv_2(F.relu(self.mask_conv_1(o))))
+
+    def fused(self, tall: Tensor, wide: Tensor, rows: Axis, columns: Axis) -> Tensor:
+        """(1, C, h, 16), (1, C, 16, w) pooled -> the fused map (1, q, h, w)."""
+        return _strips(tall, self.tall, columns, 3) + _strips(wide, self.wide, rows, 2)
 
 
 def _folded(fuse: Tensor, conv: nn.Conv2d) -> nn.Parameter:
@@ -111,7 +126,11 @@ class BANetForm(nn.Module):
     last convolution so that the form takes and gives the other channel order (exact).
     """
 
-    def __init__(self, network: BANet, size: tuple[int, int] | None, flip_channels: bool) -> None:
+    attention: type[AttentionForm] = AttentionForm
+    fixed_axis: Callable[[int], nn.Module] = FixedAxis
+    dynamic_axis: Callable[[], nn.Module] = DynamicAxis
+
+    def __init__(self, network: BlurAwareNetwork, size: tuple[int, int] | None, flip_channels: bool) -> None:
         super().__init__()
         network = copy.deepcopy(network).double().eval()  # folding is done in float64, the caller casts the result
         if flip_channels:
@@ -122,11 +141,11 @@ class BANetForm(nn.Module):
         self.en_layer1, self.en_layer2 = network.en_layer1, network.en_layer2
         self.blocks = network.blocks
         for k, block in enumerate(self.blocks, start=1):
-            block.add_module("BA", AttentionForm(block.BA))
+            block.add_module("BA", self.attention(block.BA))
             self.add_module(f"BAM_{k}", block)
         self.de_layer1, self.de_layer2, self.de_layer3 = network.de_layer1, network.de_layer2, network.de_layer3
-        self.rows: nn.Module = DynamicAxis() if size is None else FixedAxis(size[0] // 2)
-        self.columns: nn.Module = self.rows if size is None else FixedAxis(size[1] // 2)
+        self.rows: nn.Module = self.dynamic_axis() if size is None else self.fixed_axis(size[0] // 2)
+        self.columns: nn.Module = self.rows if size is None else self.fixed_axis(size[1] // 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the restored tensor and, for the exporter's checks, the output of the first block."""
@@ -144,6 +163,7 @@ class BANetForm(nn.Module):
 
 def _block(block: BlurAwareModule, x: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """`BlurAwareModule.forward` with the attention's form."""
+    x = x if block.shortcut_conv is None else block.shortcut_conv(x)
     f = F.leaky_relu(block.input_conv(x), NEGATIVE_SLOPE)
     p = torch.cat([conv(f) for conv in block.dilated_convs("")], dim=1)
     t = F.leaky_relu(block.fuse_conv_1(p), NEGATIVE_SLOPE)

@@ -6,6 +6,7 @@ holds. Pixels are BGR in [-0.5, 0.5]; the clamp of the output belongs to the pix
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -73,27 +74,30 @@ def stretch(strip: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 
 
 class BlurAwareAttention(nn.Module):
-    """Multi-kernel strip pooling and attention refinement (paper eqs. 2-5); (B, width, h, w) -> same."""
+    """Multi-kernel strip pooling and attention refinement (paper eqs. 2-5); (B, width, h, w) -> same.
 
-    def __init__(self, spec: BANetSpec) -> None:
+    `shared`: one convolution for the tall and the wide strip of 3, 5 and 7 bins. BA-Net v1 has one for each.
+    """
+
+    def __init__(self, width: int, fuse_width: int, fuse_kernel: int = 1, shared: bool = True) -> None:
         super().__init__()
-        width, mid = spec.width, spec.mid
+        mid = width // 2
+        self.shared = shared
         self.conv_1_h = nn.Conv2d(width, mid, (3, 1), padding=(1, 0), bias=False)
         self.conv_1_w = nn.Conv2d(width, mid, (1, 3), padding=(0, 1), bias=False)
-        self.conv_3 = nn.Conv2d(width, mid, 3, padding=1, bias=False)
-        self.conv_5 = nn.Conv2d(width, mid, 3, padding=1, bias=False)
-        self.conv_7 = nn.Conv2d(width, mid, 3, padding=1, bias=False)
-        self.fuse_conv = nn.Conv2d(4 * mid, spec.fuse_width, 1, bias=False)
-        self.conv_final = nn.Conv2d(spec.fuse_width, width, 1)
+        for bins in STRIP_BINS[1:]:
+            for name in [f"conv_{bins}"] if shared else [f"conv_{bins}_h", f"conv_{bins}_w"]:
+                self.add_module(name, nn.Conv2d(width, mid, 3, padding=1, bias=False))
+        self.fuse_conv = nn.Conv2d(4 * mid, fuse_width, fuse_kernel, padding=fuse_kernel // 2, bias=False)
+        self.conv_final = nn.Conv2d(fuse_width, width, 1)
         self.mask_conv_1 = nn.Conv2d(width, width, 3, padding=1)
         self.mask_conv_2 = nn.Conv2d(width, width, 3, padding=1)
 
     def strip_convs(self, bins: int) -> tuple[nn.Conv2d, nn.Conv2d]:
-        """Convolutions of the (H, bins) and of the (bins, W) strip; one shared module for 3, 5 and 7."""
-        if bins == 1:
-            return self.conv_1_h, self.conv_1_w
-        conv: nn.Conv2d = getattr(self, f"conv_{bins}")
-        return conv, conv
+        """Convolutions of the (H, bins) and of the (bins, W) strip."""
+        ends = ("", "") if self.shared and bins > 1 else ("_h", "_w")
+        tall, wide = (getattr(self, f"conv_{bins}{end}") for end in ends)
+        return tall, wide
 
     def forward(self, f: Tensor) -> Tensor:
         size = f.shape[-2:]
@@ -111,11 +115,12 @@ class BlurAwareAttention(nn.Module):
 class BlurAwareModule(nn.Module):
     """BAM: attention beside two cascaded groups of parallel dilated convolutions (paper fig. 3)."""
 
-    def __init__(self, spec: BANetSpec) -> None:
+    def __init__(self, width: int, attention: BlurAwareAttention, shortcut: nn.Conv2d | None = None) -> None:
         super().__init__()
-        width, mid = spec.width, spec.mid
+        mid = width // 2
+        self.shortcut_conv = shortcut  # of v1's first block: its output takes x's place
         self.input_conv = nn.Conv2d(width, width, 3, padding=1)
-        self.BA = BlurAwareAttention(spec)
+        self.BA = attention
         for suffix in ("", "_2"):
             for d in DILATIONS:
                 self.add_module(f"content_conv_d{d}{suffix}", nn.Conv2d(width, mid, 3, padding=d, dilation=d))
@@ -127,6 +132,7 @@ class BlurAwareModule(nn.Module):
         return [self.get_submodule(f"content_conv_d{d}{suffix}") for d in DILATIONS]  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x if self.shortcut_conv is None else self.shortcut_conv(x)
         f = F.leaky_relu(self.input_conv(x), NEGATIVE_SLOPE)
         p = torch.cat([conv(f) for conv in self.dilated_convs("")], dim=1)
         t = F.leaky_relu(self.fuse_conv_1(p), NEGATIVE_SLOPE)
@@ -135,38 +141,39 @@ class BlurAwareModule(nn.Module):
         return F.leaky_relu(y + x, NEGATIVE_SLOPE)
 
 
-class BANet(nn.Module):
-    """Encoder, `depth` blur-aware modules at half resolution, decoder, global residual.
+class BlurAwareNetwork(nn.Module):
+    """Encoder, blur-aware modules at half resolution, decoder, global residual: BANet, and BA-Net v1.
+
+    Channels: `stem` at full resolution, `entry` after the encoder, `width` of the blocks, `up` after the deconvolution.
 
     forward: (B, 3, H, W) BGR in [-0.5, 0.5] -> (B, 3, H, W), not clamped. H and W must be even: the decoder
     doubles H/2 and is concatenated with the stem. Raises InputError for odd sizes or another channel count.
     """
 
-    def __init__(self, spec: BANetSpec) -> None:
+    def __init__(self, stem: int, entry: int, width: int, up: int, blocks: Iterable[BlurAwareModule]) -> None:
         super().__init__()
-        self.spec = spec
-        stem, width = spec.stem_width, spec.width
 
         def activated(conv: nn.Module) -> nn.Sequential:
             return nn.Sequential(conv, nn.LeakyReLU(NEGATIVE_SLOPE))
 
         self.en_layer1 = activated(nn.Conv2d(3, stem, 3, padding=1))
-        self.en_layer2 = activated(nn.Conv2d(stem, width, 3, stride=2, padding=1))
-        for k in range(1, spec.depth + 1):
-            self.add_module(f"BAM_{k}", BlurAwareModule(spec))
-        self.de_layer1 = activated(nn.ConvTranspose2d(width, stem, 4, stride=2, padding=1))
-        self.de_layer2 = activated(nn.Conv2d(2 * stem, stem, 3, padding=1))
+        self.en_layer2 = activated(nn.Conv2d(stem, entry, 3, stride=2, padding=1))
+        self.depth = 0
+        for self.depth, block in enumerate(blocks, start=1):
+            self.add_module(f"BAM_{self.depth}", block)
+        self.de_layer1 = activated(nn.ConvTranspose2d(width, up, 4, stride=2, padding=1))
+        self.de_layer2 = activated(nn.Conv2d(up + stem, stem, 3, padding=1))
         self.de_layer3 = nn.Sequential(nn.Conv2d(stem, 3, 3, padding=1))
 
     @property
     def blocks(self) -> list[BlurAwareModule]:
         """BAM_1 .. BAM_depth, in order."""
-        return [self.get_submodule(f"BAM_{k}") for k in range(1, self.spec.depth + 1)]  # type: ignore[misc]
+        return [self.get_submodule(f"BAM_{k}") for k in range(1, self.depth + 1)]  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % 2 or x.shape[3] % 2:
             raise InputError(
-                f"BANet takes (B, 3, H, W) with even H and W, got {tuple(x.shape)}; "
+                f"{type(self).__name__} takes (B, 3, H, W) with even H and W, got {tuple(x.shape)}; "
                 "pad right and bottom to even sizes and crop the result (PixelContract does both)."
             )
         res = self.en_layer1(x)
@@ -181,3 +188,14 @@ class BANet(nn.Module):
         """Output of BAM_1, (B, width, H/2, W/2): all that depends on the size has happened once by then."""
         y: Tensor = self.blocks[0](self.en_layer2(self.en_layer1(x)))
         return y
+
+
+class BANet(BlurAwareNetwork):
+    """BANet, BANet+ and the stacks of other depths: all blocks alike."""
+
+    def __init__(self, spec: BANetSpec) -> None:
+        blocks = (
+            BlurAwareModule(spec.width, BlurAwareAttention(spec.width, spec.fuse_width)) for _ in range(spec.depth)
+        )
+        super().__init__(spec.stem_width, spec.width, spec.width, spec.stem_width, blocks)
+        self.spec = spec

@@ -16,9 +16,9 @@ PEAKS = {"torch": 7.7, "onnxruntime": 12.1, "openvino": 15.1}
 """Peak of the resident memory of one frame, in units of the network's largest activation, by backend on a CPU.
 
 Measured as VmHWM less the resident memory after a 64x64 frame (torch 2.13, onnxruntime 1.31, openvino 2026.4, float32,
-one thread, x86-64; docs/lab-log.md has the table): banet_nano at 1.6 and 3.1 and BANet at 1.6 megapixels took 7.6, 6.9
-and 6.6 in PyTorch; 9.4, 9.4 and 12.1 in ONNX Runtime; 15.0, 14.8 and 14.6 in OpenVINO, and banet_nano at 12 took 15.1.
-Engines in bf16 and 8 bits were not measured, and are taken to be as hungry as these.
+one thread, x86-64; docs/lab-log.md has the table): a narrow network at 1.6 and 3.1 and a wide one at 1.6 megapixels
+took 7.6, 6.9 and 6.6 in PyTorch; 9.4, 9.4 and 12.1 in ONNX Runtime; 15.0, 14.8 and 14.6 in OpenVINO, and the narrow one
+at 12 took 15.1. Engines in bf16 and 8 bits were not measured, and are taken to be as hungry as these.
 """
 
 _PROBE_PX = 64

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from unblur.calibration.algorithms import BEST, check_algorithm
 from unblur.calibration.repairs.bias_correction import correct_biases, shift_biases
@@ -23,7 +22,7 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads
 from unblur.graphs.file import read_graph
-from unblur.graphs.metadata import CALIBRATION_KEY
+from unblur.graphs.metadata import CALIBRATION_KEY, add_properties
 from unblur.graphs.rewrites.forms import Form
 from unblur.graphs.rewrites.keeping import kept_by_default
 from unblur.graphs.rewrites.quantise import quantise
@@ -50,7 +49,7 @@ def stored_quantised(
     repairs: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Artefact:
-    """The graph for (height, width), or (None) for every even size, in 8 bits; what is not 8 bits is float32.
+    """The graph for (height, width), or (None) for every size, in 8 bits; what is not 8 bits is float32.
 
     Ranges, repairs and the choice of what stays in floating point are those of the manifest's size. `algorithm`: one
     of `algorithms_for(form)`, or "best" for the winner of a bake-off on drawn frames. `root`: the store's folder. The
@@ -96,10 +95,7 @@ def stored_quantised(
             made = with_weights(made, _arrays(weights))
         if shifts is not None:
             made = shift_biases(made, _arrays(shifts))
-        properties = {entry.key: entry.value for entry in made.model.metadata_props}
-        helper.set_model_props(
-            made.model, properties | {CALIBRATION_KEY: json_text(about | {"kept": made.kept}, indent=None)}
-        )
+        add_properties(made.model, {CALIBRATION_KEY: json_text(about | {"kept": made.kept}, indent=None)})
         onnx.save(made.model, path)
 
     where = "dynamic" if size is None else f"{size[0]}x{size[1]}"

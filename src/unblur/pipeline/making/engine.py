@@ -19,7 +19,7 @@ from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.dependence import depends_on
 from unblur.pipeline.job import BUNDLED, Calibration, Size, Source
 from unblur.pipeline.making.graph import stored_graph
-from unblur.pipeline.making.scored_engine import build_quantised
+from unblur.pipeline.making.scored_engine import build_quantised, smaller_graph
 from unblur.pipeline.store import Recipe, Store
 
 
@@ -65,10 +65,11 @@ def stored_engine(
     def write(folder: Path) -> None:
         progress.note(f"building {label}: once, then it is kept")
         output = folder / f"{label}.engine"
+        source = Source(checkpoint, only, pixels="uint8")
         if engine.calibrated:
-            source = Source(checkpoint, only, pixels="uint8")
             build_quantised(store, source, output, options, calibration, progress=progress)
         else:
-            build_engine(graph.path, output, options, progress)
+            smaller = smaller_graph(store, source, progress)
+            build_engine(graph.path, output, options, progress, smaller=smaller)
 
     return next(store.make(recipe, label, write).path.glob("*.engine"))

@@ -21,7 +21,7 @@ def stored_graph(
     prove: bool = False,
     progress: Progress = SILENT,
 ) -> Artefact:
-    """The proven graph for (height, width), or (None) for every even size; of a foreign graph itself.
+    """The proven graph for (height, width), or (None) for every size; of a foreign graph itself.
 
     Raises as `export_graph` and `ForeignGraph.stored`.
     """

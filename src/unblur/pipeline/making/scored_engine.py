@@ -3,28 +3,36 @@ decibels, build. Everything up to the engine comes out of the store, so that the
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import onnx
 
 from unblur.building.best import Best, build_best
+from unblur.building.cast_frames import CROP, Smaller
 from unblur.building.engine import BuildOptions, BuiltEngine, build_engine
-from unblur.calibration.score import Judge, Score
+from unblur.calibration.score import HeldOut, Judge, Score
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.provenance import default_threads
 from unblur.engines.tensorrt.product import ProductName, open_product
+from unblur.engines.tensorrt.targets import CURRENT
+from unblur.engines.xray.gpus import gpus_of
 from unblur.graphs.rewrites.casting import cast_graph
 from unblur.graphs.rewrites.forms import FP8, Form, find_form
 from unblur.pipeline.config import PSNR_LOSS_DB
-from unblur.pipeline.held_out import DRAWN, drawn_held_out, find_overlaps, refuse_overlaps
+from unblur.pipeline.foreign import ForeignGraph, Origin
+from unblur.pipeline.held_out import DRAWN, Named, find_overlaps, refuse_overlaps
 from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Size, Source
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.ranges import stored_manifest
+from unblur.pipeline.search_bench import COMPILED
 from unblur.pipeline.store import Store
 
+NOBODY = Named()
 EightBits = Literal["int8", "fp8"]
 LARGEST = 4
 """Graphs of up to so many times the manifest's pixels are scored themselves: larger ones would take minutes."""
@@ -46,16 +54,18 @@ def build_quantised(
     calibration: Calibration = BUNDLED,
     psnr_loss_db: float = PSNR_LOSS_DB,
     progress: Progress = SILENT,
+    named: Named = NOBODY,
 ) -> BuiltEngine:
-    """Build the engine of `options.precision`, "int8" or "fp8". The score stands in its manifest.
+    """Build the engine of `options.precision`, "int8" or "fp8". The score on `named` stands in its manifest.
 
     Raises as `scored_graph` and `build_engine`.
     """
     precision: EightBits = "fp8" if options.precision == "fp8" else "int8"
     product = open_product(options.flavor).name  # say what is missing before minutes of work
     graph, about = scored_graph(
-        store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress
-    )
+        store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress, named,
+        options.targets,
+    )  # fmt: skip
     return build_engine(graph, output, options, progress, about=about)
 
 
@@ -67,6 +77,7 @@ def build_best_of_all(
     calibration: Calibration = BUNDLED,
     psnr_loss_db: float = PSNR_LOSS_DB,
     progress: Progress = SILENT,
+    named: Named = NOBODY,
 ) -> Best:
     """`build_best` with an INT8 and an FP8 graph of the same checkpoint among the candidates.
 
@@ -79,14 +90,22 @@ def build_best_of_all(
     for precision in get_args(EightBits):
         try:
             graph, about = scored_graph(
-                store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress
-            )
+                store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress, named,
+                options.targets,
+            )  # fmt: skip
         except (BudgetError, InputError) as error:
             left_out.append((precision, str(error)))
         else:
             quantised[graph] = about
     exported = stored_graph(store, source.checkpoint, source.size, source.pixels, source.opset, progress=progress)
-    return build_best(exported.path, output, options, quantised, left_out, progress)
+    smaller = smaller_graph(store, source, progress)
+    return build_best(exported.path, output, options, quantised, left_out, progress, smaller)
+
+
+def smaller_graph(store: Store, source: Source, progress: Progress = SILENT) -> Smaller:
+    """Gives the graph of the same weights and pixels for frames of CROP, out of the store."""
+    size = source.checkpoint.contract.padded_size(CROP, CROP)
+    return lambda: stored_graph(store, source.checkpoint, size, source.pixels, source.opset, progress=progress).path
 
 
 def scored_graph(
@@ -98,14 +117,18 @@ def scored_graph(
     fidelity_db: float | None = None,
     psnr_loss_db: float = PSNR_LOSS_DB,
     progress: Progress = SILENT,
+    named: Named = NOBODY,
+    targets: Sequence[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
-    """The quantised graph, and what a manifest shall say of it: its score on drawn held-out frames.
+    """The quantised graph, and what a manifest shall say of it: its score on the pictures that were named, else on
+    drawn ones. `targets`: that the engine is for.
 
     What is scored is what will be compiled, as it is written, against float32; for sizes much larger than the
     manifest's, and for every size, at the manifest's: ranges, repairs and what stays FP16 are the same.
 
-    Raises InputError as `stored_quantised` and where the manifest has one of the frames; BudgetError where the score is
-    below `fidelity_db` (None: FIDELITY_DB) on the worst frame, or more PSNR is lost than `psnr_loss_db` on the mean.
+    Raises InputError as `stored_quantised`, as `Named.at`, and where the manifest has one of the frames; BudgetError,
+    with the command that finds what fits, where the score is below `fidelity_db` (None: FIDELITY_DB) on the worst
+    frame, or more PSNR is lost than `psnr_loss_db` on the mean.
     """
     of = CalibrationSet(
         source.checkpoint, stored_manifest(store, calibration.path, progress), source.pixels, source.opset
@@ -122,20 +145,56 @@ def scored_graph(
         scored = stored_quantised(
             store, store.root, of, size, form, calibration.algorithm, calibration.repairs, progress
         )
-    score = _score(store, of, size, source.size is None, scored.path, progress)
+    frames, what = named.at(size, source.checkpoint.contract.padded_size)
+    score = _score(store, of, size, source.size is None, scored.path, frames, progress)
+    fidelity_db = FIDELITY_DB if fidelity_db is None else fidelity_db
     try:
-        score.enforce(
-            f"{source.checkpoint.name} in {precision}",
-            FIDELITY_DB if fidelity_db is None else fidelity_db,
-            psnr_loss_db,
-        )
+        score.enforce(f"{source.checkpoint.name} in {precision}", fidelity_db, psnr_loss_db)
     except BudgetError as error:
-        raise BudgetError(f"{error} Nothing was built; --fp16 is the next wider precision.") from error
-    return graph.path, {"score": score.to_json() | {"frames": f"{DRAWN} drawn, seeds from 0", "size": list(size)}}
+        loss_db = None if score.psnr_loss_db is None else psnr_loss_db
+        search = search_command(
+            source.checkpoint, form, source.size or size, calibration, fidelity_db, loss_db, named, targets
+        )
+        raise BudgetError(
+            f"{error} Judged on: {what}. Nothing was built; --fp16 is the next wider precision, and which layers fit "
+            f"in 8 bits is found by\n  {search}"
+        ) from error
+    return graph.path, {"score": score.to_json() | {"frames": what, "size": list(size)}}
 
 
-def _score(store: Store, of: CalibrationSet, size: Size, dynamic: bool, quantised: Path, progress: Progress) -> Score:
-    frames = drawn_held_out(size)
+def origin_flags(origin: Origin) -> list[object]:
+    """What names it on a command line."""
+    if isinstance(origin, ForeignGraph):
+        return ["--onnx", origin.path, "--contract", origin.contract.name, "--output-name", origin.output]
+    return ["--checkpoint", origin.path, "--channel-order", origin.contract.channel_order]
+
+
+def search_command(
+    origin: Origin,
+    form: Form,
+    size: Size,
+    calibration: Calibration,
+    fidelity_db: float,
+    psnr_loss_db: float | None,
+    named: Named,
+    targets: Sequence[str] = (),
+) -> str:
+    """What to type to find which convolutions keep a budget in 8 bits: a line of a shell, on the same frames."""
+    words: list[object] = ["unblur", "search", *origin_flags(origin), "--engine", COMPILED, "--form", form.name]
+    words += ["--size", f"{size[0]}x{size[1]}", "--worst-db", f"{fidelity_db:g}"]
+    words += [] if psnr_loss_db is None else ["--budget-db", f"{psnr_loss_db:g}"]
+    words += ["--manifest", calibration.path, "--algorithm", calibration.algorithm]
+    gpu = next((gpu for target in targets if target != CURRENT for gpu in gpus_of(target)), None)
+    words += ["--gpu", gpu.name] if gpu else []
+    words += ["--frames", named.blurred] if named.blurred else ["--drawn", DRAWN]
+    words += ["--truth", named.sharp] if named.sharp else []
+    return shlex.join(str(word) for word in words)
+
+
+def _score(
+    store: Store, of: CalibrationSet, size: Size, dynamic: bool, quantised: Path, frames: Sequence[HeldOut],
+    progress: Progress,
+) -> Score:  # fmt: skip
     refuse_overlaps(of.manifest, find_overlaps(of.manifest, frames))
     reference = stored_graph(store, of.checkpoint, None if dynamic else size, of.pixels, of.opset, progress=progress)
     progress.note(f"scoring what will be compiled on {len(frames)} held-out frames of {size[0]}x{size[1]}")

@@ -1,0 +1,1 @@
+"""BAG: blur-attention modules in a generator, trained against a critic."""

@@ -1,0 +1,102 @@
+"""BAG written as a compiler wants it: the same function, with what an instance norm makes of it.
+
+* A bias in front of an instance norm is taken away again by its mean: dropped.
+* IN(cat(a, b)) = cat(IN(a), IN(b)): each new slice is normalised once and never again, and a module's convolutions read
+  one list of slices instead of a concatenation of concatenations.
+* The last transposed convolution has stride 1: a convolution with its kernel turned about.
+* The others have kernel 3 and one row more behind (`output_padding`): kernel 4 with a row of zeros, which every
+  compiler takes, and whose phases weave.
+
+Statistics of an instance norm stay FP32 in every precision: graphs/rewrites/casting.py keeps sums over a map.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unblur.networks.bag.network import BlurAttentionModule, Generator, normalise
+from unblur.networks.form import reverse_channels
+
+
+class ModuleForm(nn.Module):
+    """`BlurAttentionModule` on a list of slices; (1, width, h, w) -> same."""
+
+    def __init__(self, module: BlurAttentionModule) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList(without_bias(conv) for conv in module.dense)
+        self.transition = without_bias(module.transition)
+        self.attention = module.attention
+
+    def forward(self, u: Tensor) -> Tensor:
+        slices = [u]
+        for conv in self.dense:
+            slices.append(F.relu(normalise(conv(joined(slices)))))
+        out: Tensor = self.attention(F.relu(normalise(self.transition(joined(slices)))))
+        return out
+
+
+class BAGForm(nn.Module):
+    """The exact export form of a BAG: (1, 3, H, W) in the network's range -> (1, 3, H, W), not clamped.
+
+    It takes every size that the network takes, whatever `size` it is asked for. `flip_channels` permutes the first and
+    the last convolution so that the form takes and gives the other channel order (exact).
+    """
+
+    def __init__(self, network: Generator, size: tuple[int, int] | None, flip_channels: bool) -> None:
+        del size
+        super().__init__()
+        network = copy.deepcopy(network).double()
+        self.encoder = nn.ModuleList(without_bias(conv) for conv in network.encoder)
+        self.blocks = nn.ModuleList(ModuleForm(block) for block in network.blocks)
+        last = turned(network.decoder[-1])
+        self.decoder = nn.ModuleList([*(four_by_four(conv) for conv in network.decoder[:-1]), last])
+        if flip_channels:
+            reverse_channels([without_bias(self.encoder[0])], [last])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the restored tensor and, for the exporter's checks, the output of the first module."""
+        y = F.pad(x, (3, 3, 3, 3), mode="reflect")
+        for conv in self.encoder:
+            y = F.relu(normalise(conv(y)))
+        first = u = y
+        probe: Tensor | None = None
+        for block in self.blocks:
+            y = block(u) + u
+            probe = y if probe is None else probe
+            u = y + first
+        for conv in self.decoder[:-1]:
+            y = F.relu(normalise(conv(y)))
+        assert probe is not None
+        return x + torch.tanh(self.decoder[-1](y)), probe
+
+
+def joined(slices: list[Tensor]) -> Tensor:
+    return torch.cat(slices, dim=1) if len(slices) > 1 else slices[0]
+
+
+def without_bias(conv: nn.Module) -> nn.Conv2d:
+    assert isinstance(conv, nn.Conv2d)
+    conv.bias = None
+    return conv
+
+
+def turned(conv: nn.Module) -> nn.Conv2d:
+    """A transposed convolution of stride 1 as a convolution: y_i = sum_k w_k x_{i + p - k}, so k counts backwards."""
+    assert isinstance(conv, nn.ConvTranspose2d)
+    kernel, pad = conv.kernel_size[0], int(conv.padding[0])
+    made = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, padding=kernel - 1 - pad, dtype=conv.weight.dtype)
+    made.weight.data = conv.weight.data.flip(2, 3).transpose(0, 1).contiguous()
+    made.bias = conv.bias
+    return made
+
+
+def four_by_four(conv: nn.Module) -> nn.ConvTranspose2d:
+    """Kernel 3, stride 2, padding 1, output padding 1, without its bias: kernel 4 whose last row and column are 0."""
+    assert isinstance(conv, nn.ConvTranspose2d)
+    made = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, 2, 1, bias=False, dtype=conv.weight.dtype)
+    made.weight.data = F.pad(conv.weight.data, (0, 1, 0, 1))
+    return made

@@ -2,7 +2,8 @@
 
 A frame of 720p through a network of 18 million weights and its cast side by side takes minutes and gigabytes. What a
 cast costs is a matter of the weights and of what flows through them, which crops show as well: they go through a graph
-of the same weights that takes them. A whole frame is run besides where pictures are named, and where no such graph is at hand.
+of the same weights that takes them. A whole frame is run besides where pictures are named, and where no such graph is
+at hand.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _precisions(arguments: argparse.Namespace, resolved: Resolved) -> tuple[str,
     asked = tuple(resolved.config.build.precisions)
     if resolved.origin("build.precisions") in (*flags, "--set"):
         return asked
-    if arguments.onnx:
+    if arguments.onnx or arguments.rebuild:
         return ("",)
     if arguments.output and len(asked) > 1:
         if arguments.checkpoint:

@@ -47,6 +47,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--budget",
         action="append",
+        default=[],
         metavar="[ENGINE:]KEY=VALUE",
         help="in the place of [budgets]: fidelity_db_min, psnr_db_min, gain_db_min, psnr_loss_db_max, latency_ms_max, "
         "speedup_min; repeatable",

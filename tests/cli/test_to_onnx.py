@@ -107,6 +107,7 @@ def test_the_door_works_from_any_folder(tiny_path: Path, tmp_path: Path) -> None
     done = subprocess.run(
         [*door, "--checkpoint", str(tiny_path), *SIZE, "--output", "out.onnx"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"UNBLUR_ARTIFACTS": str(tmp_path / "artifacts")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.onnx").exists()

@@ -110,3 +110,13 @@ def test_engines_of_a_job_share_its_store_and_its_checkpoint(tmp_path: Path, tin
     assert one.checkpoint.digest == tiny.digest
     assert one.sizes == SIZES
     assert job(tmp_path, tiny, graph=GraphSection(dynamic=True)).sizes == (None,)
+
+
+def test_budgets_of_the_file_that_a_comparison_has_nothing_for_are_left_out() -> None:
+    limits = Budget(fidelity_db_min=40.0, psnr_loss_db_max=0.05, speedup_min=2.0)
+    budgets = {"*int8": limits, "openvino": limits, "onnxruntime": limits}
+    fitting = stages.fitting_budgets(budgets, ["openvino"], has_truth=False, latency=True)
+    assert set(fitting) == {"*int8", "openvino"}
+    assert fitting["openvino"] == Budget(fidelity_db_min=40.0, speedup_min=2.0)
+    without = stages.fitting_budgets(budgets, ["openvino"], has_truth=True, latency=False)
+    assert without["openvino"] == Budget(fidelity_db_min=40.0, psnr_loss_db_max=0.05)

@@ -35,6 +35,8 @@ def table(path: Path, front: bool = False) -> str:
         return gpu(path.parent)
     if "synthetic" in values:
         return gains(values)
+    if "rows" in values:
+        return forms(values)
     if values["form"].startswith("unblur speed"):
         with tempfile.TemporaryDirectory() as folder:
             text = write_speed(SpeedReport.model_validate(values), Path(folder)).read_text()
@@ -84,6 +86,25 @@ def gains(values: dict[str, Any]) -> str:
             )
             decibels = f"{decibels_text(before)} | {decibels_text(after)} | {decibels_text(gain, signed=True)}"
             lines.append(f"| {title} | {part['count']} | {decibels} | {part['better']} |")
+    return "\n".join(lines)
+
+
+def forms(values: dict[str, Any]) -> str:
+    """What 8 bits cost in each form, in decibels as mean / worst frame; the backend's own numbers where one ran it."""
+    lines = [
+        "| form | ranges, repairs | fidelity (dB) | lost (dB) | photograph (dB) | lost (dB) |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    before = ""
+    for row in values["rows"]:
+        panels = row.get("backend", row["as_written"])
+        cells = [
+            f"{score['fidelity_db_mean']:.1f} / {score['fidelity_db_worst']:.1f} | {score['psnr_loss_db']:.3f}"
+            for score in (panels["heldout"], panels["real"])
+        ]
+        repairs = f"**{row['repairs']}**" if row["repairs"] == "percentile" else row["repairs"]
+        lines.append(f"| {row['form'] if row['form'] != before else ''} | {repairs} | {' | '.join(cells)} |")
+        before = row["form"]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import itertools
@@ -16,10 +17,11 @@ from typing import Any
 import pytest
 from torch import nn
 
+from unblur.calibration.collect import collect
 from unblur.cli import app
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.tensorrt.product import open_product
-from unblur.images.files import write_picture
+from unblur.networks.checkpoints import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,51 +37,74 @@ def commands(first: str) -> list[list[str]]:
     return [words[1:] for words in lines if words[0] == first]
 
 
+SMALL = {'sizes = ["256x256"]': 'sizes = ["32x48"]', "generated = 4": "generated = 2", "rounds = 15": "rounds = 2",
+         "# fidelity_db = 60.0": "fidelity_db = 15.0", "# psnr_loss_db = 0.05": "psnr_loss_db = 9.0"}  # fmt: skip
+"""What pipeline.toml says -> what a test of a tiny network with random weights has time and decibels for."""
+
+
 @pytest.fixture
 def project(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project as the README assumes one, with a tiny network and two frames; the working directory."""
-    from unblur.images.files import Picture
-    from unblur.images.synthetic import synthetic_pair
-
-    for name in ("pipeline.toml", "training"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, tmp_path / name)
+    """A project as the README assumes one, with a tiny network; the working directory."""
+    text = (ROOT / "pipeline.toml").read_text().partition("# Budgets turn")[0]
+    for shipped, small in SMALL.items():
+        assert shipped in text
+        text = text.replace(shipped, small)
+    (tmp_path / "pipeline.toml").write_text(text)
+    shutil.copytree(ROOT / "training", tmp_path / "training")
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(tiny_path, tmp_path / "checkpoints" / "banet-nano.safetensors")
-    for k in (0, 1):  # named as those that `make run` leaves
-        for folder, frame in zip(("blurred", "sharp"), synthetic_pair(k + 1, 32, 48), strict=True):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            write_picture(tmp_path / folder / f"{k:03}.png", Picture(frame), frame)
+    collect(["synthetic:0"], 3, (32, 48), tmp_path / "calibration" / "manifests" / "synthetic-16.toml")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
+def typed() -> list[list[str]]:
+    """Command lines of unblur, also those that go through a script: verb and arguments."""
+    by_script = {module: verb for verb, (module, *_) in app.VERBS.items()}
+    lines = [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+    found = []
+    for words in lines:
+        if words[0] == "unblur":
+            found.append(words[1:])
+        elif words[0] == "python" and (ROOT / words[1]).is_file():
+            found.append([by_script[Path(words[1]).stem], *words[2:]])
+    return found
+
+
 @pytest.mark.slow
-def test_the_readmes_commands_run_in_their_order(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_readmes_commands_and_its_python_run_in_their_order_after_a_run(
+    project: Path, tiny: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         open_product()
         without_compiler = False
     except MissingRuntimeError:
         without_compiler = True
-    typed = commands("unblur")
-    assert {arguments[0] for arguments in typed} == set(app.VERBS) - {"run", "init"}
-    for arguments in typed:
+    assert app.main(["run"]) == 0, capsys.readouterr().err
+    names = {"banet_nano-256x256": f"{tiny.name}-32x48"}
+    assert {arguments[0] for arguments in typed()} >= set(app.VERBS) - {"run", "init"}
+    for line in typed():
+        arguments = [functools.reduce(lambda word, name: word.replace(*name), names.items(), word) for word in line]
+        capsys.readouterr()
         code = app.main(arguments)
-        expected = 4 if without_compiler and arguments[0] in ("build", "xray") else 0
-        assert code == expected, f"unblur {shlex.join(arguments)}\n{capsys.readouterr().err}"
+        printed, errors = capsys.readouterr()
+        expected = 4 if without_compiler and arguments[0] in ("build", "xray", "reproduce") else 0
+        assert code == expected, f"unblur {shlex.join(arguments)}\n{errors}"
         for flag, value in itertools.pairwise(arguments):
             if flag in ("--output", "--html") and code == 0:
                 assert (project / value).exists(), shlex.join(arguments)
+        if code == 0 and arguments[0] in ("export", "build", "calibrate", "compare", "search", "speed"):
+            assert Path(printed.splitlines()[-1]).exists(), f"{shlex.join(arguments)} ends with the path of its result"
     assert sorted(path.name for path in (project / "restored").glob("*.png")) == ["000.png", "001.png"]
-    assert (project / "restored.png").exists()
-
-
-def test_the_readmes_python_runs(project: Path) -> None:
-    (code,) = blocks("python")
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert isinstance(names["network"], nn.Module)
-    assert not names["network"].training
+    for word in re.findall(r"`(artifacts/[^`]+)`", README):
+        named = functools.reduce(lambda text, name: text.replace(*name), names.items(), word)
+        assert (project / named).exists() or (without_compiler and "engine" in named), named
+    if not without_compiler:
+        (code_block,) = blocks("python")
+        found: dict[str, Any] = {}
+        exec(code_block, found)
+        assert isinstance(found["network"], nn.Module)
+        assert found["engine"].manifest["precision"] == "fp16"
 
 
 def test_the_readmes_make_targets_are_there_and_make_lists_them() -> None:
@@ -111,8 +136,11 @@ def test_torch_without_cuda_is_named_alike_wherever_it_is_named() -> None:
     assert version.startswith(f"{minor}.")
 
 
+OF_EVERY_DOOR = {"--json"}
+
+
 @pytest.mark.parametrize(
-    ("verb", "usage"), [("export", "to_onnx.py --checkpoint"), ("build", "build_engine.py (--onnx")]
+    ("verb", "usage"), [("export", "to_onnx.py [--config"), ("build", "build_engine.py [--config")]
 )
 def test_the_export_runbook_names_every_flag_and_no_other(
     verb: str, usage: str, capsys: pytest.CaptureFixture[str]
@@ -120,7 +148,7 @@ def test_the_export_runbook_names_every_flag_and_no_other(
     with pytest.raises(SystemExit):
         importlib.import_module(f"unblur.cli.{app.VERBS[verb][0]}").main(["--help"])
     flag = re.compile(r"--[a-z][a-z0-9-]*")
-    known = set(flag.findall(capsys.readouterr().out.partition("options:")[0])) - {"--json"}  # which every verb has
+    known = set(flag.findall(capsys.readouterr().out.partition("options:")[0])) - OF_EVERY_DOOR
     text = (ROOT / "export" / "README.md").read_text()
     assert set(flag.findall(text.partition(usage)[2].partition("\n\n")[0])) | set(flag.findall(usage)) == known
     typed = [set(flag.findall(line)) for line in re.findall(rf"`unblur {verb} (.+?)`", text)]

@@ -19,7 +19,7 @@ import onnx
 from measure_forms import CHECKPOINT, SIDE, Run, panels_of, run_of, statistics_of
 from numpy.typing import NDArray
 
-from unblur.calibration.algorithms import Algorithm
+from unblur.calibration.algorithms import check_algorithm
 from unblur.calibration.manifest import load_manifest
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
@@ -68,7 +68,7 @@ def row_of(path: Path, gopro: Path | None) -> dict[str, Any]:
     row: dict[str, Any] = {"sha256": checkpoint.digest, "psnr_db": {"float32": psnr_against_truth_db(run_of(model))}}
     row["fidelity_db_mean"] = {}
     for form in (OPENVINO, TENSORRT_RTX):
-        ranges = Algorithm("percentile", "u8" if form.activation.affine else "s8").ranges(statistics)
+        ranges = check_algorithm("percentile", form).ranges(statistics)
         run = run_of(quantise(model, ranges, form).model)
         row["psnr_db"][form.name] = psnr_against_truth_db(run)
         row["fidelity_db_mean"][form.name] = {p.name: p.score(run, decode)["fidelity_db_mean"] for p in panels}

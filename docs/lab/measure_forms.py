@@ -22,7 +22,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from unblur.calibration.algorithms import Algorithm
+from unblur.calibration.algorithms import check_algorithm
 from unblur.calibration.manifest import Manifest, load_manifest
 from unblur.calibration.realised import Backend, realised_on_cpu
 from unblur.calibration.repairs.bias_correction import correct_biases
@@ -145,7 +145,7 @@ def _variants(
     equal = equalise(model, inputs, "maps", kept_by_default(model, form)).model
 
     def quantised(source: onnx.ModelProto, algorithm: str, rules: Form = form) -> QuantisedGraph:
-        chosen = Algorithm(algorithm, "u8" if rules.activation.affine else "s8")
+        chosen = check_algorithm(algorithm, rules)
         return quantise(source, chosen.ranges(plain if source is model else statistics), rules)
 
     statistics = statistics_of(equal, frames, folder)

@@ -103,6 +103,37 @@ def test_percentile_leaves_one_in_ten_thousand_outside(kind: str) -> None:
     assert np.mean((x < got.low - 1e-6) | (x > got.high + 1e-6)) <= 1.05e-4 + 1 / x.size
 
 
+@pytest.mark.parametrize("outside", [0.0, 1e-3, 0.02])
+@pytest.mark.parametrize("kind", KINDS)
+def test_percentile_cuts_each_end_of_a_grid_with_a_zero_point_by_itself(kind: str, outside: float) -> None:
+    x = samples(2, kind)
+    got = Algorithm("percentile", "u8", outside).ranges({"x": statistics(x)}).of("x")
+    bin_width = float(np.abs(x).max()) / HALF_BINS
+    left_out = int(outside * x.size)
+    low, high = np.sort(x)[[left_out, x.size - 1 - left_out]]
+    assert got.low == pytest.approx(low, abs=1.01 * bin_width)
+    assert got.high == pytest.approx(high, abs=1.01 * bin_width)
+
+
+def test_short_negative_tail_is_cut_where_one_threshold_leaves_it() -> None:
+    x = samples(2, "leaky")
+    x[:3] = -3.4  # LeakyReLU makes none so low: three outliers, fewer than 0.1 %
+    alone = Algorithm("percentile", "s8", 1e-3).ranges({"x": statistics(x)}).of("x")
+    both = Algorithm("percentile", "u8", 1e-3).ranges({"x": statistics(x)}).of("x")
+    assert alone.low < -3
+    assert -1 < both.low < -0.5
+    assert both.affine()[0] < 0.75 * alone.affine()[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mse_with_both_ends_free_is_near_the_best_of_all_pairs(kind: str) -> None:
+    x = samples(3, kind)
+    low, high = float(x.min()), float(x.max())
+    steps = np.linspace(0, 1, 33)
+    naive = min(error_of(x, Range(low * a, high * b), "u8") for a in steps for b in steps[1:])
+    assert error_of(x, chosen("mse", "u8", x), "u8") <= naive * 1.02
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_mse_is_within_a_hair_of_the_best_threshold_on_the_values_themselves(kind: str, grid: Grid) -> None:
@@ -218,6 +249,8 @@ def test_what_cannot_be_chosen_is_refused() -> None:
         Algorithm("entropi")
     with pytest.raises(InputError, match="grid"):
         Algorithm("mse", "s4")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"0\.5 of all values outside"):
+        Algorithm("percentile", "u8", 0.5)
     with pytest.raises(InputError, match="needs a histogram"):
         Algorithm("mse").ranges({"x": TensorStatistics(0, 1, 0, 1)})
     with pytest.raises(InputError, match=r"'x'.*not finite"):

@@ -26,6 +26,7 @@ from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.safetensors, frames/ and truth/ (one picture each, 16x18), and a cache that tests share."""
     folder = tmp_path_factory.mktemp("compare")
+    (folder / "pipeline.toml").touch()
     torch.manual_seed(9)
     save_checkpoint(BANet(BANetSpec(depth=1, stem_width=2, width=4, fuse_width=2)), folder / "tiny.safetensors")
     rng = np.random.default_rng(2)
@@ -99,7 +100,7 @@ def test_a_bad_frame_is_exit_code_2_after_the_report(
 
 def test_a_graph_of_ones_own(place: Path, tmp_path: Path) -> None:
     assert _run(place, tmp_path / "a", "--engines", "onnxruntime", "--no-latency") == 0
-    graph = next((place / "cache").rglob("*.onnx"))
+    graph = next((place / "artifacts").rglob("*.onnx"))
     assert _run(place, tmp_path / "b", "--engines", f"openvino:{graph}", "--no-latency") == 0
     report = json.loads((tmp_path / "b" / "report.json").read_text())
     assert report["engines"][1]["name"] == f"openvino:{graph.name}"
@@ -164,17 +165,12 @@ def test_the_commands_of_the_runbook_are_commands() -> None:
     for command in commands:
         given = _arguments(shlex.split(command))
         parse_budgets(given.budget)
-        for name in given.engines.split(","):
-            find_engine(name.partition(":")[0])
-    usage = text.split("compare_engines.py --frames", 1)[1].split("\n\n")[0]
-    assert set(re.findall(r"--[a-z-]+", usage)) | {"--frames", "--help"} == set(_parser()._option_string_actions) - {
-        "-h",
-        "-q",
-        "-v",
-        "--quiet",
-        "--verbose",
-        "--json",
-    }
+        for name in (given.engines or "").split(","):
+            assert not name or find_engine(name.partition(":")[0])
+    usage = text.split("compare_engines.py [--config", 1)[1].split("\n\n")[0]
+    known = {flag for flag in _parser()._option_string_actions if flag.startswith("--")}
+    of_every_door = {"--help", "--quiet", "--verbose", "--json"}
+    assert set(re.findall(r"--[a-z-]+", usage)) | {"--config"} == known - of_every_door
 
 
 def test_sizes_are_height_by_width() -> None:

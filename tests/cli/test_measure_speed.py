@@ -29,7 +29,6 @@ def test_a_network_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Name a network"),
         (["--network", "banet", "--checkpoint", "x.pth"], "one of the two"),
         (["--network", "banett"], "did you mean 'banet'"),
         (["--network", "banet_nano", "--engines", "torch-fast"], "Unknown engine 'torch-fast'"),

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from unblur.cli import build_engine, compare_engines, to_onnx
 from unblur.cli.run_pipeline import main
+from unblur.engines.tensorrt.manifest import read_manifest
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
 
 TOML = """
@@ -49,7 +51,9 @@ needs_rtx = pytest.mark.tensorrt_rtx
 
 
 @needs_rtx
-def test_whole_way_then_nothing_then_what_changed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_way_then_nothing_then_what_changed(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = ["--config", str(project / "pipeline.toml")]
     assert main(run) == 0
     output, errors = capsys.readouterr()
@@ -62,6 +66,31 @@ def test_whole_way_then_nothing_then_what_changed(project: Path, capsys: pytest.
     output, errors = capsys.readouterr()
     assert made(errors) == []
     assert "Nothing had changed" in output
+
+    # Doors of single stages, from any folder, out of the same store: nothing is traced or built again.
+    stem = f"{load_checkpoint(project / 'tiny.safetensors').name}-32x48"
+    with monkeypatch.context() as elsewhere:
+        (project / "deep").mkdir()
+        elsewhere.chdir(project / "deep")
+        for door, arguments, result in [
+            (to_onnx, [], f"{stem}.onnx"),
+            (build_engine, ["--fp16"], f"{stem}-fp16.engine"),
+            (compare_engines, [], "report/report.html"),
+        ]:
+            assert door.main(arguments) == 0
+            output, errors = capsys.readouterr()
+            assert made(errors) == []
+            assert "tracing" not in errors
+            assert "(pipeline.toml)" in errors
+            assert output.splitlines()[-1] == str(project / "artifacts" / result)
+            assert Path(output.splitlines()[-1]).is_file()
+    assert sorted(path.name for path in (project / "artifacts/restored").iterdir()) == ["000.png", "001.png"]
+    assert len(list((project / "artifacts/demo/sharp").iterdir())) == 2
+    copy = project / "mine.engine"
+    assert build_engine.main(["--config", run[1], "--fp16", "--output", str(copy)]) == 0
+    assert made(capsys.readouterr().err) == []
+    assert read_manifest(copy)["precision"] == "fp16"
+    assert copy.with_name("mine.engine.onnx").is_file()
 
     # A budget is judged on the stored measurement; one that is broken ends with 3, after the report is written.
     assert main([*run, "--set", 'budgets."*".fidelity_db_min=300']) == 2  # a key with quotes is no table of ours

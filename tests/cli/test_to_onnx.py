@@ -70,7 +70,7 @@ def test_bad_checkpoints(
     make(tmp_path / "bad.pth", tiny)
     assert main(["--checkpoint", "bad.pth", *SIZE, "--output", "out.onnx"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("unblur: ")
+    assert "\nunblur: " in error, "behind what was taken for defaults"
     assert "Traceback" not in error
     assert not (tmp_path / "out.onnx").exists()
     assert not (tmp_path / "evil-ran").exists()
@@ -107,7 +107,9 @@ def test_the_door_works_from_any_folder(tiny_path: Path, tmp_path: Path) -> None
     done = subprocess.run(
         [*door, "--checkpoint", str(tiny_path), *SIZE, "--output", "out.onnx"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"UNBLUR_ARTIFACTS": str(tmp_path / "artifacts")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.onnx").exists()
-    assert "comparison(s) with PyTorch hold" in done.stdout
+    assert "comparison(s) with PyTorch hold" in done.stderr
+    assert done.stdout.splitlines()[-1] == "out.onnx"

@@ -103,7 +103,9 @@ def test_every_door_loads_what_it_is_told(
         asked.append((path, channel_order))
         raise InputError("enough")
 
+    # Doors that stand on a job, and those that open weights themselves.
     monkeypatch.setattr("unblur.networks.checkpoints.load_checkpoint", load)
+    monkeypatch.setattr("unblur.pipeline.job.load_checkpoint", load)
     verb, *flags = door.split()
     rest = TAKES_A_CHECKPOINT[door].format(weights=weights, frames=frames, config=config, out=tmp_path).split()
     for order in ("rgb", "bgr"):

@@ -53,5 +53,5 @@ def test_the_tracer_is_such_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.onnx, "export", export)
     with pytest.raises(KeyboardInterrupt):
-        trace.trace(Form(), (16, 16), 2, 20)  # type: ignore[arg-type]
+        trace.trace(Form(), (16, 16), 2, 16, 20, lambda layer: (layer, layer))  # type: ignore[arg-type]
     assert ended

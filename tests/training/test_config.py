@@ -8,7 +8,7 @@ import pytest
 
 from unblur.core.config import check, read_toml
 from unblur.core.errors import InputError
-from unblur.training.config import configuration_of, load_config
+from unblur.training.config import Data, configuration_of, load_config
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
@@ -94,7 +94,14 @@ def test_the_digest_knows_what_decides_the_weights_and_nothing_else(tmp_path: Pa
     assert digest(base) == digest(base + "save_every = 7\n[data]\nworkers = 0\n[evaluation]\npairs = 1\n")
     changed = ["seed = 1\n", "start = 'identity'\n", "threads = 3\n", "[loss]\nfft_weight = 0.1\n",
                "[data]\nscenes = 3\n", "[optimiser]\nmax_norm = 1.0\n"]  # fmt: skip
-    assert len({digest(base), *(digest(base + line) for line in changed)}) == len(changed) + 1
+    linear = base.replace("4}", "4, decay = 'linear'}")
+    assert len({digest(base), digest(linear), *(digest(base + line) for line in changed)}) == len(changed) + 2
+
+
+def test_the_digests_of_runs_that_have_begun_stay() -> None:
+    """Else nobody could resume a run of weeks with a new version."""
+    digest = load_config(CONFIGS / "banet.toml").model_copy(update={"data": Data()}).digest()
+    assert digest == "6afb2d39bc843b74ae3cd8808e5a05d2f69c59de0895cf0d1df8d47c462430c0"
 
 
 def test_a_run_that_begins_with_a_checkpoint_names_one_that_is_missing_and_knows_its_content(tmp_path: Path) -> None:

@@ -28,6 +28,14 @@ def test_the_rate_rises_linearly_while_it_warms_up_and_falls_ever_after() -> Non
     assert rates[-1] == 1e-5
 
 
+def test_the_rate_may_be_held_and_then_fall_on_a_line() -> None:
+    """As GANs after pix2pix do: a stage of one rate, and one that falls to it linearly."""
+    held = Stage(iterations=50, first_lr=1e-4, last_lr=1e-4, decay="linear")
+    assert {learning_rate(held, k) for k in range(50)} == {1e-4}
+    falling = Stage(iterations=101, first_lr=1e-4, last_lr=1e-6, decay="linear")
+    assert [learning_rate(falling, k) for k in (0, 25, 50, 100)] == pytest.approx([1e-4, 7.525e-5, 5.05e-5, 1e-6])
+
+
 def test_one_iteration_and_a_warm_up_as_long_as_the_stage_are_defined() -> None:
     assert learning_rate(Stage(iterations=1), 0) == 1e-7
     assert [learning_rate(Stage(iterations=3, warmup=2), k) for k in range(3)][-1] == 1e-7

@@ -1,7 +1,9 @@
 """From statistics of a tensor to its range: the five known ways.
 
-Those that clip choose one threshold t for |x| and the range is [low, high] cut to [-t, t]. It serves both grids:
-"s8" is signed and symmetric, so that only the larger end counts; "u8" spreads 256 levels over the range, zero included.
+Those that clip choose thresholds, and the range is [low, high] cut to them. On a symmetric grid ("s8", and 8-bit
+floating point) only the larger end counts, so there is one threshold for |x|. "u8" spreads 256 levels over the range,
+zero included: percentile and MSE cut each end by itself there, for what LeakyReLU leaves below zero is short, and a
+threshold that suits the upper end never reaches it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from unblur.calibration.histogram import HALF_BINS, Counts, centres, folded
 from unblur.calibration.statistics import TensorStatistics
 from unblur.core.errors import InputError, nearest
-from unblur.graphs.rewrites.forms import Form
+from unblur.graphs.rewrites.forms import OUTSIDE, Form
 from unblur.graphs.rewrites.ranges import Range, Ranges, named_range
 
 BEST = "best"
@@ -24,7 +26,6 @@ BEST = "best"
 
 
 Grid = Literal["s8", "u8"]
-PERCENTILE = 99.99
 CANDIDATES = 128
 """Thresholds that are tried, evenly spaced up to the peak."""
 
@@ -36,10 +37,13 @@ Ends = tuple[float, float]
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A way of choosing ranges. Raises InputError for an unknown name or grid."""
+    """A way of choosing ranges. `outside`: the share of all values that percentile leaves out, of |x| on s8 and at each
+    end on u8. Raises InputError for an unknown name or grid, and for a share that is none.
+    """
 
     name: str
     grid: Grid = "s8"
+    outside: float = OUTSIDE
 
     def __post_init__(self) -> None:
         if self.name not in ALGORITHMS:
@@ -49,9 +53,12 @@ class Algorithm:
             )
         if self.grid not in ("s8", "u8"):
             raise InputError(f"Unknown grid {self.grid!r}; known: s8 (symmetric), u8 (with a zero point).")
+        if not 0 <= self.outside < 0.5:
+            raise InputError(f"percentile: {self.outside} of all values outside; it is a share from 0 to below 0.5.")
 
     def __str__(self) -> str:
-        return f"{self.name} {self.grid}"
+        share = f" {self.outside:g}" if self.name == "percentile" else ""
+        return f"{self.name}{share} {self.grid}"
 
     @property
     def needs_histogram(self) -> bool:
@@ -61,56 +68,64 @@ class Algorithm:
     def ranges(self, statistics: Mapping[str, TensorStatistics]) -> Ranges:
         """The range of every tensor. Raises InputError for an end that is not finite, naming the tensor."""
         choose = ALGORITHMS[self.name]
-        ends = {name: choose(tensor, self.grid) for name, tensor in statistics.items()}
+        ends = {name: choose(tensor, self) for name, tensor in statistics.items()}
         return Ranges(str(self), {name: named_range(name, pair) for name, pair in ends.items()})
 
 
-def minmax(tensor: TensorStatistics, grid: Grid) -> Ends:
+def minmax(tensor: TensorStatistics, algorithm: Algorithm) -> Ends:
     """Everything that was seen (Jacob et al., CVPR 2018, for weights; the calibration of most runtimes)."""
-    del grid
+    del algorithm
     return tensor.low, tensor.high
 
 
-def moving_average(tensor: TensorStatistics, grid: Grid) -> Ends:
+def moving_average(tensor: TensorStatistics, algorithm: Algorithm) -> Ends:
     """Moving averages of each frame's extremes, so that one frame cannot set them.
 
     Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
     CVPR 2018, section 3.1.
     """
-    del grid
+    del algorithm
     return tensor.mean_low, tensor.mean_high
 
 
-def percentile(tensor: TensorStatistics, grid: Grid) -> Ends:
-    """The smallest threshold that leaves at most 0.01 % of all magnitudes outside.
+def percentile(tensor: TensorStatistics, algorithm: Algorithm) -> Ends:
+    """The smallest threshold that leaves at most a share of all magnitudes outside; on u8 a threshold at each end.
 
-    Wu et al., "Integer quantization for deep learning inference", arXiv 2004.09602, section 3.3, where 99.99 is among
+    Wu et al., "Integer quantization for deep learning inference", arXiv 2004.09602, section 3.3, where 99.99 % is among
     the best for convolutional networks.
     """
-    del grid
-    magnitudes = folded(_counts(tensor))
-    inside = np.cumsum(magnitudes)
-    k = int(np.searchsorted(inside, PERCENTILE / 100 * inside[-1]))
-    return _cut(tensor, k * tensor.peak / HALF_BINS)
+    counts, outside = _counts(tensor), algorithm.outside
+    if algorithm.grid == "s8":
+        inside = np.cumsum(folded(counts))
+        return _cut(tensor, int(np.searchsorted(inside, (1 - outside) * inside[-1])) * tensor.peak / HALF_BINS)
+    below, bins = np.cumsum(counts), centres(tensor.peak)
+    low = bins[int(np.searchsorted(below, outside * below[-1], side="right"))]
+    high = bins[int(np.searchsorted(below, (1 - outside) * below[-1]))]
+    return _within(tensor, float(low), float(high))
 
 
-def mse(tensor: TensorStatistics, grid: Grid) -> Ends:
-    """The threshold with the least mean squared error after rounding to the grid, clipping included.
+def mse(tensor: TensorStatistics, algorithm: Algorithm) -> Ends:
+    """The thresholds with the least mean squared error after rounding to the grid, clipping included.
 
     As OMSE (Choukroun et al., "Low-bit quantization of neural networks for efficient inference", ICCV workshops 2019),
-    by trying: each bin's centre is quantised as ONNX QuantizeLinear would.
+    by trying: each bin's centre is quantised as ONNX QuantizeLinear would. On u8 the ends are tried in turn, twice.
     """
-    counts = _counts(tensor)
+    counts, grid = _counts(tensor), algorithm.grid
     used = np.flatnonzero(counts)
     values, weights = centres(tensor.peak)[used], counts[used].astype(np.float64)
-    errors = []
-    candidates = [_cut(tensor, t) for t in _thresholds(tensor)]
-    for ends in candidates:
-        errors.append(float(weights @ np.square(values - quantised(values, Range(*ends), grid))))
-    return candidates[int(np.argmin(errors))]
+
+    def error(ends: Ends) -> float:
+        return float(weights @ np.square(values - quantised(values, Range(*ends), grid)))
+
+    best = min((_cut(tensor, t) for t in _thresholds(tensor)), key=error)
+    steps = [k / CANDIDATES for k in range(1, CANDIDATES + 1)]
+    for _ in range(2 if grid == "u8" else 0):
+        best = min((_within(tensor, best[0], step * tensor.high) for step in steps), key=error)
+        best = min((_within(tensor, step * tensor.low, best[1]) for step in steps), key=error)
+    return best
 
 
-def entropy(tensor: TensorStatistics, grid: Grid) -> Ends:
+def entropy(tensor: TensorStatistics, algorithm: Algorithm) -> Ends:
     """The threshold whose quantised distribution diverges least (Kullback and Leibler) from the clipped one.
 
     Migacz, "8-bit inference with TensorRT", GTC 2017, slides 38 to 40; smoothing of empty bins as in MXNet and ONNX
@@ -118,7 +133,7 @@ def entropy(tensor: TensorStatistics, grid: Grid) -> Ends:
     exact at every scale and would outweigh all else. u8: the same with signed bins and 256 levels over the range.
     """
     counts = _counts(tensor).astype(np.float64)
-    if grid == "s8":
+    if algorithm.grid == "s8":
         bins, levels, zero = folded(counts)[1:].reshape(-1, 2).sum(1), 128, 0
     else:
         left, right = counts[HALF_BINS - 1 :: -1].reshape(-1, 2).sum(1), counts[HALF_BINS + 1 :].reshape(-1, 2).sum(1)
@@ -185,13 +200,19 @@ def _cut(tensor: TensorStatistics, threshold: float) -> Ends:
     return min(low, tensor.high), max(high, tensor.low)
 
 
+def _within(tensor: TensorStatistics, low: float, high: float) -> Ends:
+    """Both ends inside what was seen, and in order."""
+    low, high = max(tensor.low, min(low, tensor.high)), min(tensor.high, max(high, tensor.low))
+    return min(low, high), max(low, high)
+
+
 def _counts(tensor: TensorStatistics) -> Counts:
     if tensor.counts is None:
         raise InputError("This algorithm needs a histogram, and only the first pass was made; measure again with both.")
     return tensor.counts
 
 
-ALGORITHMS: Mapping[str, Callable[[TensorStatistics, Grid], Ends]] = {
+ALGORITHMS: Mapping[str, Callable[[TensorStatistics, Algorithm], Ends]] = {
     "minmax": minmax,
     "moving-average": moving_average,
     "percentile": percentile,
@@ -217,7 +238,7 @@ def algorithms_for(form: Form) -> tuple[str, ...]:
 def check_algorithm(name: str, form: Form) -> Algorithm:
     """The algorithm on the form's grid. Raises InputError for an unknown one and for one the form has no use for."""
     grid: Grid = "u8" if form.activation.affine else "s8"
-    algorithm = Algorithm(name, grid)
+    algorithm = Algorithm(name, grid, form.outside)
     if name not in algorithms_for(form):
         raise InputError(
             f"{name} minimises errors on a grid of integers, which form {form.name} has not"

@@ -23,6 +23,8 @@ VERBS = {
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
     "speed": ("measure_speed", "engines against PyTorch's own best, on one size of a network"),
+    "networks": ("list_networks", "the networks that are known: paper, parameters, sizes"),
+    "inspect": ("inspect_checkpoint", "what a checkpoint is, what it takes, and what else its file holds"),
     "doctor": ("doctor", "what is installed, what runs here, what would bring the rest"),
     "train": ("train_network", "train a network on pairs or on the built-in synthetic source"),
 }

@@ -13,7 +13,7 @@ from unblur.cli.flags import add_flags, resolve, tell_taken
 from unblur.cli.output import Output
 from unblur.cli.report_folder import check_output
 from unblur.cli.sizes import size
-from unblur.core.errors import InputError
+from unblur.core.errors import InputError, MissingRuntimeError
 
 if TYPE_CHECKING:
     from unblur.compare.comparison import Candidate, Reference
@@ -47,6 +47,7 @@ def _parser() -> Arguments:
     parser.add_argument(
         "--budget",
         action="append",
+        default=[],
         metavar="[ENGINE:]KEY=VALUE",
         help="in the place of [budgets]: fidelity_db_min, psnr_db_min, gain_db_min, psnr_loss_db_max, latency_ms_max, "
         "speedup_min; repeatable",
@@ -89,9 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = resolved.config
     if args.budget:
         config = config.model_copy(update={"budgets": parse_budgets(args.budget)})
-    elif args.frames or args.no_latency:
+    elif args.frames or args.no_latency or args.engines:
         has_truth = config.frames.blurred is None or config.frames.sharp is not None or ":" in str(args.frames)
-        budgets = fitting_budgets(config.budgets, has_truth=has_truth, latency=config.compare.rounds > 0)
+        budgets = fitting_budgets(
+            config.budgets, config.compare.engines, has_truth=has_truth, latency=config.compare.rounds > 0
+        )
         config = config.model_copy(update={"budgets": budgets})
     job = Job.of(config, progress)
     check_engines(job)
@@ -108,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for error in stage.refused:
         raise error
     for one in compared:
+        for engine in one.report.engines if args.engines and not args.skip_missing else ():
+            if engine.not_measured:
+                raise MissingRuntimeError(f"{engine.name}: {engine.not_measured}")
         one.report.enforce()
     return 0
 
@@ -141,10 +147,13 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
 
 def _against(args: argparse.Namespace, job: Job, frames: Frames) -> tuple[Checkpoint | Reference, list[Candidate]]:
     """The reference, and the engines beside it."""
+    from unblur.engines.catalogue import find_engine, is_calibrated
     from unblur.pipeline.opening import graph_reference, make_candidate, make_file_candidate, refuse_calibration_frames
 
     names, calibration, device = job.config.compare.engines, job.calibration, job.config.compare.device
     if args.reference:
+        if not args.engines:  # what the file names beside a checkpoint may need one
+            names = tuple(name for name in names if find_engine(name).runs == "graph" and not is_calibrated(name))
         named = (args.reference, job.threads, args.output_name)
         reference = graph_reference(*named, args.contract)
         return reference, [make_file_candidate(n, *named, device=device, contract=args.contract) for n in names]

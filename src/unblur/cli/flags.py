@@ -29,7 +29,7 @@ class Row:
     """A flag, the key that it sets, who takes it and what help says.
 
     `value`: what a flag without an argument means. `read`: the argument -> the key's value. `clears`: keys whose value
-    in the file belongs to another value of this one.
+    in the file belongs to another value of this one. `wins`: over a flag of the same key above it.
     """
 
     flag: str
@@ -42,6 +42,7 @@ class Row:
     clears: tuple[str, ...] = ()
     choices: tuple[Any, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    wins: bool = False
 
 
 def _path(path: Path) -> str:
@@ -91,12 +92,12 @@ TABLE = (
     Row("--dynamic", "graph.dynamic", "export build", "one graph for every size", value=True),
     Row("--pixels", "graph.pixels", "export build calibrate", "float: NCHW as the network takes it, such as BGR in "
         "[-0.5, 0.5]; rgb01: NCHW RGB in [0, 1]; uint8: NHWC RGB bytes; arithmetic inside", choices=PIXELS),
-    Row("--opset", "graph.opset", "export", "ONNX opset, 19 to 21", int),
+    Row("--opset", "graph.opset", "export", "ONNX opset", int, choices=(19, 20, 21)),
     Row("--prove", "graph.prove", "export",
         "also sweep sizes, rounding traps included, in every backend that is installed", value=True),
+    *(Row(f"--{name}", "build.precisions", "build", f"--precision {name}", value=[name]) for name in PRECISIONS[1:-1]),
     Row("--precision", "build.precisions", "build", "rewrite the graph to it, hold the engine to it; best: all that "
         "the targets run, and the fastest", choices=PRECISIONS, read=lambda one: [one]),
-    *(Row(f"--{name}", "build.precisions", "build", f"--precision {name}", value=[name]) for name in PRECISIONS[1:-1]),
     Row("--flavor", "build.flavor", "build", "the product; auto: TensorRT where it can be imported, else for RTX",
         choices=("auto", "tensorrt", "tensorrt-rtx")),
     Row("--target", "build.targets", "build", "GPUs or their families, such as \"RTX 4090\" or sm89,sm120, or "
@@ -139,7 +140,7 @@ TABLE = (
         "CPU threads of each engine; left out, physical cores", threads),
     Row("--device", "compare.device", "compare", "of engines on a GPU: cuda, or cuda:1 for the second GPU"),
     Row("--rounds", "compare.rounds", "compare", "timed rounds", positive),
-    Row("--no-latency", "compare.rounds", "compare", "measure fidelity and quality only", value=0),
+    Row("--no-latency", "compare.rounds", "compare", "measure fidelity and quality only", value=0, wins=True),
     Row("--engine", "search.engine", "search", "what shall run it; tensorrt-rtx needs no GPU here",
         choices=("openvino", "onnxruntime", "tensorrt-rtx")),
     Row("--objective", "search.objective", "search", "what shall be small: measured time (tensorrt-rtx: the roofline's "
@@ -231,11 +232,12 @@ def _value(row: Row, arguments: argparse.Namespace) -> Any:
 def _refuse_conflicts(given: Iterable[Row], arguments: argparse.Namespace) -> None:
     by_key: dict[str, list[Row]] = {}
     for row in given:
-        by_key.setdefault(row.key, []).append(row)
+        if not row.wins:
+            by_key.setdefault(row.key, []).append(row)
     for rows in by_key.values():
         if len({str(_value(row, arguments)) for row in rows}) > 1:
             typed = [r.flag if r.value is not None else f"{r.flag} {getattr(arguments, _dest(r))}" for r in rows]
-            raise InputError(f"{' and '.join(reversed(typed))} exclude each other; give one.")
+            raise InputError(f"{' and '.join(typed)} exclude each other; give one.")
     named = {row.flag for row in given}
     if ("--height" in named) != ("--width" in named):
         raise InputError("--height and --width go together; or write --size HEIGHTxWIDTH.")

@@ -22,7 +22,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from unblur.core.console import Progress
 from unblur.core.errors import BudgetError
@@ -35,6 +34,7 @@ from unblur.images.contract import Frame, PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import Checkpoint
 from unblur.networks.family import Size
+from unblur.networks.size import count_macs
 
 FIRST_BACKEND: Backend = "onnxruntime"
 """Where a graph runs before it gets its name, whatever is installed beside it."""
@@ -97,7 +97,7 @@ def check_graph(
     double = copy.deepcopy(network).double()
     quick = exact.sizes[:QUICK]
     proofs = []
-    if size is not None and _macs(network, *size) > WHOLE_MACS:
+    if size is not None and count_macs(network, size) > WHOLE_MACS:
         # float64 convolutions of a whole large map take minutes and tens of gigabytes in PyTorch.
         sizes = [size] if prove else []
         algebra = list(exact.sizes) if prove else [max(quick, key=math.prod)]
@@ -113,7 +113,7 @@ def check_graph(
         for backend in progress.track(backends, "proving what depends on the size, at every length", len(backends)):
             prove_axes(model, exact.derived, backend, LENGTHS)
             proofs.append(Proof("index", backend, LENGTHS[-1], LENGTHS[-1], "any frame", "every length", 0.0, FLOOR))
-    whole = len(sizes) > 0 and _macs(network, *sizes[0]) <= WHOLE_MACS
+    whole = len(sizes) > 0 and count_macs(network, sizes[0]) <= WHOLE_MACS
     with ExitStack() as stack:
         threads = torch.get_num_threads()
         runners: dict[str, Runner] = {
@@ -243,10 +243,3 @@ def _judge(
             f"channel {channel}; nothing was written."
         )
     return Proof(subject, backend, *size, frame, reference, worst, tolerance)
-
-
-def _macs(network: nn.Module, height: int, width: int) -> float:
-    """Multiply-accumulates of one frame, counted on the shapes alone."""
-    with FlopCounterMode(display=False) as counter:
-        copy.deepcopy(network).to("meta")(torch.empty((1, 3, height, width), device="meta"))
-    return float(counter.get_total_flops()) / 2

@@ -42,12 +42,14 @@ def export_graph(
     pixels: Pixels = "float",
     opset: int = 20,
     prove: bool = False,
+    check: bool = True,
     progress: Progress = SILENT,
 ) -> ExportedGraph:
     """Write the exact graph of a checkpoint's network, for one size or (`dynamic`) for every one that it takes.
 
     The graph is written beside its final name, checked, run in ONNX Runtime against the network, and renamed
-    only when it is right. `prove` adds a sweep over sizes. Raises InputError for a size, opset or path that
+    only when it is right. `prove` adds a sweep over sizes; `check` False compares nothing, for a graph that others are
+    judged by and nobody is given. Raises InputError for a size, opset or path that
     cannot be, BudgetError when the graph and the network differ, naming the worst pixel.
     """
     family, smallest = checkpoint.recognised.family, checkpoint.exact.smallest
@@ -75,7 +77,7 @@ def export_graph(
     model.producer_name, model.producer_version = "unblur", package_versions().get("unblur", "")
     with atomic_path(output) as temporary:
         temporary.write_bytes(model.SerializeToString())
-        proofs = check_graph(temporary, checkpoint, contract, size, prove=prove, progress=progress)
+        proofs = check_graph(temporary, checkpoint, contract, size, prove=prove, progress=progress) if check else []
     progress.note(_proved(proofs))
     return ExportedGraph(output, file_digest(output), contract, len(model.graph.node), tuple(proofs))
 

@@ -91,7 +91,7 @@ def load_checkpoint(
     """
     path = Path(path)
     content = read_content(path)
-    state, key, others = _find_weights(path, content.value)
+    state, key, others = find_weights(path, content.value)
     if key:
         progress.note(f"{path}: took the weights under {key!r}" + (f", not {', '.join(others)}" if others else ""))
     _check_sizes(path, state, content)
@@ -118,7 +118,7 @@ def save_checkpoint(network: nn.Module, path: str | Path) -> None:
     write_bytes(Path(path), safetensors.torch.save(state, {CHECKSUM_KEY: weights_digest(state)}))
 
 
-def _find_weights(path: Path, loaded: Any) -> tuple[dict[str, Tensor], str, list[str]]:
+def find_weights(path: Path, loaded: Any) -> tuple[dict[str, Tensor], str, list[str]]:
     """The named tensors without wrappers and prefixes, the keys they are under, and the keys that were left alone."""
     taken: list[str] = []
     others: list[str] = []

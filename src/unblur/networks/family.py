@@ -80,7 +80,10 @@ class Batch:
 
 
 class Recipe(Protocol):
-    """How a paper trains its network. It holds the optimisers and, of a GAN, the critic."""
+    """How a paper trains its network. It holds the optimisers and, of a GAN, the critic.
+
+    What it draws it draws from a generator of its own, for the one of the process is not part of a run's state.
+    """
 
     def initialise(self) -> None:
         """Set the network's first weights in place, wherever they lie; the same for the same settings."""
@@ -92,7 +95,9 @@ class Recipe(Protocol):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything beside the network's own weights that the next step depends on: tensors, numbers, text."""
+        """Everything beside the network's own weights that the next step depends on, as a file can hold it without
+        pickled objects: dicts, lists, tensors, numbers, text.
+        """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from such a state, bit for bit.

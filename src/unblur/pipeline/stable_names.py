@@ -24,6 +24,8 @@ from unblur.graphs.file import is_exported
 from unblur.pipeline.store import Store
 
 LEDGER = ".stable-names.json"
+Copies = dict[str, list[str]]
+"""Name -> SHA-256 of the last copies that were put there."""
 
 
 def publish_graph(store: Store, graph: Path, name: str, progress: Progress = SILENT) -> Path:
@@ -87,30 +89,35 @@ def _publish(root: Path, files: Mapping[Path, Path], kinds: Mapping[Path, Recogn
                 copies.pop(_key(name, root), None)
             except OSError:  # Windows without the privilege, a file system without links
                 shutil.copyfile(file, temporary)
-                copies[_key(name, root)] = file_digest(temporary)
+                # Before the name changes; the old one's too: of a kill between the two either may stand there.
+                copies[_key(name, root)] = [*copies.get(_key(name, root), [])[-1:], file_digest(temporary)]
                 write_json(root / LEDGER, copies)
             temporary.replace(name)
     return True
 
 
-def _stands_for(name: Path, file: Path, copies: Mapping[str, str], root: Path) -> bool:
+def _stands_for(name: Path, file: Path, copies: Copies, root: Path) -> bool:
     if name.is_symlink():
         return name.resolve() == file.resolve()
-    return name.is_file() and copies.get(_key(name, root)) == file_digest(name) == file_digest(file)
+    return name.is_file() and file_digest(name) in copies.get(_key(name, root), []) and _same(name, file)
 
 
-def _is_ours(name: Path, root: Path, copies: Mapping[str, str]) -> bool:
+def _is_ours(name: Path, root: Path, copies: Copies) -> bool:
     """A link into the store, also to what is there no more, or a copy that nobody changed."""
     if name.is_symlink():
         return name.resolve().is_relative_to(root.resolve())
-    return name.is_file() and copies.get(_key(name, root)) == file_digest(name)
+    return name.is_file() and file_digest(name) in copies.get(_key(name, root), [])
+
+
+def _same(one: Path, other: Path) -> bool:
+    return file_digest(one) == file_digest(other)
 
 
 def _key(name: Path, root: Path) -> str:
     return name.relative_to(root).as_posix()
 
 
-def _read(root: Path) -> dict[str, str]:
+def _read(root: Path) -> Copies:
     try:
         copies = json.loads((root / LEDGER).read_bytes())
     except (OSError, ValueError):  # none, or damaged: what it told of is then taken for the user's

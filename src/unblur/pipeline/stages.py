@@ -240,11 +240,19 @@ def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dic
     return spread
 
 
-def fitting_budgets(budgets: Mapping[str, Budget], *, has_truth: bool, latency: bool) -> dict[str, Budget]:
-    """Budgets without the limits that a comparison of other frames, or without latency, has nothing to hold against."""
+def fitting_budgets(
+    budgets: Mapping[str, Budget], engines: Sequence[str], *, has_truth: bool, latency: bool
+) -> dict[str, Budget]:
+    """Budgets without the limits that a comparison of other engines, of other frames or without latency has nothing to
+    hold against."""
     needs = {**dict.fromkeys(TRUTH_BUDGETS, has_truth), **dict.fromkeys(LATENCY_BUDGETS, latency)}
     without = [key for key, fits in needs.items() if not fits]
-    return {name: budget.model_copy(update=dict.fromkeys(without)) for name, budget in budgets.items()}
+    compared = {*engines, REFERENCE}
+    return {
+        name: budget.model_copy(update=dict.fromkeys(without))
+        for name, budget in budgets.items()
+        if "*" in name or name in compared or name.startswith(COMPILED_GRAPH)
+    }
 
 
 def pictures(job: Job, frames: Frames) -> Artefact:

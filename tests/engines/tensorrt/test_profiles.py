@@ -52,7 +52,8 @@ def test_sizes_that_no_graph_takes() -> None:
     with pytest.raises(InputError, match=r"720x1279 is none; write 720x1280"):
         check_profiles([SMALL_TO_HD, Profile.only((720, 1279))], BGR)
     with pytest.raises(InputError, match=r"14x64 is too small; .* 16x16"):
-        check_profiles([Profile((14, 64), (64, 64), (64, 64))], BGR)
+        check_profiles([Profile((14, 64), (64, 64), (64, 64))], BGR, smallest=16)
+    check_profiles([Profile((14, 64), (64, 64), (64, 64))], BGR, smallest=14)
 
 
 def test_few_sizes_each_get_a_profile() -> None:

@@ -44,7 +44,7 @@ def folder(engine: Path) -> Path:
 
 SUBJECT = Subject(
     "../e.engine", "../e.engine.onnx", "tensorrt", "10.16.1", ("sm90",), 3, "bytes", (1, None, None, 3),
-    Profile((64, 96), (256, 256), (720, 1280)), True,
+    Profile((64, 96), (256, 256), (720, 1280)), True, (0.0, 255.0),
 )  # fmt: skip
 
 
@@ -112,6 +112,7 @@ def test_flags_that_make_the_numbers_comparable() -> None:
     assert "bytes:[1,720,1280,3]" in polygraphy[0]
     assert {"--strongly-typed", "--tf32"} <= set(polygraphy[0])
     assert "POLYGRAPHY_USE_TENSORRT_RTX=0" in polygraphy[0]
+    assert polygraphy[1][polygraphy[1].index("--val-range") + 1] == "[0,255]"
     fixed = scripts(replace(SUBJECT, dynamic=False, product="tensorrt-rtx", targets=("sm89", "sm120")))
     assert not any("hapes=" in word for name in ("trtexec-10", "tensorrt-rtx") for c in fixed[name] for word in c)
     assert fixed["tensorrt-rtx"][0][1] == "--loadEngine=../e.engine"

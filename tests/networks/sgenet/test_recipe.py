@@ -82,7 +82,8 @@ def test_a_step_trains_every_weight_and_leaves_no_hook() -> None:
     for _ in range(2):
         recipe.step(Batch(pictures(1), pictures(2), 1e-2, recipe.network))
     still = {key for key, value in recipe.network.state_dict().items() if torch.equal(before[key], value)}
-    assert {key for key in still if "acts" not in key and "squeeze" not in key} == set()
+    behind = ("acts", "squeeze", "excite")  # a ReLU that may be shut
+    assert [key for key in still if not any(name in key for name in behind)] == []
     assert recipe.pictures == []
     assert not any(module._forward_hooks for module in recipe.network.modules())
 

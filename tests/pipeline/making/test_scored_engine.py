@@ -30,9 +30,9 @@ from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import stages
-from unblur.pipeline.config import BuildSection
+from unblur.pipeline.config import BuildSection, CalibrationSection, GraphSection, NetworkSection, PipelineConfig
 from unblur.pipeline.held_out import Named
-from unblur.pipeline.job import Calibration, Source
+from unblur.pipeline.job import Calibration, Job, Source
 from unblur.pipeline.making import graph as graphs
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised, form_of, scored_graph
@@ -184,18 +184,21 @@ def test_best_knows_8_bits_and_says_what_it_left_out(
 
 
 def test_the_stage_of_a_run(tiny: Checkpoint, store: Store, calibration: Calibration) -> None:
-    graph, source = stored_graph(store, tiny, SIZE), Source(tiny, SIZE)
-    build = BuildSection(precision="int8", targets=("sm89",), fidelity_db=25.0, psnr_loss_db=LOSS_DB)
+    build = BuildSection(precisions=("int8",), targets=("sm89",), fidelity_db=25.0, psnr_loss_db=LOSS_DB)
 
-    def made(build: BuildSection, calibration: Calibration = calibration) -> Artefact:
-        return stages.engine(store, graph, source, build, calibration, SILENT)
+    def made(build: BuildSection, repairs: tuple[str, ...] = ()) -> Artefact:
+        ranges = CalibrationSection(manifest=calibration.path, repairs=repairs)
+        graph = GraphSection(sizes=(SIZE,))
+        network = NetworkSection(checkpoint=tiny.path)
+        config = PipelineConfig(network=network, graph=graph, build=build, calibration=ranges)
+        return stages.engine(Job(config, store), SIZE, "int8")
 
     first = made(build)
     manifest = read_manifest(stages.engine_file(first.path))
     assert manifest["precision"] == "int8"
     assert manifest["score"]["fidelity_db_worst"] > 25
     assert not made(build).fresh
-    assert made(build, replace(calibration, repairs=("equalisation",))).fresh
+    assert made(build, ("equalisation",)).fresh
     with pytest.raises(BudgetError):
         made(build.model_copy(update={"psnr_loss_db": -1.0}))
 
@@ -221,5 +224,3 @@ def test_the_door(
     assert door.main([*asked, "--fidelity-db", "70"]) == 3
     assert door.main([*asked, "--algorithm", "minmaks"]) == 2
     assert "did you mean 'minmax'" in capsys.readouterr().err
-    assert door.main([*asked[:2], "--int8", *asked[-4:]]) == 2
-    assert "give --height and --width, or --dynamic" in capsys.readouterr().err

@@ -27,6 +27,8 @@ class Element:
     affine: bool = False
 
 
+OUTSIDE = 1e-4
+
 U8 = Element(TensorProto.UINT8, 255, affine=True)
 S8 = Element(TensorProto.INT8, 127)
 E4M3 = Element(TensorProto.FLOAT8E4M3FN, 448)
@@ -48,6 +50,8 @@ class Form:
     transposed: transposed convolutions are quantised too.
     narrowest: convolutions with fewer input or output channels stay in floating point.
     largest_kernel: convolutions with more kernel elements (height x width) stay in floating point; None for any.
+    outside: the share of an activation's values that the algorithm percentile leaves outside its range, found on the
+        bundled network (docs/numerics.md): of the magnitudes, or at each end where the type is affine.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Form:
     transposed: bool = False
     narrowest: int = 1
     largest_kernel: int | None = None
+    outside: float = OUTSIDE
 
     @property
     def smallest_opset(self) -> int:
@@ -69,7 +74,7 @@ class Form:
         return 19 if self.half_scales or E4M3 in (self.activation, self.weight) else 13
 
 
-OPENVINO = Form("openvino", "int8", U8)
+OPENVINO = Form("openvino", "int8", U8, outside=5e-5)
 
 ONNXRUNTIME = Form("onnxruntime", "int8", U8, outputs=("LeakyRelu", "Relu", "Concat"), shared_concat=True)
 
@@ -79,7 +84,7 @@ TENSORRT_RTX = Form("tensorrt-rtx", "int8", S8, per_channel=False, half_scales=T
 
 # The exclusions are NVIDIA ModelOpt 0.47's for FP8 convolutions (onnx/quantization/graph_utils.py): 16 channels or
 # fewer on either side, kernels of more than 32 elements.
-FP8 = Form("fp8", "fp8", E4M3, E4M3, per_channel=False, half_scales=True, narrowest=17, largest_kernel=32)
+FP8 = Form("fp8", "fp8", E4M3, E4M3, per_channel=False, half_scales=True, narrowest=17, largest_kernel=32, outside=1e-6)
 
 FORMS: Mapping[str, Form] = {form.name: form for form in (OPENVINO, ONNXRUNTIME, TENSORRT, TENSORRT_RTX, FP8)}
 

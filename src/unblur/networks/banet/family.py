@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from unblur.images.contract import PixelContract
 from unblur.networks.banet.form import BANetForm
-from unblur.networks.banet.network import STRIP_BINS, BANet, BANetSpec, nearest_index
+from unblur.networks.banet.network import STRIP_BINS, BANet, BANetSpec, BlurAwareNetwork, nearest_index
 from unblur.networks.banet.recipe import Settings, recipe
 from unblur.networks.banet.strips import pool_matrix
 from unblur.networks.family import MOST_CHANNELS, Exactness, Family, Shapes, Size
@@ -71,6 +72,15 @@ def derived(size: Size) -> Mapping[str, Sequence[NDArray[Any]]]:
     }
 
 
+def gates(network: BlurAwareNetwork) -> dict[str, nn.Module]:
+    """Of each block the mask of the strips (M_1) and the refined one (M_2)."""
+    found: dict[str, nn.Module] = {}
+    for k, block in enumerate(network.blocks, start=1):
+        found[f"block {k}"] = block.BA.conv_final
+        found[f"block {k}, refined"] = block.BA.mask_conv_2
+    return found
+
+
 BANET = Family(
     name="banet",
     title="BANet",
@@ -90,4 +100,5 @@ BANET = Family(
     recipe=recipe,
     reach="global",
     settings=Settings,
+    gates=gates,
 )

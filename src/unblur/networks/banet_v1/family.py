@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from unblur.images.contract import PixelContract
-from unblur.networks.banet.family import SWEEP, blocks_in, channels, part_of
+from unblur.networks.banet.family import SWEEP, blocks_in, channels, gates, part_of
 from unblur.networks.banet.strips import pool_matrix
 from unblur.networks.banet_v1.form import BANetV1Form, spread_matrix
 from unblur.networks.banet_v1.network import BANetV1, BANetV1Spec
@@ -46,4 +46,5 @@ BANET_V1 = Family(
     recipe=recipe,
     reach="global",
     settings=Settings,
+    gates=gates,
 )

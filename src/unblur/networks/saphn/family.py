@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from torch import nn
+
 from unblur.images.contract import PixelContract
 from unblur.networks.family import MOST_CHANNELS, Exactness, Family, Shapes
 from unblur.networks.saphn.form import SAPHNForm
@@ -43,6 +45,16 @@ def part_of(layer: str) -> tuple[str, str]:
     return block, re.sub(r"\.(self_attention|cross_attention|attention)\..*$", ".attention", layer)
 
 
+def gates(network: SAPHNetwork) -> dict[str, nn.Module]:
+    """At the level of the whole frame, how each block mixes attention (1) and the filters of its pixels (0)."""
+    levels = {"encoder": network.encoder_1.blocks, "decoder": network.decoder_1.blocks}
+    return {
+        f"{name}, block {k}": block.get_submodule("mix")
+        for name, blocks in levels.items()
+        for k, block in enumerate(blocks.children(), start=1)
+    }
+
+
 SAPHN = Family(
     name="saphn",
     title="SAPHN",
@@ -57,4 +69,5 @@ SAPHN = Family(
     recipe=recipe,
     reach="global",
     settings=Settings,
+    gates=gates,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from unblur.calibration.algorithms import BEST, check_algorithm
+from unblur.calibration.algorithms import BEST, Algorithm, check_algorithm
 from unblur.calibration.repairs.bias_correction import correct_biases, shift_biases
 from unblur.calibration.repairs.equalise import equalise
 from unblur.calibration.repairs.names import BIAS_CORRECTION, EQUALISATION, ROUNDING, check_repairs
@@ -59,22 +59,12 @@ def stored_quantised(
     """
     repairs = check_repairs(repairs)
     if algorithm == BEST:
-        algorithm = best_algorithm(
-            store, of, form, lambda name: stored_quantised(store, root, of, of.manifest.size, form, name, repairs,
-                                                           progress), progress,
-        )  # fmt: skip
-    chosen = check_algorithm(algorithm, form)
-    at_manifest = float_graph(store, of, of.manifest.size, form, repairs, progress)
-    graph = float_graph(store, of, size, form, repairs, progress)
-    # A graph of every size names some maps differently, so it is measured itself.
-    ranges = stored_ranges(store, root, graph if size is None else at_manifest, of, chosen, progress)
-    weights = shifts = None
-    if ROUNDING in repairs or BIAS_CORRECTION in repairs:
-        own = stored_ranges(store, root, at_manifest, of, chosen, progress)
-        if ROUNDING in repairs:
-            weights = _stored_weights(store, of, at_manifest, own, form, progress)
-        if BIAS_CORRECTION in repairs:
-            shifts = _stored_shifts(store, of, at_manifest, own, form, weights, progress)
+
+        def make(name: str) -> Artefact:
+            return stored_quantised(store, root, of, of.manifest.size, form, name, repairs, progress)
+
+        algorithm = best_algorithm(store, of, form, make, progress)
+    parts = _stored_parts(store, root, of, size, form, check_algorithm(algorithm, form), repairs, progress)
     about = {
         "form": form.name,
         "algorithm": algorithm,
@@ -84,22 +74,63 @@ def stored_quantised(
         "frames": len(of.manifest),
         "overlaps_with_evaluation": list(of.manifest.overlaps),
     }
-    parents = {"graph": graph.digest, "ranges": ranges.digest, "at_manifest": at_manifest.digest}
-    parents |= {name: made.digest for name, made in (("weights", weights), ("shifts", shifts)) if made is not None}
-    recipe = Recipe(STAGE, about | {"rules": asdict(form)}, parents)
-
-    def write(path: Path) -> None:
-        keep = kept_by_default(onnx.load(at_manifest.path), form)
-        made = quantise(onnx.load(graph.path), Ranges.from_json(ranges.path.read_text()), form, keep=keep)
-        if weights is not None:
-            made = with_weights(made, _arrays(weights))
-        if shifts is not None:
-            made = shift_biases(made, _arrays(shifts))
-        add_properties(made.model, {CALIBRATION_KEY: json_text(about | {"kept": made.kept}, indent=None)})
-        onnx.save(made.model, path)
-
+    recipe = Recipe(STAGE, about | {"rules": asdict(form)}, parts.digests)
     where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
-    return store.make(recipe, f"{of.checkpoint.name}-{where}-{of.pixels}-{form.name}-{algorithm}.onnx", write)
+    label = f"{of.checkpoint.name}-{where}-{of.pixels}-{form.name}-{algorithm}.onnx"
+    return store.make(recipe, label, lambda path: _write_quantised(path, parts, form, about))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What an 8-bit graph is made of, all out of the store: the float32 graph, the one of the manifest's size, where
+    ranges and repairs are found, the ranges, and what repairs change (None where there is none)."""
+
+    graph: Artefact
+    at_manifest: Artefact
+    ranges: Artefact
+    weights: Artefact | None = None
+    shifts: Artefact | None = None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By name: what a key depends on."""
+        return {each.name: made.digest for each in fields(self) if (made := getattr(self, each.name)) is not None}
+
+
+def _stored_parts(
+    store: Store,
+    root: Path,
+    of: CalibrationSet,
+    size: Size | None,
+    form: Form,
+    algorithm: Algorithm,
+    repairs: Sequence[str],
+    progress: Progress,
+) -> _Parts:
+    at_manifest = float_graph(store, of, of.manifest.size, form, repairs, progress)
+    graph = float_graph(store, of, size, form, repairs, progress)
+    # A graph of every size names some maps differently, so it is measured itself.
+    ranges = stored_ranges(store, root, graph if size is None else at_manifest, of, algorithm, progress)
+    if not {ROUNDING, BIAS_CORRECTION} & set(repairs):
+        return _Parts(graph, at_manifest, ranges)
+    own = stored_ranges(store, root, at_manifest, of, algorithm, progress)
+    weights = shifts = None
+    if ROUNDING in repairs:
+        weights = _stored_weights(store, of, at_manifest, own, form, progress)
+    if BIAS_CORRECTION in repairs:
+        shifts = _stored_shifts(store, of, at_manifest, own, form, weights, progress)
+    return _Parts(graph, at_manifest, ranges, weights, shifts)
+
+
+def _write_quantised(path: Path, parts: _Parts, form: Form, about: Mapping[str, Any]) -> None:
+    keep = kept_by_default(onnx.load(parts.at_manifest.path), form)
+    made = quantise(onnx.load(parts.graph.path), Ranges.from_json(parts.ranges.path.read_text()), form, keep=keep)
+    if parts.weights is not None:
+        made = with_weights(made, _arrays(parts.weights))
+    if parts.shifts is not None:
+        made = shift_biases(made, _arrays(parts.shifts))
+    add_properties(made.model, {CALIBRATION_KEY: json_text({**about, "kept": made.kept}, indent=None)})
+    onnx.save(made.model, path)
 
 
 def float_graph(

@@ -20,8 +20,11 @@ def stored_graph(
     opset: int = OPSET,
     prove: bool = False,
     progress: Progress = SILENT,
+    *,
+    check: bool = True,
 ) -> Artefact:
     """The proven graph for (height, width), or (None) for every size; of a foreign graph itself.
+    `check` False leaves the proof out.
 
     Raises as `export_graph` and `ForeignGraph.stored`.
     """
@@ -36,6 +39,7 @@ def stored_graph(
             "pixels": pixels,
             "opset": opset,
             "prove": prove,
+            "check": check,
             "contract": checkpoint.contract.to_json(),
         },
         parents={"checkpoint": checkpoint.digest},
@@ -47,7 +51,7 @@ def stored_graph(
     def write(path: Path) -> None:
         export_graph(
             checkpoint, path, height=height, width=width, dynamic=size is None, pixels=pixels, opset=opset,
-            prove=prove, progress=progress,
+            prove=prove, check=check, progress=progress,
         )  # fmt: skip
 
     return store.make(recipe, f"{checkpoint.name}-{where}-{pixels}.onnx", write)

@@ -127,7 +127,7 @@ def choose_engine(asked: str, precision: str | None = None, device: str = "", *,
             names = ", ".join(engine.name for engine in fitting) or "none"
             raise InputError(
                 f"No engine in {precision or 'any precision'} runs on {device or 'this machine'} (they are: {names}); "
-                'take another --precision or --device, or see `unblur doctor` and install one: pip install -e ".[cpu]".'
+                "take another --precision or --device, or install one: `unblur doctor` says how."
             )
         return found.name
     named = CATALOGUE.get(asked)

@@ -157,6 +157,31 @@ def test_what_cannot_be_reproduced(engine: Path, tmp_path: Path) -> None:
 PROGRAM_TEXT = (SOURCES / "measure.cpp").read_text()
 
 
+def _published(header: str, *folders: Path) -> Path | None:
+    """The folder that has a header of NVIDIA's: those of the SDK and of the toolkit are not the project's to bring."""
+    return next((folder for folder in folders if (folder / header).is_file()), None)
+
+
+@needs_compiler
+def test_the_program_compiles_against_the_published_headers(tmp_path: Path) -> None:
+    """Of the data-centre product: they lie in its SDK and in the repository NVIDIA/TensorRT, and TENSORRT_ROOT names
+    either. Those of the toolkit lie beside nvcc."""
+    assert COMPILER is not None
+    roots = [Path(os.environ[name]) for name in ("TENSORRT_ROOT", "CUDA_HOME", "CUDA_PATH") if name in os.environ]
+    system = [Path("/usr/include"), Path("/usr/include/x86_64-linux-gnu")]
+    system += sorted(Path("/usr/local").glob("cuda*/include"))
+    tensorrt = _published("NvInfer.h", *(root / "include" for root in roots), *system)
+    cuda = _published("cuda_runtime_api.h", *(root / "include" for root in roots), *system)
+    if tensorrt is None or cuda is None:
+        missing = [name for name, found in (("NvInfer.h", tensorrt), ("cuda_runtime_api.h", cuda)) if found is None]
+        pytest.skip(f"needs NVIDIA's {' and '.join(missing)}: set TENSORRT_ROOT, CUDA_HOME")
+    (tmp_path / "measure.cpp").write_text(PROGRAM_TEXT)
+    headers = ["-isystem", str(tensorrt), "-isystem", str(cuda)]
+    strict = [COMPILER, "-std=c++17", "-Wall", "-Wextra", "-Werror", *headers, "-fsyntax-only", "measure.cpp"]
+    done = run(strict, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @needs_compiler
 def test_the_program_runs_on_stand_ins_for_cuda_and_tensorrt(tmp_path: Path) -> None:
     """Compiled for both products; run where every call succeeds and the k-th event takes k milliseconds."""

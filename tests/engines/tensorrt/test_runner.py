@@ -17,6 +17,7 @@ from fake_tensorrt import VERSIONS
 from tiny_graph import BYTES, FLOAT, write_graph
 
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
+from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
 from unblur.engines.tensorrt import cuda_driver, cuda_memory
 from unblur.engines.tensorrt import product as tensorrt_product
 from unblur.engines.tensorrt import runner as tensorrt_runner
@@ -26,6 +27,7 @@ from unblur.engines.tensorrt.execution import Execution
 from unblur.engines.tensorrt.file import read_engine
 from unblur.engines.tensorrt.manifest import companions
 from unblur.engines.tensorrt.runner import SIZES_MAX, TensorRtRunner
+from unblur.graphs.file import read_graph
 
 EACH = pytest.mark.parametrize("product", VERSIONS)
 SEEDS = range(12)
@@ -507,3 +509,24 @@ def test_without_a_library_for_memory_both_are_named(tmp_path: Path) -> None:
     file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
     with pytest.raises(MissingRuntimeError, match=r"CUDA build of PyTorch.*unblur\[pycuda\]"):
         machine.open(file)
+
+
+@pytest.mark.parametrize("memory", ["torch", "pycuda"])
+@pytest.mark.parametrize("product", ["tensorrt-11", "tensorrt-rtx"])
+def test_the_second_gpu_is_used_throughout(product: str, memory: str, tmp_path: Path) -> None:
+    """The machine's libraries refuse a call for another GPU than its own, which is cuda:1 here."""
+    machine = FakeMachine(product, memory, number=1)
+    graph = write_graph(tmp_path / "g.onnx", (12, 18), BYTES)
+    file = machine.build(graph, tmp_path / "e.engine")
+    with machine.open(file, gpu=1) as runner, OnnxRuntimeRunner("cpu", read_graph(graph), 1) as reference:
+        assert runner.description["device"] == "Fake GPU"
+        for frame in frames((12, 18), (12, 18)):
+            assert np.array_equal(runner.run(frame), reference.run(frame))
+        (frame,) = frames((12, 18))
+        source, target = on_device(machine, frame), on_device(machine, frame)
+        runner.run_on_device(source, target)
+        machine.gpu.device_of[source.address] = 0
+        with pytest.raises(InputError, match="on cuda:0, the engine on cuda:1"):
+            runner.run_on_device(source, target)
+    with pytest.raises(MissingRuntimeError, match="There is no GPU cuda:2; the driver finds cuda:0 Another"):
+        machine.open(file, gpu=2)

@@ -64,8 +64,8 @@ def _parser() -> Arguments:
         "unblur build",
         "Compile a graph with TensorRT for RTX (no GPU needed) or TensorRT (on its GPU).",
         "unblur build --fp16",
-        'unblur build --checkpoint BANet_GoPro.pth --size 720x1280 --int8 --target "RTX 4090" --output banet.engine',
-        "unblur build --onnx banet.onnx --fp16 --output banet.engine",
+        'unblur build --checkpoint weights.pth --size 720x1280 --int8 --target "RTX 4090" --output my.engine',
+        "unblur build --onnx my.onnx --fp16 --output my.engine",
     )
     add_flags(parser, "build")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="a graph file in the place of the checkpoint's")

@@ -20,7 +20,7 @@ def arguments() -> Arguments:
         "Deblur a picture or a folder of pictures (8-bit PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF). Sub-folders are "
         "mirrored; what is finished is not done again; no input is ever written over.",
         "unblur deblur blurred/ restored/",
-        "unblur deblur blurred.jpg restored.png --checkpoint BANet_GoPro.pth --precision bf16",
+        "unblur deblur blurred.jpg restored.png --checkpoint weights.pth --precision bf16",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Arguments(
         "unblur init",
         "Write a commented pipeline.toml for a checkpoint, as the place to begin.",
-        "unblur init BANet_GoPro.pth",
+        "unblur init weights.pth",
         "unblur init weights.safetensors --channel-order rgb --output project/pipeline.toml",
     )
     parser.add_argument("checkpoint", type=Path, help=".pth, .pt or .safetensors file")

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Measure engines against eager float32 PyTorch in interleaved rounds, on a checkpoint or on a network with "
         "random weights (as fast as trained ones); writes report.json and report.md.",
         "unblur speed --size 256x256 --engines torch-compile,onnxruntime,openvino",
-        "unblur speed --network banet --rounds 10 --output speed",
+        "unblur speed --network NAME --rounds 10 --output speed",
     )
     add_flags(parser, "speed")
     text = "a network by name with random weights of a fixed seed, instead of a checkpoint"

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the folder and name what is in it."""
     parser = Arguments(
         "unblur reproduce", "Write command lines and a C++ program that time an engine with other tools.",
-        "unblur reproduce banet.engine",
+        "unblur reproduce my.engine",
     )  # fmt: skip
     parser.add_argument("engine", type=Path, help="an engine that unblur built")
     parser.add_argument("--output", type=Path, help="the folder to write (default: ENGINE.reproduce)")

@@ -21,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Arguments(
         "unblur xray",
         "The kernels of an engine: types, bytes, arithmetic, an audit and a lower bound.",
-        "unblur xray banet.engine --html xray.html",
-        'unblur xray banet.onnx --precision fp16 --target "RTX 4090"',
-        "unblur xray banet.engine --totals --json",
+        "unblur xray my.engine --html xray.html",
+        'unblur xray my.onnx --precision fp16 --target "RTX 4090"',
+        "unblur xray my.engine --totals --json",
         json=False,
     )
     parser.add_argument("subject", nargs="+", type=Path, metavar="ENGINE|ONNX|LAYERS",

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "unblur export",
         "Write the exact ONNX graph of a checkpoint, proven against PyTorch.",
         "unblur export --size 720x1280",
-        "unblur export --checkpoint BANet_GoPro.pth --dynamic --output banet.onnx",
+        "unblur export --checkpoint weights.pth --dynamic --output my.onnx",
     )
     add_flags(parser, "export")
     parser.add_argument("--output", type=Path, metavar="FILE",

@@ -192,7 +192,9 @@ class _Writer:
         copied.CopyFrom(node)
         for k, name in enumerate(node.input):
             if name in self._floats:
-                copied.input[k] = self._as(name, wanted)
+                # The scales of a Resize are float32 in whatever it computes (ONNX).
+                of_map = node.op_type != "Resize" or k == 0
+                copied.input[k] = self._as(name, wanted if of_map else TensorProto.FLOAT)
             elif name in self._constants:
                 self._stored[name] = self._constants[name]
         self.nodes.append(copied)

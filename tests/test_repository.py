@@ -117,6 +117,8 @@ VERBS_ALONE = {
     "app": "the program that finds the others",
     "doctor": "of the installation, not of a stage",
     "init": "of a project that has no folders yet",
+    "inspect_checkpoint": "of a file, before any stage",
+    "list_networks": "of what unblur knows",
     "run_pipeline": "all stages: `make run` and the program's own verb",
 }
 """Doors without a script in a folder of the workshop, and why."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unblur.cli.built_engine import tell_best, tell_built
 from unblur.cli.door import Arguments, door, inputs_of
 from unblur.cli.engine_options import add_contract
 from unblur.cli.flags import PRECISIONS, add_flags, resolve, rows_of, tell_taken
@@ -17,7 +17,6 @@ from unblur.core.artefacts import json_with, protect
 from unblur.core.errors import BudgetError, InputError
 
 if TYPE_CHECKING:
-    from unblur.building.best import Best
     from unblur.building.engine import BuildOptions
     from unblur.images.contract import PixelContract
     from unblur.pipeline.job import Job, Size
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from unblur.building.engine import rebuild_engine
 
         built = rebuild_engine(arguments.rebuild, arguments.output, out.progress)
-        _tell(out, built)
+        tell_built(out, built)
         return _end(out, [built], arguments.output or arguments.rebuild)
 
     from unblur.engines.tensorrt.product import open_product
@@ -179,7 +178,7 @@ def _build_stage(out: Output, arguments: argparse.Namespace, job: Job, precision
                 path = arguments.output
                 copy_to(path, built.path, *companions(built.path))
             made.append(replace(built, path=path))
-            _tell(out, made[-1])
+            tell_built(out, made[-1])
             out.say(str(path))
     _show(out, made)
     if refused:
@@ -206,10 +205,10 @@ def _build_graph(out: Output, arguments: argparse.Namespace, job: Job, graph: Pa
     if precision == "best":
         quantised: dict[Path, dict[str, Any]] = {path: {} for path in arguments.quantised}
         best = build_best(graph, arguments.output, options, quantised, progress=job.progress)
-        _tell_best(out, best)
+        tell_best(out, best)
         return _end(out, [best.winner], arguments.output)
     built = build_engine(graph, arguments.output, options, job.progress)
-    _tell(out, built)
+    tell_built(out, built)
     return _end(out, [built], arguments.output)
 
 
@@ -226,7 +225,7 @@ def _build_foreign(
     origin = open_foreign(graph, arguments.contract, arguments.output_name)
     if precision in (*EXACT, ""):
         built = build_engine(origin.stored(job.store, origin.size).path, arguments.output, options, job.progress)
-        _tell(out, built)
+        tell_built(out, built)
         return _end(out, [built], arguments.output)
     given = (
         job.store, Source(origin, origin.size), arguments.output, options, job.calibration,
@@ -234,10 +233,10 @@ def _build_foreign(
     )  # fmt: skip
     if precision == "best":
         best = build_best_of_all(*given)
-        _tell_best(out, best)
+        tell_best(out, best)
         return _end(out, [best.winner], arguments.output)
     built = build_quantised(*given)
-    _tell(out, built)
+    tell_built(out, built)
     return _end(out, [built], arguments.output)
 
 
@@ -253,7 +252,7 @@ def _build_best(out: Output, arguments: argparse.Namespace, job: Job) -> int:
         job.store, job.source(size), arguments.output, options, job.calibration,
         job.config.build.psnr_loss_db, job.progress, named,
     )  # fmt: skip
-    _tell_best(out, best)
+    tell_best(out, best)
     return _end(out, [best.winner], arguments.output)
 
 
@@ -277,51 +276,3 @@ def _end(out: Output, made: Sequence[Any], path: Path) -> int:
 
 def _show(out: Output, made: Sequence[Any]) -> None:
     out.figures({"engines": [{"path": built.path, "manifest": built.manifest} for built in made]})
-
-
-def _tell_best(out: Output, best: Best) -> None:
-    for ranked in best.ranking:
-        bounds = ", ".join(f"{gpu} {ms:.3g} ms" for gpu, ms in ranked.bounds_ms.items()) or "no GPU known"
-        measured = "" if ranked.latency_ms is None else f"  {ranked.latency_ms:.3g} ms measured"
-        out.say(f"{ranked.precision:<5} {ranked.score:.3f}{measured}  lower bound: {bounds}  {ranked.built.path}")
-    for name, reason in best.left_out:
-        out.say(f"{name:<5} left out: {reason.splitlines()[0]}")
-    out.say(f"best: {best.why}")
-    _tell(out, best.winner)
-    out.say(f"ranking {best.report_path}")
-
-
-def _tell(out: Output, built: Any) -> None:
-    from unblur.calibration.score import Score
-    from unblur.metrics.decibels import decibels_from_json, decibels_text
-
-    manifest = built.manifest
-    out.say(f"{built.path}: {manifest['product']} {manifest['version']}, {manifest['precision']}, "
-          f"{manifest['engine_bytes'] / 1e6:.1f} MB in {manifest['build_seconds']:.1f} s")  # fmt: skip
-    if cast := manifest.get("cast"):
-        islands = ", ".join(f"{island['nodes']} {island['operator']}" for island in cast["islands"])
-        for judged in cast["judged_on"]:
-            known_db = decibels_from_json(judged["fidelity_db"])
-            fidelity = "nothing lost" if math.isinf(known_db) else f"{known_db:.1f} dB of fidelity"
-            out.say(f"cast: {fidelity}, judged on: {judged['on']}; kept in FP32 for it: {islands or 'nothing'}")
-    if calibration := manifest.get("calibration"):
-        out.say(f"calibrated by {calibration['algorithm']} on {calibration['frames']} frames of "
-              f"{calibration['manifest']}, repairs: {', '.join(calibration['repairs']) or 'none'}")  # fmt: skip
-    if score := manifest.get("score"):
-        known = Score.from_json(score)
-        mean, worst = decibels_text(known.fidelity_db_mean, 1), decibels_text(known.fidelity_db_worst, 1)
-        lost = decibels_text(known.psnr_loss_db, 4, signed=True)
-        out.say(f"score: {mean} dB of fidelity (worst {worst}), {lost} dB of PSNR lost on {score['frames']}"
-             f"{known.loss_remark}")  # fmt: skip
-    builds = manifest["builds"]
-    if len(builds) > 1:
-        different = len({attempt["sha256"] for attempt in builds})
-        out.say(
-            f"{len(builds)} builds gave {different} different engine(s); kept number {manifest['chosen_build'] + 1}"
-        )
-    at = f" at {'x'.join(map(str, manifest['seen_at']))}" if manifest["seen_at"] else ""
-    for target, kernels in manifest["targets"].items():
-        realised = ", ".join(f"{count} {kind}" for kind, count in sorted(kernels["convolutions_run_in"].items()))
-        out.say(f"{target}: {kernels['kernels']} kernels move {kernels['bytes_moved'] / 1e9:.3f} GB a frame{at}; "
-              f"convolutions run in: {realised}")  # fmt: skip
-    out.say(f"manifest {built.path}.json, compiled graph {built.path}.onnx")

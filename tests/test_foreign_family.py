@@ -64,7 +64,7 @@ def test_it_is_recognised_while_it_is_registered(place: Path) -> None:
     assert checkpoint.contract == FOREIGN.contract
     save_checkpoint(foreign(ForeignSpec(width=6, blocks=3)), place / "other.safetensors")
     assert load_checkpoint(place / "other.safetensors").name == "foreign-3x6"
-    with pytest.raises(InputError, match=r"known: .*banet_nano, foreign_small"):
+    with pytest.raises(InputError, match=r"known: banet, .*, foreign_small"):
         build_network("foreign_large")
 
 

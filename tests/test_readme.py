@@ -105,6 +105,7 @@ def test_the_readmes_commands_and_its_python_run_in_their_order_after_a_run(
         exec(code_block, found)
         assert isinstance(found["network"], nn.Module)
         assert found["engine"].manifest["precision"] == "fp16"
+        assert found["restored"].shape == (64, 96, 3)
 
 
 def test_the_readmes_make_targets_are_there_and_make_lists_them() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from unblur.cli import app
 
-NO_OUTPUT_OF_ITS_NAMING = {"run", "doctor"}
+NO_OUTPUT_OF_ITS_NAMING = {"networks", "inspect", "run", "doctor"}
 """Verbs that write only below paths.artifacts, under names of the store, or nothing."""
 
 TRAINING = 'network = "banet_nano"\n[[stages]]\niterations = 1\ncrop_px = 16\nbatch = 1\n'

@@ -14,7 +14,8 @@ from exported_once import exported_once
 from numpy.typing import NDArray
 from tiny import TINY, Tiny
 
-from unblur.building.islands import cast_measured
+from unblur.building.cast_frames import CastFrames
+from unblur.building.islands import MeasuredCast, cast_measured
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import open_engine
 from unblur.engines.tensorrt.builder import compile_engine
@@ -31,8 +32,9 @@ from unblur.networks.checkpoints import Checkpoint
 from unblur.networks.family import Batch
 from unblur.networks.registry import FAMILIES, build_network, preset_names, recognise
 
-TOLERANCE = 2e-6
-"""Graph against network in float32, in pixels of a range of 1. Observed: 5e-7 at most."""
+TOLERANCE = 3e-5
+"""Graph against network, both in float32, in pixels of a range of 1. Observed: 1.2e-5 where an instance norm of a small
+map multiplies what float32 rounds, elsewhere 5e-7 at most. `export_graph` holds each to its own float32 error."""
 
 EIGHT_BITS_DB = {OPENVINO.name: 35.0, TENSORRT_RTX.name: 32.0}
 """Fidelity to float32 on random weights, which are harder on 8 bits than trained ones."""
@@ -45,13 +47,12 @@ def sizes(contract_multiple: int, smallest: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny network of a family and its graphs: of one size, prime times the multiple, and of every size."""
+    """A tiny network of a family and its graph of one size: primes times the multiple."""
 
     tiny: Tiny
     checkpoint: Checkpoint
     size: tuple[int, int]
     fixed: Path
-    dynamic: Path
 
     def frame(self, size: tuple[int, int] | None = None) -> Frame:
         height, width = size or self.size
@@ -75,8 +76,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     multiple, smallest = checkpoint.contract.multiple, checkpoint.exact.smallest
     size = max(smallest, 7 * multiple), max(smallest, 11 * multiple)
     fixed = exported_once(checkpoint, tmp_path_factory, f"{checkpoint.name}.onnx", height=size[0], width=size[1])
-    dynamic = exported_once(checkpoint, tmp_path_factory, f"{checkpoint.name}-dynamic.onnx", dynamic=True)
-    return Case(tiny, checkpoint, size, fixed, dynamic)
+    return Case(tiny, checkpoint, size, fixed)
+
+
+@pytest.fixture(scope="module")
+def dynamic(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its graph of every size."""
+    return exported_once(case.checkpoint, tmp_path_factory, f"{case.checkpoint.name}-dynamic.onnx", dynamic=True)
 
 
 def test_every_family_has_a_tiny_network() -> None:
@@ -102,6 +108,14 @@ def test_a_spec_of_no_preset_has_a_name_of_its_own(case: Case) -> None:
     assert case.checkpoint.name not in preset_names()
 
 
+def test_gates_are_layers_of_the_network(case: Case) -> None:
+    gates = case.tiny.record.gates
+    assert gates is not None
+    layers = list(case.checkpoint.network.modules())
+    assert all(any(gate is layer for layer in layers) for gate in gates(case.checkpoint.network).values())
+    assert len(gates(case.checkpoint.network)) >= 1
+
+
 def test_sizes_that_the_network_does_not_take_are_refused(case: Case, tmp_path: Path) -> None:
     multiple, smallest = case.checkpoint.contract.multiple, case.checkpoint.exact.smallest
     if multiple > 1:
@@ -117,20 +131,20 @@ def test_the_graph_of_one_size_is_the_network(case: Case) -> None:
     assert case.difference(got, frame) < TOLERANCE
 
 
-def test_the_graph_of_every_size_is_the_network(case: Case) -> None:
-    graph = WrittenGraph(onnx.load(case.dynamic))
+@pytest.mark.slow
+def test_the_graph_of_every_size_is_the_network(case: Case, dynamic: Path) -> None:
+    graph = WrittenGraph(onnx.load(dynamic))
     contract = case.checkpoint.contract
     for size in sizes(contract.multiple, case.checkpoint.exact.smallest):
         frame = case.frame(size)
         assert case.difference(graph.output(contract.encode(frame)), frame) < TOLERANCE, size
 
 
-def test_graphs_have_few_nodes_and_none_that_looks_at_shapes(case: Case) -> None:
-    fixed, dynamic = (onnx.load(path).graph.node for path in (case.fixed, case.dynamic))
-    assert (len(fixed) <= case.tiny.nodes[0], len(dynamic) <= case.tiny.nodes[1]) == (True, True), (
-        len(fixed),
-        len(dynamic),
-    )
+@pytest.mark.slow
+def test_graphs_have_few_nodes_and_none_that_looks_at_shapes(case: Case, dynamic: Path) -> None:
+    fixed, every = (onnx.load(path).graph.node for path in (case.fixed, dynamic))
+    assert len(fixed) <= case.tiny.nodes[0]
+    assert len(every) <= case.tiny.nodes[1]
     assert not {"If", "Loop", "Scan", "GatherND", "Shape", "Range"} & {node.op_type for node in fixed}
 
 
@@ -139,24 +153,27 @@ def test_every_runner_gives_the_network(case: Case, engine: str) -> None:
     frame = case.frame()
     with open_engine(engine, case.checkpoint, case.fixed, threads=1) as runner:
         got = runner.run(runner.signature.contract.encode(frame))
-    assert case.difference(got, frame) < 2 * TOLERANCE
+    assert case.difference(got, frame) < TOLERANCE
 
 
 def test_odd_frames_are_padded_and_cropped(case: Case) -> None:
-    height, width = case.size[0] - 1, case.size[1] - 1
+    height, width = (side - (case.checkpoint.contract.multiple > 1) for side in case.size)
     contract, frame = case.checkpoint.contract, case.frame()[:height, :width]
-    with open_engine("onnxruntime", case.checkpoint, case.dynamic, threads=1) as runner:
+    with open_engine("onnxruntime", case.checkpoint, case.fixed, threads=1) as runner:
         got = runner.signature.contract.decode(runner.run(runner.signature.contract.encode(frame)), height, width)
     expected = contract.decode(case.expected(frame), height, width)
     assert got.shape == (height, width, 3)
     assert np.abs(got.astype(int) - expected).max() <= 1
 
 
+def in_fp16(case: Case) -> MeasuredCast:
+    photograph = CastFrames((case.frame(),), "a photograph")
+    return cast_measured(onnx.load(case.fixed), "fp16", [photograph], case.tiny.fp16_db)
+
+
 def test_fp16_holds(case: Case) -> None:
-    """With the floor of a build, and nothing widened beyond what the cast itself keeps in FP32."""
-    measured = cast_measured(onnx.load(case.fixed), "fp16", [case.frame()])
-    assert measured.fidelity_db >= 60
-    assert measured.islands == ()
+    """And nothing is widened beyond what the cast itself keeps in FP32."""
+    assert in_fp16(case).islands == ()
 
 
 @pytest.mark.parametrize("form", [OPENVINO, TENSORRT_RTX], ids=lambda form: form.name)
@@ -173,19 +190,19 @@ def test_eight_bits_hold(case: Case, form: Form) -> None:
 
 @pytest.mark.tensorrt_rtx
 def test_tensorrt_for_rtx_builds_it_and_xray_sorts_its_kernels(case: Case) -> None:
-    cast = cast_measured(onnx.load(case.fixed), "fp16", [case.frame()]).cast.model
+    cast = in_fp16(case).cast.model
     xray = compile_engine(cast.SerializeToString(), ["sm89"]).xrays["sm89"]
     facts = read_facts(cast, *case.size)
     kinds = {kernel.name: kind_of(kernel, facts) for kernel in xray.kernels}
     assert OTHER not in kinds.values(), [name for name, kind in kinds.items() if kind == OTHER]
     blocks = [block_of(kernel, facts) for kernel in xray.kernels]
-    assert blocks.count(OUTSIDE) <= 4  # pixels in and out
+    assert blocks.count(OUTSIDE) <= 4, blocks  # pixels in and out
 
 
 def test_a_training_goes_on_bit_for_bit(case: Case) -> None:
     """One step, then the same second step by the recipe itself and by one that was told its state."""
     family = case.tiny.record
-    settings = {**family.settings().model_dump(), "seed": 5, "amp": "off"}
+    settings = {**family.settings.model_validate(case.tiny.settings).model_dump(), "seed": 5, "amp": "off"}
     multiple, contract = case.checkpoint.contract.multiple, case.checkpoint.contract
     side = -(-case.checkpoint.exact.smallest // multiple) * multiple
     drawn = torch.Generator().manual_seed(0)

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from unblur.networks.bag.network import BAGSpec
 from unblur.networks.banet.network import BANetSpec
 from unblur.networks.banet_v1.network import BANetV1Spec
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from unblur.networks.family import Family
 from unblur.networks.registry import FAMILIES
 from unblur.networks.saphn.network import SAPHNSpec
+from unblur.networks.sgenet.network import SGENetSpec
 
 
 @dataclass(frozen=True)
 class Tiny:
     """A family's spec for tests. `gain`: of its random weights, so that the output is a picture: neither grey nor all
     white. `nodes`: the most that its graph of one size, and of every size, may have.
+    `settings`: what its recipe cannot do without. `fp16_db`: the fidelity that it keeps in FP16.
     """
 
     family: str
     spec: Any
     gain: float
     nodes: tuple[int, int]
+    settings: dict[str, Any] = field(default_factory=dict)
+    fp16_db: float = 60.0
 
     @property
     def record(self) -> Family[Any, Any]:
@@ -48,7 +53,17 @@ class Tiny:
 
 TINY = (
     Tiny("banet", BANetSpec(depth=1, stem_width=4, width=8, fuse_width=4), 1.0, (100, 160)),
-    Tiny("banet_v1", BANetV1Spec(depth=1, stem_width=4, entry_width=6, width=8), 1.0, (110, 170)),
-    Tiny("saphn", SAPHNSpec(False, stem_width=4, middle_width=6, width=8, blocks=1), 0.8, (500, 560)),
-    Tiny("saphn", SAPHNSpec(True, stem_width=4, middle_width=6, width=8, blocks=1), 0.8, (460, 560)),
+    Tiny("banet_v1", BANetV1Spec(depth=1, stem_width=4, entry_width=6, width=8), 1.0, (110, 220)),
+    # Instance norms of maps of 7x11 places multiply what 16 bits round.
+    Tiny(
+        "bag",
+        BAGSpec(stem=4, depth=1, layers=4, growth=16),
+        1.0,
+        (120, 140),
+        {"adversary": {"content": "pixels"}},
+        50.0,
+    ),
+    Tiny("saphn", SAPHNSpec(False, stem_width=4, middle_width=6, width=8, blocks=1), 0.8, (490, 580)),
+    Tiny("saphn", SAPHNSpec(True, stem_width=4, middle_width=6, width=8, blocks=1), 0.8, (460, 590)),
+    Tiny("sgenet", SGENetSpec(widths=(6, 9, 12), modules=1), 1.0, (400, 400)),
 )

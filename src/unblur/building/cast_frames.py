@@ -1,8 +1,8 @@
 """What a cast is judged on: pictures that are named, else drawn ones; whole, or cut for a graph of smaller frames.
 
-A frame of 720p through BANet-18M and its cast side by side takes minutes and gigabytes. What a cast costs is a matter
-of the weights and of what flows through them, which crops show as well: they go through a graph of the same weights
-that takes them. A whole frame is run besides where pictures are named, and where no such graph is at hand.
+A frame of 720p through 18 million weights and their cast side by side takes minutes and gigabytes. What a cast costs is
+a matter of the weights and of what flows through them, which crops show as well: they go through a graph of the same
+weights that takes them. A whole frame is run besides where pictures are named, and where no such graph is at hand.
 """
 
 from __future__ import annotations

@@ -148,12 +148,16 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
 def _against(args: argparse.Namespace, job: Job, frames: Frames) -> tuple[Checkpoint | Reference, list[Candidate]]:
     """The reference, and the engines beside it."""
     from unblur.engines.catalogue import find_engine, is_calibrated
+    from unblur.engines.named import is_file_engine
     from unblur.pipeline.opening import graph_reference, make_candidate, make_file_candidate, refuse_calibration_frames
 
     names, calibration, device = job.config.compare.engines, job.calibration, job.config.compare.device
     if args.reference:
         if not args.engines:  # what the file names beside a checkpoint may need one
-            names = tuple(name for name in names if find_engine(name).runs == "graph" and not is_calibrated(name))
+            runnable = (
+                n for n in names if is_file_engine(n) or (find_engine(n).runs == "graph" and not is_calibrated(n))
+            )
+            names = tuple(runnable)
         named = (args.reference, job.threads, args.output_name)
         reference = graph_reference(*named, args.contract)
         return reference, [make_file_candidate(n, *named, device=device, contract=args.contract) for n in names]

@@ -27,7 +27,7 @@ def arguments() -> Arguments:
         "mirrored; what is finished is not done again; no input is ever written over.",
         "unblur deblur blurred/ restored/",
         "unblur deblur blurred.jpg restored.png --checkpoint weights.pth --precision bf16",
-        "unblur deblur blurred/ restored/ --engine banet.engine",
+        "unblur deblur blurred/ restored/ --engine deblur.engine",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="picture or folder")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder, or a file name for a single picture")

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "unblur inspect",
         "What a checkpoint is: its network and sizes, the pixels it takes, how its weights are stored, and what else "
         "the file holds. Nothing in the file is executed.",
-        "unblur inspect BANet_GoPro.pth",
+        "unblur inspect weights.pth",
         "unblur inspect last.pth --json",
     )
     parser.add_argument("checkpoint", type=Path, help="a .pth, .pt or .safetensors file")

@@ -160,9 +160,10 @@ def notes_of(report: SpeedReport) -> list[str]:
     """What the numbers mean, and the engines that are not among them."""
     session = report.latency
     described = [engine.latency.description for engine in report.engines if engine.latency]
-    gpus = [about for about in described if not about["device"].startswith("cpu")]
+    cpu = report.machine["cpu"]  # which OpenVINO calls by its name
+    gpus = [about for about in described if not about["device"].startswith(("cpu", cpu))]
     threads = {about["threads"] for about in described if about not in gpus}
-    devices = ", ".join([report.machine["cpu"], *sorted({about["device"] for about in gpus})])
+    devices = ", ".join([cpu, *sorted({about["device"] for about in gpus})])
     where = f"{session.height}x{session.width}, {'/'.join(sorted(threads))} thread(s), {devices}"
     lines = [
         f"{report.network} ({report.weights}), {where}; {session.protocol.rounds} interleaved rounds after "

@@ -22,6 +22,7 @@ from unblur.compare.report import Report
 from unblur.compare.tell.write import write_report
 from unblur.core.errors import InputError
 from unblur.graphs.rewrites.forms import find_form
+from unblur.images.contract import Pixels
 from unblur.metrics.stopwatch import Protocol
 from unblur.pipeline.calibrate_network import Limits, calibrate_network, write_calibrated
 from unblur.pipeline.config import (
@@ -41,7 +42,6 @@ from unblur.pipeline.opening import make_candidate, refuse_calibration_frames
 from unblur.pipeline.places import artefact_folder, bundled_checkpoint, bundled_manifest
 from unblur.pipeline.stable_names import copy_to
 
-Pixels = Literal["float", "uint8"]
 PathLike = Path | str
 
 
@@ -63,8 +63,8 @@ def export_graph(
     """Write the exact ONNX graph of a checkpoint (None: the bundled network) and return its path.
 
     `size`: (height, width) of the frames, None for a graph of every size. `pixels`: "float" takes NCHW float32 as the
-    network does, "uint8" NHWC RGB bytes. Raises InputError for a checkpoint or a size that cannot be, BudgetError
-    where the graph and PyTorch differ.
+    network does, "rgb01" NCHW RGB in [0, 1], "uint8" NHWC RGB bytes. Raises InputError for a checkpoint or a size that
+    cannot be, BudgetError where the graph and PyTorch differ.
     """
     job = _job(checkpoint, channel_order=channel_order)
     graph = stored_graph(job.store, job.checkpoint, size, pixels, prove=prove)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -40,9 +39,8 @@ def model(fixed_graph: Path) -> onnx.ModelProto:
     return uneven(onnx.load(fixed_graph))
 
 
-@pytest.mark.parametrize("against", ["maps", "weights"])
-def test_an_equalised_graph_computes_the_same_bits(against: Literal["maps", "weights"], model: onnx.ModelProto) -> None:
-    result = equalise(model, [frame(0), frame(1)], against)
+def test_an_equalised_graph_computes_the_same_bits(model: onnx.ModelProto) -> None:
+    result = equalise(model, [frame(0), frame(1)])
     assert result.channels > 100
     assert result.scaled > 20
     for seed in (0, 7):
@@ -86,10 +84,7 @@ def test_equalising_evens_out_what_it_is_asked_to(model: onnx.ModelProto) -> Non
 
     before = spread(model)
     assert before > 100
-    assert spread(equalise(model, [frame(0)], "maps").model) < before / 8
-    weights = np.abs(constants(equalise(model, [frame(0)], "weights").model)["BAM_1.fuse_conv_1.weight"])
-    rows = weights.max(axis=(1, 2, 3))
-    assert rows.max() / rows.min() < 40  # 100 and more before
+    assert spread(equalise(model, [frame(0)]).model) < before / 8
 
 
 def test_a_scaled_graph_that_is_not_the_same_is_refused(
@@ -104,9 +99,9 @@ def test_a_scaled_graph_that_is_not_the_same_is_refused(
 
     monkeypatch.setattr(module, "_scaled", wrong)
     with pytest.raises(UnblurError, match="differs from the float graph"):
-        equalise(model, [frame(0)], "weights")
+        equalise(model, [frame(0)])
     with pytest.raises(InputError, match="at least one calibration frame"):
-        equalise(model, [], "maps")
+        equalise(model, [])
 
 
 def test_unknown_operators_and_groups_are_left_alone() -> None:

@@ -100,6 +100,17 @@ def test_a_difference_that_nobody_sees_is_told_and_not_shown() -> None:
     )
 
 
+def test_a_place_where_the_largest_difference_cannot_be_seen_is_not_shown() -> None:
+    reference = np.random.default_rng(1).integers(40, 200, (400, 400, 3), dtype=np.uint8)
+    reference[200:] = 120
+    once = reference.copy()
+    once[390, 390, 0] += 1
+    strips = strips_of("f.png", reference, ("torch", reference), {"once": once}, None, {})
+    assert [strip.reason for strip in strips] == ["the sharpest detail of the reference"]
+    once[300:340, 300:340] += 1
+    assert len(strips_of("f.png", reference, ("torch", reference), {"once": once}, None, {})) == 2
+
+
 def test_only_one_strip_when_no_byte_differs() -> None:
     frame = np.random.default_rng(1).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     strips = strips_of("f.png", frame, ("torch", frame), {"same": frame.copy()}, None, {})

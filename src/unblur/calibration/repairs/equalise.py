@@ -1,8 +1,7 @@
-"""Repair before quantisation: scale channels so that one 8-bit scale fits all channels of a map, or of a weight.
+"""Repair before quantisation: scale channels so that one 8-bit scale fits all channels of a map.
 
-Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, section 4.1
-(weights against weights), and Xiao et al., "SmoothQuant", ICML 2023 (maps against weights, alpha 1/2), over classes of
-channels instead of pairs of layers. Factors are powers of two: then every product and sum of the float32 graph has the
+Xiao et al., "SmoothQuant", ICML 2023 (maps against weights, alpha 1/2), over classes of channels instead of pairs of
+layers. Factors are powers of two: then every product and sum of the float32 graph has the
 same bits as before, and the graph computes the very same thing.
 """
 
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -42,14 +41,11 @@ class EqualisedGraph:
 def equalise(
     model: onnx.ModelProto,
     inputs: Sequence[NDArray[Any]],
-    against: Literal["maps", "weights"],
     keep: Collection[str] = (),
 ) -> EqualisedGraph:
-    """Equalise the channels of a float32 graph of one size.
+    """Equalise the channels of a float32 graph of one size: a map's channels against the weights that read them.
 
-    "maps": a map's channels against the weights that read them; for weights that have a scale a channel. "weights":
-    those that write a channel against those that read it; for one scale a weight. `inputs`: calibration frames as the
-    contract encodes them; "maps" looks at all of them, and the first one must come out bit for bit as before.
+    `inputs`: calibration frames as the contract encodes them; the first one must come out bit for bit as before.
     `keep`: convolutions that stay in floating point; they follow, and have no say. Raises InputError for no frame and
     as `channel_classes`, UnblurError where the graph no longer computes the same.
     """
@@ -59,7 +55,7 @@ def equalise(
     constants = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
     weights = {name: _rows(constants[side.node.input[1]], side) for name, side in sides.items()}
     deciding = {name: side for name, side in sides.items() if name not in keep}
-    peaks = _peaks(model, deciding, inputs) if against == "maps" else {}
+    peaks = _peaks(model, deciding, inputs)
     count = 1 + max(int(max(s.written.max(), s.read.max())) for s in sides.values())
     exponents = np.zeros(count)
     for _ in range(ROUNDS):
@@ -67,13 +63,9 @@ def equalise(
         large, small = np.zeros(count), np.zeros(count)
         for name, side in deciding.items():
             weight = weights[name] / factors[side.written][:, None] * factors[side.read][None, :]
-            if against == "maps":
-                _raise(large, side.read, _relative(peaks[name] / factors[side.read]))
-                by_row = weight.max(axis=1, keepdims=True)
-                _raise(small, side.read, np.divide(weight, by_row, where=by_row > 0, out=np.zeros_like(weight)).max(0))
-            else:
-                _raise(large, side.written, _relative(weight.max(axis=1)))
-                _raise(small, side.read, _relative(weight.max(axis=0)))
+            _raise(large, side.read, _relative(peaks[name] / factors[side.read]))
+            by_row = weight.max(axis=1, keepdims=True)
+            _raise(small, side.read, np.divide(weight, by_row, where=by_row > 0, out=np.zeros_like(weight)).max(0))
         usable = (large > 0) & (small > 0)
         usable[FIXED] = False
         step = np.zeros(count)

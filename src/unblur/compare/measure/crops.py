@@ -42,7 +42,7 @@ def strips_of(
     """Strips of one frame, all of (H, W, 3) RGB uint8: the sharpest detail, and where a candidate is furthest off.
 
     `reference`: its name and frame. `notes`: engine name to the text under its picture. The second strip is left out
-    when no byte of any candidate differs from the reference, or when it would show the same place.
+    when nobody would see a difference of any candidate to the reference, or when it would show the same place.
     """
     sharpest = truth if truth is not None else reference[1]
     detail = best_window(gradient(sharpest))
@@ -61,6 +61,7 @@ def strips_of(
         *([("truth", truth)] if truth is not None else []),
     ]
     strips = [_strip(name, place, size, why, pictures, reference, candidates, notes) for place, why in places]
+    strips[1:] = [strip for strip in strips[1:] if strip.differences]
     strips[0] = strips[0].model_copy(update={"view": _view(sharpest, pictures, notes)})
     return strips
 

@@ -166,13 +166,11 @@ def check_files(engine: Path, manifest: dict[str, Any]) -> None:
             raise InputError(f"{file} is not the file that {path} describes; build the engine again.")
 
 
-def check_manifest(
-    manifest: dict[str, Any], engine: Path, product: Product, device: Device | None, checkpoint: str | None = None
-) -> None:
-    """Raise InputError, in one sentence with the cure, where an engine is of another product, version, GPU or
-    checkpoint than those at hand.
+def check_manifest(manifest: dict[str, Any], engine: Path, product: Product, device: Device | None) -> None:
+    """Raise InputError, in one sentence with the cure, where an engine is of another product, version or GPU than those
+    at hand.
 
-    `device` is the GPU it shall run on, None to leave that to the runtime; `checkpoint` a SHA-256, None for any.
+    `device` is the GPU it shall run on, None to leave that to the runtime.
     """
     cure = f"build it again: unblur build --rebuild {engine}"
     made = (manifest["product"], manifest["version"])
@@ -185,11 +183,6 @@ def check_manifest(
         raise InputError(f"{engine} was built by {made[0]} {made[1]}, this is {product.version}; {cure}.")
     if device is not None:
         _check_device(manifest, engine, device, cure)
-    if checkpoint is not None and manifest.get("checkpoint_sha256") not in (None, checkpoint):
-        raise InputError(
-            f"{engine} was built from another checkpoint ({manifest['checkpoint_sha256'][:12]}...) than the one given "
-            f"({checkpoint[:12]}...); build it from that one, or give the checkpoint it came from."
-        )
 
 
 def _check_device(manifest: dict[str, Any], engine: Path, device: Device, cure: str) -> None:

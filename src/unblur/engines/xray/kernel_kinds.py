@@ -10,6 +10,7 @@ from unblur.graphs.facts import GraphFacts, is_map
 
 CONVOLUTION, STRIPS, GEMM, COPY = "convolution", "strips", "gemm", "copy"
 REQUANTISATION, EPILOGUE, PIXELS, OTHER = "requantisation", "epilogue", "pixels", "other"
+REDUCTION, SAMPLING = "reduction", "sampling"
 
 KINDS = {
     CONVOLUTION: "a convolution of a map, with whatever is fused to it",
@@ -17,7 +18,9 @@ KINDS = {
     STRIPS: "convolutions and generated kernels that read no map: strips and other small tensors",
     COPY: "moves a map and computes nothing: transpose, reshape, slice, concatenate, cast",
     REQUANTISATION: "converts to or from 8 bits outside of a convolution",
-    EPILOGUE: "an activation or gate on a map that was not fused into a convolution",
+    EPILOGUE: "an activation, gate or addition on a map that was not fused into a convolution",
+    REDUCTION: "a softmax, a norm, a mean or another sum over channels or places of a map",
+    SAMPLING: "looks a map up at places that the network computed",
     PIXELS: "pixel arithmetic at the network's input or output",
     OTHER: "everything else",
 }
@@ -30,12 +33,19 @@ LAYOUT_LAYERS = frozenset({"Reformat", "MyelinReformat"})
 """Layer types of the data-centre product that do the same."""
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "Tanh", "Clip", "Mul", "Gelu", "Elu",
-                         "Mish", "Softplus"})  # fmt: skip
-ACTIVATION_WORDS = frozenset({"Relu", "Leak", "Sigm", "Tanh", "Max", "Min", "Mul", "Gelu"})
+                         "Mish", "Softplus", "Add", "Sub"})  # fmt: skip
+ACTIVATION_WORDS = frozenset({"Relu", "Leak", "Sigm", "Tanh", "Max", "Min", "Mul", "Gelu", "Add", "Sub"})
+
+REDUCTIONS = frozenset({"Softmax", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "GlobalAveragePool",
+                        "InstanceNormalization", "LayerNormalization", "GroupNormalization"})  # fmt: skip
+REDUCTION_WORDS = frozenset({"Maxr", "Minr", "Sum", "Mean"})
 
 QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 EIGHT_BITS = frozenset({"Int8", "FP8"})
+
+FLATTEST = 256
+"""An axis that is at least this part of the frame's places may be a map whose rows were put end to end."""
 
 OUTSIDE = "frame"
 """Block of a kernel that holds no node of any block: pixel conversion."""
@@ -51,11 +61,19 @@ def words_of(kernel: Kernel) -> tuple[str, ...]:
 
 def reads_as_map(tensor: KernelTensor, facts: GraphFacts) -> bool:
     """Whether a tensor is a map of the network (or the frame), not a strip, a weight or a scalar."""
+    if len(tensor.shape) == 3:
+        return any(_is_flat_map(places, facts) for places in tensor.shape[1:])
     if len(tensor.shape) != 4:
         return False
     if tensor.shape[1:] == (facts.height, facts.width, 3):  # the frame as bytes, hwc
         return True
     return is_map(*tensor.shape[2:], facts.height, facts.width)
+
+
+def _is_flat_map(places: int, facts: GraphFacts) -> bool:
+    """Whether an axis holds all places of a map at a scale of 1, 1/2, .. 1/16, or of a half or a quarter of one."""
+    parts, rest = divmod(facts.height * facts.width, places)
+    return rest == 0 and parts <= FLATTEST and parts & (parts - 1) == 0
 
 
 def kind_of(kernel: Kernel, facts: GraphFacts) -> str:
@@ -76,6 +94,10 @@ def kind_of(kernel: Kernel, facts: GraphFacts) -> str:
         return COPY
     if any(t.name in facts.edges for t in (*kernel.inputs, *kernel.outputs)):
         return PIXELS
+    if "GridSample" in operators:
+        return SAMPLING
+    if REDUCTION_WORDS.intersection(words) or operators & REDUCTIONS:
+        return REDUCTION
     return EPILOGUE if ACTIVATION_WORDS.intersection(words) or operators & ACTIVATIONS else OTHER
 
 

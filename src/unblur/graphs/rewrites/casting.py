@@ -32,6 +32,7 @@ Narrow = Literal["fp16", "bf16"]
 NORMS = ("InstanceNormalization", "GroupNormalization", "GlobalAveragePool")
 REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare")
 SUMS = "sums over a map, which 16 bits do not hold"
+PLACES = "places to look at: near the edge of a map of 1000, 16 bits are a quarter of a pixel off"
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -146,6 +147,7 @@ def _fp32_nodes(graph: onnx.GraphProto) -> dict[str, str]:
         found = node.op_type in CONVOLUTIONS or any(before.get(o, False) for o in node.output)
         for name in node.input:
             before[name] = before.get(name, False) or found
+    places = _coordinates(graph)
     reasons = {}
     for node in graph.node:
         # What is dequantised is read by a convolution, weights too: a cast between the two would keep them apart.
@@ -157,7 +159,20 @@ def _fp32_nodes(graph: onnx.GraphProto) -> dict[str, str]:
             reasons[node.name] = "after the last convolution: residual, clamp, rounding"
         elif node.op_type in NORMS or (node.op_type in REDUCTIONS and _sums_a_map(node, graph)):
             reasons[node.name] = SUMS
+        elif node.op_type == "GridSample" or any(o in places for o in node.output):
+            reasons[node.name] = PLACES
     return reasons
+
+
+def _coordinates(graph: onnx.GraphProto) -> set[str]:
+    """Tensors between a convolution and the places that a GridSample looks at."""
+    places: set[str] = set()
+    for node in reversed(graph.node):
+        if node.op_type == "GridSample":
+            places.add(node.input[1])
+        elif node.op_type not in CONVOLUTIONS and any(o in places for o in node.output):
+            places.update(node.input)
+    return places
 
 
 def _sums_a_map(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
@@ -192,7 +207,9 @@ class _Writer:
         copied.CopyFrom(node)
         for k, name in enumerate(node.input):
             if name in self._floats:
-                copied.input[k] = self._as(name, wanted)
+                # Scales and region of a Resize are float32 in whatever it computes (ONNX).
+                of_map = node.op_type != "Resize" or k == 0
+                copied.input[k] = self._as(name, wanted if of_map else TensorProto.FLOAT)
             elif name in self._constants:
                 self._stored[name] = self._constants[name]
         self.nodes.append(copied)

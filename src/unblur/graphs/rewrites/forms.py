@@ -7,7 +7,7 @@ differ, and so do TensorRT and TensorRT for RTX.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from onnx import TensorProto
 
@@ -94,14 +94,3 @@ def find_form(name: str) -> Form:
     if name not in FORMS:
         raise InputError(f"Unknown form {name!r}{nearest(name, FORMS)}; known: {', '.join(FORMS)}.")
     return FORMS[name]
-
-
-def with_narrow_weights(form: Form) -> Form:
-    """The form with integer weights of 7 bits, -63 to 63: exact on x86 processors without VNNI, and 1 dB coarser.
-
-    There both CPU backends add two products u8 x s8 in 16 bits, with saturation (instruction VPMADDUBSW):
-    2 * 255 * 127 does not fit, 2 * 255 * 63 does. Raises InputError for a form without integer weights.
-    """
-    if form.weight is not S8:
-        raise InputError(f"Form {form.name} has no 8-bit integer weights to narrow.")
-    return replace(form, weight=replace(S8, largest=63))

@@ -37,7 +37,10 @@ BANET_V1 = Family(
     title="BA-Net v1",
     paper="Tsai et al., BANet: Blur-aware Attention Networks for Dynamic Scene Deblurring, arXiv 2101.07518v1, 2021",
     year=2021,
-    presets={f"banet_v1_s{depth}": BANetV1Spec(depth) for depth in (4, 8, 10, 12)},
+    presets={
+        **{f"banet_v1_s{depth}": BANetV1Spec(depth) for depth in (4, 8, 10, 12)},
+        "banet_v1_narrow": BANetV1Spec(depth=2, stem_width=16, entry_width=24, width=32),
+    },
     contract=PixelContract(channel_order="bgr", low=-0.5, high=0.5, multiple=2),
     infer=infer,
     build=BANetV1,

@@ -60,7 +60,11 @@ SAPHN = Family(
     title="SAPHN",
     paper="Suin et al., Spatially-Attentive Patch-Hierarchical Network for Adaptive Motion Deblurring, CVPR 2020",
     year=2020,
-    presets={"saphn_a": SAPHNSpec(offsets=False), "saphn_b": SAPHNSpec(offsets=True)},
+    presets={
+        "saphn_a": SAPHNSpec(offsets=False),
+        "saphn_b": SAPHNSpec(offsets=True),
+        "saphn_narrow": SAPHNSpec(offsets=True, stem_width=12, middle_width=16, width=24, blocks=1),
+    },
     contract=PixelContract(channel_order="rgb", low=-0.5, high=0.5, multiple=MULTIPLE),
     infer=infer,
     build=SAPHNetwork,

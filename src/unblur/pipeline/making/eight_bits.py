@@ -151,8 +151,8 @@ def float_graph(
     def write(path: Path) -> None:
         progress.note(f"{EQUALISATION}: for form {form.name}")
         model = onnx.load(at_manifest.path)
-        # Towards maps, also for one scale a weight: towards weights it lost 0.4 dB there (docs/lab-log.md).
-        made = equalise(model, _inputs(at_manifest, of), "maps", kept_by_default(model, form))
+        # Also for one scale a weight: evening out weights instead of maps lost 0.4 dB there (docs/lab-log.md).
+        made = equalise(model, _inputs(at_manifest, of), kept_by_default(model, form))
         onnx.save(made.model, path)
 
     name = f"{of.checkpoint.name}-{form.name}-equalised"

@@ -90,7 +90,9 @@ class OnnxRuntimeRunner(BaseRunner):
         except refusals() as error:
             if out_of_memory(error):  # `run` says how large the frame was
                 raise RuntimeError(str(error)) from error
-            raise InputError(f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); export again.") from error
+            raise InputError(
+                f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); is it a deblurring network? Export again."
+            ) from error
 
     def _release(self) -> None:
         # The stream and the memory outlive what works with them.

@@ -221,7 +221,8 @@ def test_empty_folder_missing_input_and_a_file_that_is_no_picture(tmp_path: Path
 
 def test_wrong_flags_name_the_nearest(tmp_path: Path, deblur) -> None:
     refused(deblur(tmp_path, tmp_path / "o", "--overwrit"), "did you mean --overwrite?", "usage: unblur deblur")
-    refused(deblur(tmp_path, tmp_path / "o", "--engine", "tensorflow"), "tensorflow", "openvino")
+    unknown = ("--checkpoint", "c.pth", "--engine", "tensorflow")
+    refused(deblur(tmp_path, tmp_path / "o", *unknown), "tensorflow", "openvino")
     refused(deblur(tmp_path, tmp_path / "o", "--threads", "0"), "'0' is not a whole number of at least 1")
     refused(deblur(tmp_path), "required: OUT")
 

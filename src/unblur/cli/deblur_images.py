@@ -58,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     out = Output(args)
     progress = out.progress
-    plan = plan_tasks(args.source, args.output)
     of_file = is_file_engine(args.engine)
     if of_file:
         named = name_engine(args.engine, args.output_name, args.contract, device=args.device)
@@ -67,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = NamedEngine(find_engine(choose_engine(args.engine, args.precision, args.device)))
         if args.contract or args.output_name:
             raise InputError("--contract and --output-name are of a graph's file; name it: --engine FILE.onnx.")
+    plan = plan_tasks(args.source, args.output)
     refuse_inputs((task.output for task in plan.tasks), [args.checkpoint, args.manifest, named.file])
     name = named.engine.name
     if args.engine == "auto":

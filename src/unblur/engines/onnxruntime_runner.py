@@ -87,10 +87,13 @@ class OnnxRuntimeRunner(BaseRunner):
                     self._buffers = None  # before the next: memory for one size at a time
                     self._buffers = self._place.buffers(self._session, self._names, tensor)
                 return self._buffers.run(tensor)
-        except refusals() as error:
+        except (*refusals(), RuntimeError) as error:
             if out_of_memory(error):  # `run` says how large the frame was
                 raise RuntimeError(str(error)) from error
-            raise InputError(f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); export again.") from error
+            raise InputError(
+                f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); is it a deblurring network? Export it "
+                "again."
+            ) from error
 
     def _release(self) -> None:
         # The stream and the memory outlive what works with them.

@@ -54,6 +54,7 @@ class Stages:
     job: Job
     made: list[str] = field(default_factory=list)
     refused: list[BudgetError] = field(default_factory=list)
+    told: set[Path] = field(default_factory=set)
 
     def graph(self, size: Size | None) -> Path:
         """The exact graph of a size."""
@@ -106,9 +107,11 @@ class Stages:
         return publish_folder(self.job.store, made.path, name, self.job.progress)
 
     def _keep(self, name: str, artefact: Artefact) -> Artefact:
+        if artefact.path not in self.told:
+            self.told.add(artefact.path)
+            self.job.progress.note(f"{name}: {'made' if artefact.fresh else 'found'} {artefact.path}")
         if artefact.fresh:
             self.made.append(name)
-        self.job.progress.note(f"{name}: {'made' if artefact.fresh else 'found'} {artefact.path}")
         return artefact
 
     def _stem(self, size: Size | None) -> str:

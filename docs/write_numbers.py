@@ -35,6 +35,8 @@ def table(path: Path, front: bool = False) -> str:
         return gpu(path.parent)
     if "synthetic" in values:
         return gains(values)
+    if "exports" in values:
+        return exports(values)
     if "rows" in values:
         return forms(values)
     if values["form"].startswith("unblur speed"):
@@ -86,6 +88,23 @@ def gains(values: dict[str, Any]) -> str:
             )
             decibels = f"{decibels_text(before)} | {decibels_text(after)} | {decibels_text(gain, signed=True)}"
             lines.append(f"| {title} | {part['count']} | {decibels} | {part['better']} |")
+    return "\n".join(lines)
+
+
+def exports(values: dict[str, Any]) -> str:
+    """Nodes, time, kernels and bytes of each network's export, plain and rewritten, with the bound on the fastest GPU
+    of the target."""
+    lines = [
+        "| network | export | ONNX nodes | seconds of the processor | kernels | GB moved | not below (ms) |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for name in dict.fromkeys(row["network"] for row in values["exports"]):
+        for row in (row for row in values["exports"] if row["network"] == name):
+            made = "| | |"
+            if "kernels" in row:
+                gpu, bound = min(row["lower_bound_ms"].items(), key=lambda pair: pair[1])
+                made = f"| {row['kernels']} | {row['gb_moved']:.3f} | {bound:.2f} on {gpu} |"
+            lines.append(f"| {name} | {row['export']} | {row['nodes']} | {row['processor_seconds']} {made}")
     return "\n".join(lines)
 
 

@@ -50,7 +50,7 @@ class Plain(nn.Module):
 
 
 def main() -> None:
-    rows = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    rows = json.loads(RESULTS.read_text())["exports"] if RESULTS.exists() else []
     for name in sys.argv[1:]:
         with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
             checkpoint = random_checkpoint(name, 0, Path(folder))
@@ -59,7 +59,7 @@ def main() -> None:
                 rows.append({"network": name, "export": what} | row(checkpoint, what, Path(folder)))
                 print(json.dumps(rows[-1]), flush=True)
                 head = {"side_px": SIDE, "target": TARGET, "roofline": NOTE, "versions": package_versions()}
-                write_json(RESULTS, head | {"rows": rows})
+                write_json(RESULTS, head | {"exports": rows})
 
 
 def row(checkpoint: Checkpoint, what: str, folder: Path) -> dict[str, Any]:

@@ -80,3 +80,11 @@ def test_constants_of_every_size_are_the_fixed_ones() -> None:
         assert segments.shape[1] <= 39
         assert torch.equal(spread, segments[:, fine])
         np.testing.assert_array_equal(spread.numpy(), spread_matrix(length))
+
+
+def test_flipped_form_takes_and_gives_the_other_channel_order() -> None:
+    network = drawn()
+    x = torch.rand((1, 3, 32, 48)) - 0.5
+    with torch.inference_mode():
+        got = BANetV1Form(network, (32, 48), True)(x.flip(1))[0].flip(1)
+        assert float((got - network(x)).abs().max()) < TOLERANCE

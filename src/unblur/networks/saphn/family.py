@@ -15,7 +15,7 @@ from unblur.networks.saphn.recipe import Settings, recipe
 _MOST_BLOCKS = 16
 """Of one encoder; the paper's have three."""
 
-SWEEP = ((16, 16), (24, 40), (88, 104), (16, 136), (136, 16), (8 * 19, 8 * 23), (17, 31), (8, 8), (184, 40), (16, 808),
+SWEEP = ((16, 16), (24, 40), (88, 104), (16, 136), (136, 16), (8 * 19, 8 * 23), (17, 31), (24, 24), (184, 40), (16, 808),
          (256, 256))  # fmt: skip
 """Eighths that are 1, 2, prime or far apart, and frames that are padded."""
 

@@ -127,3 +127,46 @@ def test_rounded_bins_still_average(length: int) -> None:
 def test_matrices_that_do_not_average_are_rounded_to_nearest() -> None:
     weights = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
     np.testing.assert_array_equal(round_rows(weights), weights.astype(np.float16))
+
+
+def looked_up() -> onnx.ModelProto:
+    """A convolution says where to look in a map, halved and doubled: GridSample, Resize, and convolutions around."""
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        make("Conv", ["input", "first"], ["map"], "first", pads=[1, 1, 1, 1]),
+        make("Conv", ["map", "where"], ["moved"], "where", pads=[1, 1, 1, 1]),
+        make("Tanh", ["moved"], ["near"], "near"),
+        make("Transpose", ["near"], ["places"], "places", perm=[0, 2, 3, 1]),
+        make("GridSample", ["map", "places"], ["seen"], "seen"),
+        make("Resize", ["seen", "", "half"], ["small"], "small", mode="linear"),
+        make("Resize", ["small", "", "twice"], ["large"], "large", mode="linear"),
+        make("Relu", ["large"], ["lit"], "lit"),
+        make("Conv", ["lit", "last"], ["made"], "last", pads=[1, 1, 1, 1]),
+        make("Clip", ["made"], ["restored"], "restored"),
+    ]
+    draw = np.random.default_rng(0).standard_normal
+    weights = {"first": (4, 3, 3, 3), "where": (2, 4, 3, 3), "last": (3, 4, 3, 3)}
+    constants = {name: (draw(shape) / 5).astype(np.float32) for name, shape in weights.items()}
+    constants |= {"half": np.float32([1, 1, 0.5, 0.5]), "twice": np.float32([1, 1, 2, 2])}
+    frame = [1, 3, 16, 24]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "looked up",
+        [value("input", TensorProto.FLOAT, frame)],
+        [value("restored", TensorProto.FLOAT, frame)],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_places_to_look_at_keep_float32_and_so_do_the_scales_of_a_resize(precision: Narrow) -> None:
+    cast = cast_graph(looked_up(), precision)
+    kept = {name for name, reason in cast.kept_fp32 if "places" in reason}
+    assert kept == {"near", "places", "seen"}
+    found = types(cast.model)
+    assert found["small"] == found["lit"] != TensorProto.FLOAT
+    assert {t.name: t.data_type for t in cast.model.graph.initializer}["half"] == TensorProto.FLOAT
+    if precision == "fp16":
+        x = np.random.default_rng(1).random((1, 3, 16, 24), dtype=np.float32)
+        assert np.abs(run(cast.model, x) - run(looked_up(), x)).max() < 5e-3

@@ -196,7 +196,8 @@ def test_tensorrt_for_rtx_builds_it_and_xray_sorts_its_kernels(case: Case) -> No
     kinds = {kernel.name: kind_of(kernel, facts) for kernel in xray.kernels}
     assert OTHER not in kinds.values(), [name for name, kind in kinds.items() if kind == OTHER]
     blocks = [block_of(kernel, facts) for kernel in xray.kernels]
-    assert blocks.count(OUTSIDE) <= 4, blocks  # pixels in and out
+    assert len(set(blocks)) > 2
+    assert blocks.count(OUTSIDE) < len(blocks) / 2, blocks  # pixels, and what stands between the blocks
 
 
 def test_a_training_goes_on_bit_for_bit(case: Case) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unblur.engines.xray.kernel_kinds import COPY, EPILOGUE, PIXELS, REDUCTION, SAMPLING, STRIPS, kind_of
+from unblur.engines.xray.kernel_kinds import CONVOLUTION, COPY, EPILOGUE, PIXELS, REDUCTION, SAMPLING, STRIPS, kind_of
 from unblur.engines.xray.kernels import Kernel, KernelTensor
 from unblur.graphs.facts import GraphFacts
 
@@ -29,6 +29,8 @@ def kernel(name: str, shape: tuple[int, ...], *nodes: str, reads: str = "t") -> 
         (kernel("__myl_MulDiv_myl0_17", (1, 128, 128)), STRIPS),  # a product of two maps is none
         (kernel("__myl_ReshReshAdd_myl0_108", MAP), EPILOGUE),
         (kernel("__myl_GridReshMul_myl0_20", MAP, "s", "a"), SAMPLING),
+        (kernel("__myl_Resi_myl0_47", MAP), SAMPLING),
+        (kernel("__myl_MoveConcCorr_myl0_98", MAP), CONVOLUTION),
         (kernel("__myl_ReshTran_myl0_21", MAP), COPY),
         (kernel("__myl_AddMaxMin_myl0_22", (1, 3, 256, 256), reads="input"), PIXELS),
     ],

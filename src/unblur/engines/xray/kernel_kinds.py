@@ -20,7 +20,7 @@ KINDS = {
     REQUANTISATION: "converts to or from 8 bits outside of a convolution",
     EPILOGUE: "an activation, gate or addition on a map that was not fused into a convolution",
     REDUCTION: "a softmax, a norm, a mean or another sum over channels or places of a map",
-    SAMPLING: "looks a map up at places that the network computed",
+    SAMPLING: "resizes or pools a map, or looks it up at places that the network computed",
     PIXELS: "pixel arithmetic at the network's input or output",
     OTHER: "everything else",
 }
@@ -35,6 +35,9 @@ LAYOUT_LAYERS = frozenset({"Reformat", "MyelinReformat"})
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "Tanh", "Clip", "Mul", "Gelu", "Elu",
                          "Mish", "Softplus", "Add", "Sub"})  # fmt: skip
 ACTIVATION_WORDS = frozenset({"Relu", "Leak", "Sigm", "Tanh", "Max", "Min", "Mul", "Gelu", "Add", "Sub"})
+
+SAMPLERS = frozenset({"GridSample", "Resize", "AveragePool", "MaxPool"})
+SAMPLING_WORDS = frozenset({"Resi", "Grid"})
 
 REDUCTIONS = frozenset({"Softmax", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "GlobalAveragePool",
                         "InstanceNormalization", "LayerNormalization", "GroupNormalization"})  # fmt: skip
@@ -83,18 +86,20 @@ def kind_of(kernel: Kernel, facts: GraphFacts) -> str:
         return GEMM
     if kernel.is_convolution:
         return CONVOLUTION if reads_map else STRIPS
+    words = words_of(kernel)
+    if "Corr" in words:  # a convolution inside a generated kernel
+        return CONVOLUTION if reads_map else STRIPS
     operators = {facts.operators.get(node, "") for node in kernel.nodes}
     types = {t.type for t in (*kernel.inputs, *kernel.constants, *kernel.outputs)}
     if types & EIGHT_BITS or operators & QUANTISERS:
         return REQUANTISATION
     if not reads_map:
         return STRIPS
-    words = words_of(kernel)
     if kernel.kind in LAYOUT_LAYERS or (words and MOVES.issuperset(words)):
         return COPY
     if any(t.name in facts.edges for t in (*kernel.inputs, *kernel.outputs)):
         return PIXELS
-    if "GridSample" in operators:
+    if SAMPLING_WORDS.intersection(words) or operators & SAMPLERS:
         return SAMPLING
     if REDUCTION_WORDS.intersection(words) or operators & REDUCTIONS:
         return REDUCTION

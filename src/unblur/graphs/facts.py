@@ -41,10 +41,11 @@ NARROW = 2.5
 def is_map(height: int, width: int, frame_height: int, frame_width: int) -> bool:
     """Whether a tensor of (height, width) is a map of the frame, at whatever scale, and not a strip or a few numbers.
 
-    A U-Net's 1/8 map is one: it is narrow in both sides. A strip of 360x7 in a 720p frame is 2 and 183 times smaller.
+    One number a channel is none, however small the frame. A U-Net's 1/8 map is one: it is narrow in both sides. A strip
+    of 360x7 in a 720p frame is 2 and 183 times smaller.
     """
     down, across = frame_height / height, frame_width / width
-    return max(down, across) <= min(SMALLEST_MAP, NARROW * min(down, across))
+    return height * width > 1 and max(down, across) <= min(SMALLEST_MAP, NARROW * min(down, across))
 
 
 @dataclass(frozen=True)

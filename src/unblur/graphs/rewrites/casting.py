@@ -209,7 +209,7 @@ class _Writer:
             if name in self._floats:
                 # Scales and region of a Resize are float32 in whatever it computes (ONNX).
                 of_map = node.op_type != "Resize" or k == 0
-                copied.input[k] = self._as(name, wanted if of_map else TensorProto.FLOAT)
+                copied.input[k] = self._as(name, wanted if of_map else TensorProto.FLOAT, node)
             elif name in self._constants:
                 self._stored[name] = self._constants[name]
         self.nodes.append(copied)
@@ -222,7 +222,7 @@ class _Writer:
     def initializers(self) -> Iterable[onnx.TensorProto]:
         return self._stored.values()
 
-    def _as(self, name: str, wanted: int) -> str:
+    def _as(self, name: str, wanted: int, reader: onnx.NodeProto) -> str:
         if name in self._constants:
             return self._constant(name, wanted)
         if self._types[name] == wanted:
@@ -231,7 +231,9 @@ class _Writer:
         if key not in self._casts:
             kind = "fp32" if wanted == TensorProto.FLOAT else self._precision
             self._casts[key] = f"{name}_{kind}"
-            self.nodes.append(helper.make_node("Cast", [name], [self._casts[key]], f"{name}/Cast_{kind}", to=wanted))
+            cast = helper.make_node("Cast", [name], [self._casts[key]], f"{name}/Cast_{kind}", to=wanted)
+            cast.metadata_props.extend(reader.metadata_props)  # it is of the block that it is made for
+            self.nodes.append(cast)
         return self._casts[key]
 
     def _constant(self, name: str, wanted: int) -> str:

@@ -1,6 +1,8 @@
 """BAG written as a compiler wants it: the same function, with what an instance norm makes of it.
 
 * A bias in front of an instance norm is taken away again by its mean: dropped.
+* A constant added to the frame is taken away too, for the first convolution reads a reflected border, not zeros. So the
+  frame's mean goes before 16 bits round what is left of a dark or even picture, and not behind.
 * IN(cat(a, b)) = cat(IN(a), IN(b)): each new slice is normalised once and never again, and a module's convolutions read
   one list of slices instead of a concatenation of concatenations.
 * The last transposed convolution has stride 1: a convolution with its kernel turned about.
@@ -22,20 +24,33 @@ from unblur.networks.bag.network import BlurAttentionModule, Generator, normalis
 from unblur.networks.form import reverse_channels
 
 
+class Normalised(nn.Module):
+    """ReLU(IN(conv(x))), without the convolution's bias; a module, so that the graph's nodes bear its name."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        conv.bias = None
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(normalise(self.conv(x)))
+
+
 class ModuleForm(nn.Module):
     """`BlurAttentionModule` on a list of slices; (1, width, h, w) -> same."""
 
     def __init__(self, module: BlurAttentionModule) -> None:
         super().__init__()
-        self.dense = nn.ModuleList(without_bias(conv) for conv in module.dense)
-        self.transition = without_bias(module.transition)
+        self.dense = nn.ModuleList(Normalised(conv) for conv in module.dense)
+        self.transition = Normalised(module.transition)
         self.attention = module.attention
 
     def forward(self, u: Tensor) -> Tensor:
         slices = [u]
         for conv in self.dense:
-            slices.append(F.relu(normalise(conv(joined(slices)))))
-        out: Tensor = self.attention(F.relu(normalise(self.transition(joined(slices)))))
+            slices.append(conv(joined(slices)))
+        out: Tensor = self.attention(self.transition(joined(slices)))
         return out
 
 
@@ -50,38 +65,34 @@ class BAGForm(nn.Module):
         del size
         super().__init__()
         network = copy.deepcopy(network).double()
-        self.encoder = nn.ModuleList(without_bias(conv) for conv in network.encoder)
+        self.encoder = nn.ModuleList(Normalised(conv) for conv in network.encoder)
         self.blocks = nn.ModuleList(ModuleForm(block) for block in network.blocks)
         last = turned(network.decoder[-1])
-        self.decoder = nn.ModuleList([*(four_by_four(conv) for conv in network.decoder[:-1]), last])
+        self.decoder = nn.ModuleList([*(Normalised(four_by_four(conv)) for conv in network.decoder[:-1]), last])
         if flip_channels:
-            reverse_channels([without_bias(self.encoder[0])], [last])
+            first = network.encoder[0]
+            assert isinstance(first, nn.Conv2d)
+            reverse_channels([first], [last])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the restored tensor and, for the exporter's checks, the output of the first module."""
-        y = F.pad(x, (3, 3, 3, 3), mode="reflect")
+        y = F.pad(x - x.mean(dim=(2, 3), keepdim=True), (3, 3, 3, 3), mode="reflect")
         for conv in self.encoder:
-            y = F.relu(normalise(conv(y)))
+            y = conv(y)
         first = u = y
         probe: Tensor | None = None
         for block in self.blocks:
             y = block(u) + u
             probe = y if probe is None else probe
             u = y + first
-        for conv in self.decoder[:-1]:
-            y = F.relu(normalise(conv(y)))
+        for conv in self.decoder:
+            y = conv(y)
         assert probe is not None
-        return x + torch.tanh(self.decoder[-1](y)), probe
+        return x + torch.tanh(y), probe
 
 
 def joined(slices: list[Tensor]) -> Tensor:
     return torch.cat(slices, dim=1) if len(slices) > 1 else slices[0]
-
-
-def without_bias(conv: nn.Module) -> nn.Conv2d:
-    assert isinstance(conv, nn.Conv2d)
-    conv.bias = None
-    return conv
 
 
 def turned(conv: nn.Module) -> nn.Conv2d:
@@ -95,7 +106,7 @@ def turned(conv: nn.Module) -> nn.Conv2d:
 
 
 def four_by_four(conv: nn.Module) -> nn.ConvTranspose2d:
-    """Kernel 3, stride 2, padding 1, output padding 1, without its bias: kernel 4 whose last row and column are 0."""
+    """Kernel 3, stride 2, padding 1, output padding 1: kernel 4 whose last row and column are 0."""
     assert isinstance(conv, nn.ConvTranspose2d)
     made = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, 2, 1, bias=False, dtype=conv.weight.dtype)
     made.weight.data = F.pad(conv.weight.data, (0, 1, 0, 1))

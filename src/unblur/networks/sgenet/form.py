@@ -20,13 +20,25 @@ from unblur.networks.form import reverse_channels
 from unblur.networks.sgenet.network import Maps, SGENet, Stage, resize
 
 
+class Doubled(nn.Module):
+    """A 1x1 convolution, then bilinear doubling."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return resize(self.conv(x), 2)
+
+
 class StageForm(nn.Module):
     """`Stage` with the resizes in or below the convolutions."""
 
     def __init__(self, stage: Stage, act: nn.Module) -> None:
         super().__init__()
         self.encoder, self.decoder = stage.encoder, stage.decoder
-        self.enhance, self.select, self.up = stage.enhance, stage.select, stage.up
+        self.enhance, self.select = stage.enhance, stage.select
+        self.up = nn.ModuleList(Doubled(conv) for conv in stage.up)
         self.down = nn.ModuleList(pooling(conv) for conv in stage.down)
         self.act = act
 
@@ -41,7 +53,7 @@ class StageForm(nn.Module):
         decoded = [f]
         for s in reversed(range(len(self.up))):
             skip, _ = self.enhance[s](encoded[s], encoded[s + 1], degraded[s])
-            f = self._through(self.decoder[s], resize(self.up[s](f), 2) + skip)
+            f = self._through(self.decoder[s], self.up[s](f) + skip)
             decoded.insert(0, f)
         return Maps(encoded, decoded, [])
 

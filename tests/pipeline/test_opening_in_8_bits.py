@@ -175,7 +175,9 @@ def test_an_engine_is_not_judged_on_its_calibration_frames(project: Path, capsys
     text = (project / "three.toml").read_text()
     (project / "three.toml").write_text(text.replace("overlaps = []", 'overlaps = ["it is holiday.jpg"]'))
     assert run(command) == 0
-    (report,) = [p for p in (project / "artifacts/reports").rglob("report.json") if "it is holiday.jpg" in p.read_text()]
+    (report,) = [
+        p for p in (project / "artifacts/reports").rglob("report.json") if "it is holiday.jpg" in p.read_text()
+    ]
     assert "NOT HELD OUT: it is holiday.jpg" in (report.parent / "report.html").read_text()
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from unblur.building.best import Best
     from unblur.building.engine import BuiltEngine
     from unblur.cli.output import Output
+    from unblur.pipeline.run import BuiltFile
 
 
 def tell_best(out: Output, best: Best) -> None:
@@ -24,7 +25,7 @@ def tell_best(out: Output, best: Best) -> None:
     out.say(f"ranking {best.report_path}")
 
 
-def tell_built(out: Output, built: BuiltEngine) -> None:
+def tell_built(out: Output, built: BuiltEngine | BuiltFile) -> None:
     """An engine: what it is, what its precision cost, and what its kernels run in and move."""
     from unblur.calibration.score import Score
     from unblur.metrics.decibels import decibels_from_json, decibels_text

@@ -81,13 +81,14 @@ class OnnxRuntimeRunner(BaseRunner):
         self._graph = graph
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        refused: tuple[type[BaseException], ...] = (*refusals(), RuntimeError)
         try:
             with self._place.active():
                 if self._buffers is None or self._buffers.shape != tensor.shape:
                     self._buffers = None  # before the next: memory for one size at a time
                     self._buffers = self._place.buffers(self._session, self._names, tensor)
                 return self._buffers.run(tensor)
-        except (*refusals(), RuntimeError) as error:
+        except refused as error:
             if out_of_memory(error):  # `run` says how large the frame was
                 raise RuntimeError(str(error)) from error
             raise InputError(

@@ -81,7 +81,7 @@ class OnnxRuntimeRunner(BaseRunner):
         self._graph = graph
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        refused: tuple[type[BaseException], ...] = (*refusals(), RuntimeError)
+        refused: tuple[type[Exception], ...] = (*refusals(), RuntimeError)
         try:
             with self._place.active():
                 if self._buffers is None or self._buffers.shape != tensor.shape:

@@ -18,8 +18,9 @@ from unblur.core.errors import BudgetError, InputError
 
 if TYPE_CHECKING:
     from unblur.building.engine import BuildOptions
+    from unblur.core.bounds import Size
     from unblur.images.contract import PixelContract
-    from unblur.pipeline.job import Job, Size
+    from unblur.pipeline.job import Job
     from unblur.pipeline.resolve import Resolved
 
 

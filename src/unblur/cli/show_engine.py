@@ -20,33 +20,7 @@ if TYPE_CHECKING:
 @door
 def main(argv: Sequence[str] | None = None) -> int:
     """X-ray engines or graphs, print the tables, write the page and the figures; 3 where a precision is not kept."""
-    parser = Arguments(
-        "unblur xray",
-        "The kernels of an engine: types, bytes, arithmetic, an audit and a lower bound.",
-        "unblur xray my.engine --html xray.html",
-        'unblur xray my.onnx --precision fp16 --target "RTX 4090"',
-        "unblur xray my.engine --totals --json",
-        json=False,
-    )
-    parser.add_argument("subject", nargs="+", type=Path, metavar="ENGINE|ONNX|LAYERS",
-                        help="an engine that unblur built, a graph of one size (*.onnx), or what the inspector says "
-                             "of an engine (ENGINE.layers.json beside ENGINE.onnx)")  # fmt: skip
-    parser.add_argument("--gpu", nargs="+", action="extend", metavar="NAME", default=[],
-                        help='GPUs of the roofline, such as "RTX 4090" (default: those the target is for)')  # fmt: skip
-    parser.add_argument("--precision", choices=("as-is", "fp16"), default="as-is", help="of a graph, before compiling")
-    parser.add_argument(
-        "--target", help='GPU families, such as sm89 or "RTX 4090" (default: a graph portable, an engine all it has)'
-    )
-    add_contract(parser)
-    parser.add_argument("--output-name", metavar="NAME", help="of a graph: the restored frame among several outputs")
-    parser.add_argument("--kernels", action="store_true", help="print every kernel, not only those that move most")
-    parser.add_argument("--totals", action="store_true", help="leave the single kernels out of --json")
-    parser.add_argument("--profile", type=Path, help="measured times (trtexec --exportProfile) of one engine on the "
-                                                     "one GPU named with --gpu, to put beside the bounds")  # fmt: skip
-    parser.add_argument("--html", type=Path, help="write one self-contained page")
-    parser.add_argument("--json", type=Path, nargs="?", const=STDOUT, metavar="FILE",
-                        help="write all figures; without FILE to stdout, and all else to stderr")  # fmt: skip
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     graphs = [path.suffix.lower() == ".onnx" for path in arguments.subject]
     if arguments.precision != "as-is" and not all(graphs):
         raise InputError("--precision rewrites a graph; an engine has its precision. Name a graph (*.onnx).")
@@ -110,6 +84,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.figures(figures)
     demand_asked([finding for report in reports for finding in report.findings])
     return 0
+
+
+def _parser() -> Arguments:
+    parser = Arguments(
+        "unblur xray",
+        "The kernels of an engine: types, bytes, arithmetic, an audit and a lower bound.",
+        "unblur xray my.engine --html xray.html",
+        'unblur xray my.onnx --precision fp16 --target "RTX 4090"',
+        "unblur xray my.engine --totals --json",
+        json=False,
+    )
+    parser.add_argument("subject", nargs="+", type=Path, metavar="ENGINE|ONNX|LAYERS",
+                        help="an engine that unblur built, a graph of one size (*.onnx), or what the inspector says "
+                             "of an engine (ENGINE.layers.json beside ENGINE.onnx)")  # fmt: skip
+    parser.add_argument("--gpu", nargs="+", action="extend", metavar="NAME", default=[],
+                        help='GPUs of the roofline, such as "RTX 4090" (default: those the target is for)')  # fmt: skip
+    parser.add_argument("--precision", choices=("as-is", "fp16"), default="as-is", help="of a graph, before compiling")
+    parser.add_argument(
+        "--target", help='GPU families, such as sm89 or "RTX 4090" (default: a graph portable, an engine all it has)'
+    )
+    add_contract(parser)
+    parser.add_argument("--output-name", metavar="NAME", help="of a graph: the restored frame among several outputs")
+    parser.add_argument("--kernels", action="store_true", help="print every kernel, not only those that move most")
+    parser.add_argument("--totals", action="store_true", help="leave the single kernels out of --json")
+    parser.add_argument("--profile", type=Path, help="measured times (trtexec --exportProfile) of one engine on the "
+                                                     "one GPU named with --gpu, to put beside the bounds")  # fmt: skip
+    parser.add_argument("--html", type=Path, help="write one self-contained page")
+    parser.add_argument("--json", type=Path, nargs="?", const=STDOUT, metavar="FILE",
+                        help="write all figures; without FILE to stdout, and all else to stderr")  # fmt: skip
+    return parser
 
 
 def _lint(

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unblur.compare.comparison import Candidate, Size
+from unblur.compare.comparison import Candidate
 from unblur.compare.measure.latency import measure_latency
 from unblur.compare.report import LatencyResult, LatencySession, Part
 from unblur.compare.tell.sentences import busy_sentence
 from unblur.compare.tell.table import milliseconds
 from unblur.core.artefacts import json_bytes, write_together
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.markdown import escaped, table_row

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+Size = tuple[int, int]
+"""(height, width) of a frame, in pixels."""
+
 SIDE_MAX = 16384
 """Height and width of a frame, in pixels, up to which numbers are taken for meant: twice those of an 8K frame."""
 

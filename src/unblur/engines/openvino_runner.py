@@ -35,15 +35,7 @@ class OpenVinoRunner(BaseRunner):
         or a quantised one in floating point.
         """
         openvino = _import(name)
-        core = openvino.Core()
-        if DEVICE not in core.available_devices:
-            raise MissingRuntimeError(
-                f"{name}: OpenVINO finds no {DEVICE} device, only {core.available_devices}; "
-                'reinstall it with pip install --force-reinstall -e ".[cpu]".'
-            )
-        capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and "BF16" not in capabilities:
-            raise missing_bf16(name, "openvino", f"OpenVINO reports {', '.join(capabilities)}")
+        core = _core(name, openvino, precision)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
@@ -63,14 +55,7 @@ class OpenVinoRunner(BaseRunner):
                     f"Memory does not hold {graph.path} in OpenVINO; free some, or use an engine that takes less."
                 ) from error
             raise InputError(f"OpenVINO cannot open {graph.path} ({_last_line(error)}); export it again.") from error
-        kinds = convolution_precisions(compiled)
-        integers = sum(kinds[kind] for kind in INTEGERS)
-        if set(kinds) - {precision, *(INTEGERS if graph.quantised else ())} or integers < graph.quantised:
-            eight = f" and 8 bits in {graph.quantised}" if graph.quantised else ""
-            raise BudgetError(
-                f"{name}: asked for {precision}{eight}, but OpenVINO compiled the convolutions of {graph.path} as "
-                f"{dict(kinds)}; use an engine whose precision this CPU and OpenVINO {openvino.__version__} have."
-            )
+        kinds = _demand_precision(name, graph, precision, compiled, openvino.__version__)
         hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         if used != threads:
@@ -114,6 +99,35 @@ class OpenVinoRunner(BaseRunner):
 
     def _release(self) -> None:
         self._request = None
+
+
+def _core(name: str, openvino: Any, precision: Literal["f32", "bf16"]) -> Any:
+    """OpenVINO with a CPU that has the precision. Raises MissingRuntimeError."""
+    core = openvino.Core()
+    if DEVICE not in core.available_devices:
+        raise MissingRuntimeError(
+            f"{name}: OpenVINO finds no {DEVICE} device, only {core.available_devices}; "
+            'reinstall it with pip install --force-reinstall -e ".[cpu]".'
+        )
+    capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and "BF16" not in capabilities:
+        raise missing_bf16(name, "openvino", f"OpenVINO reports {', '.join(capabilities)}")
+    return core
+
+
+def _demand_precision(
+    name: str, graph: GraphFile, precision: Literal["f32", "bf16"], compiled: Any, version: str
+) -> Counter[str]:
+    """What the convolutions were compiled in. Raises BudgetError where that is not what was asked for."""
+    kinds = convolution_precisions(compiled)
+    integers = sum(kinds[kind] for kind in INTEGERS)
+    if set(kinds) - {precision, *(INTEGERS if graph.quantised else ())} or integers < graph.quantised:
+        eight = f" and 8 bits in {graph.quantised}" if graph.quantised else ""
+        raise BudgetError(
+            f"{name}: asked for {precision}{eight}, but OpenVINO compiled the convolutions of {graph.path} as "
+            f"{dict(kinds)}; use an engine whose precision this CPU and OpenVINO {version} have."
+        )
+    return kinds
 
 
 def run_openvino(

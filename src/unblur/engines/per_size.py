@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from unblur.core.bounds import Size
 from unblur.engines.base import BaseRunner
 from unblur.engines.runner import Runner
 from unblur.images.contract import PixelContract
@@ -14,8 +15,6 @@ from unblur.images.signature import Signature
 
 SIZES_MAX = 8
 """So many stay open; then the one unused for longest makes room."""
-
-Size = tuple[int, int]
 
 
 class PerSizeRunner(BaseRunner):

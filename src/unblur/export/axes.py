@@ -16,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from unblur.core.bounds import Size
 from unblur.core.errors import BudgetError, UnblurError
 from unblur.engines.openvino_runner import run_openvino
 from unblur.graphs.sessions import WrittenGraph, as_backend
-from unblur.networks.family import Size
 
 Derived = Callable[[Size], Mapping[str, Sequence[NDArray[Any]]]]
 """`unblur.networks.family.Exactness.derived`."""

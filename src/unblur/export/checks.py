@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from unblur.core.bounds import Size
 from unblur.core.console import Progress
 from unblur.core.errors import BudgetError
 from unblur.engines.catalogue import open_engine
@@ -33,7 +34,6 @@ from unblur.graphs.sessions import WrittenGraph, as_backend
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.synthetic import synthetic_pair
 from unblur.networks.checkpoints import Checkpoint
-from unblur.networks.family import Size
 from unblur.networks.size import count_macs
 
 FIRST_BACKEND: Backend = "onnxruntime"

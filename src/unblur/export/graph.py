@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unblur.core.artefacts import atomic_path, file_digest, json_text
-from unblur.core.bounds import check_pixels
+from unblur.core.bounds import Size, check_pixels
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import package_versions
@@ -16,7 +16,6 @@ from unblur.export.trace import trace
 from unblur.graphs.metadata import CHECKPOINT_KEY, NETWORK_KEY, ORDER_KEY, SMALLEST_KEY, add_properties
 from unblur.images.contract import METADATA_KEY, PixelContract, Pixels
 from unblur.networks.checkpoints import Checkpoint
-from unblur.networks.family import Size
 
 OPSETS = (19, 20, 21)
 

@@ -12,10 +12,10 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from unblur.core.bounds import Size
 from unblur.core.errors import UnblurError
 from unblur.core.interrupts import deferred_interrupts
 from unblur.graphs.metadata import Part, set_part
-from unblur.networks.family import Size
 from unblur.networks.pixel_form import PixelForm
 
 INPUT, OUTPUT, PROBE = "input", "restored", "probe"

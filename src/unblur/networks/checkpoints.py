@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from unblur.core.artefacts import write_bytes
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoint_file import CHECKSUM_KEY, FileContent, read_content, weights_digest
-from unblur.networks.family import Exactness, Size
+from unblur.networks.family import Exactness
 from unblur.networks.pixel_form import PixelForm
 from unblur.networks.registry import Recognised, recognise, shown
 

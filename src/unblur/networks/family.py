@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unblur.core.bounds import Size
 from unblur.core.config import Section
 from unblur.images.contract import PixelContract
 
@@ -21,9 +22,6 @@ MOST_CHANNELS = 1 << 16
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of a state dict."""
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 
 
 class Spec(Protocol):

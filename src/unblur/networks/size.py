@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unblur.networks.family import Size
+from unblur.core.bounds import Size
 
 
 def count_macs(network: nn.Module, size: Size) -> int:

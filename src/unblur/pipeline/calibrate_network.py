@@ -14,6 +14,7 @@ from unblur.calibration.repairs.names import check_repairs
 from unblur.calibration.scales import demand_fitting_scales, misfit_scales
 from unblur.calibration.score import HeldOut, Score
 from unblur.core.artefacts import atomic_paths, json_bytes
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
 from unblur.graphs.facts import read_facts
@@ -21,7 +22,7 @@ from unblur.graphs.file import read_graph
 from unblur.graphs.metadata import calibration_of
 from unblur.graphs.rewrites.forms import Form
 from unblur.pipeline.held_out import digest_of_frames, find_overlaps, refuse_overlaps
-from unblur.pipeline.job import CalibrationSet, Size
+from unblur.pipeline.job import CalibrationSet
 from unblur.pipeline.making.bake_off import Scored, bake_off
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.store import RUNTIMES, Artefact, Store, toolchain

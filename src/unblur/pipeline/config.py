@@ -22,7 +22,6 @@ from unblur.engines.tensorrt.targets import parse_targets
 from unblur.images.contract import PixelContract, Pixels, parse_contract
 from unblur.pipeline.places import BUNDLED, BUNDLED_MANIFEST
 
-Size = tuple[int, int]
 SIDE = 256
 """Height and width, in pixels, unless somebody says."""
 

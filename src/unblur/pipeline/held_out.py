@@ -14,11 +14,11 @@ from unblur.calibration.manifest import Manifest
 from unblur.calibration.score import HeldOut
 from unblur.compare.measure.frames import FrameFile
 from unblur.core.artefacts import value_digest
+from unblur.core.bounds import Size
 from unblur.core.errors import InputError
 from unblur.images.contract import Frame
 from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
-from unblur.pipeline.job import Size
 
 DRAWN = 4
 """Frames that algorithms are scored on where nobody names others."""

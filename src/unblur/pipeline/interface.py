@@ -20,6 +20,7 @@ from unblur.compare.judge.budgets import Budget
 from unblur.compare.measure.frames import find_frames
 from unblur.compare.report import Report
 from unblur.compare.tell.write import write_report
+from unblur.core.bounds import Size
 from unblur.core.errors import InputError
 from unblur.graphs.rewrites.forms import find_form
 from unblur.images.contract import Pixels
@@ -34,7 +35,7 @@ from unblur.pipeline.config import (
     PipelineConfig,
 )
 from unblur.pipeline.held_out import drawn_held_out
-from unblur.pipeline.job import CalibrationSet, Job, Size
+from unblur.pipeline.job import CalibrationSet, Job
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.ranges import stored_manifest
 from unblur.pipeline.making.scored_engine import build_quantised

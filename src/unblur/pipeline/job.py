@@ -11,11 +11,12 @@ from unblur.calibration.algorithms import DEFAULT_ALGORITHM
 from unblur.calibration.manifest import Manifest
 from unblur.calibration.repairs.names import check_repairs
 from unblur.core.artefacts import file_digest
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.images.contract import Pixels
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
-from unblur.pipeline.config import PipelineConfig, Size
+from unblur.pipeline.config import PipelineConfig
 from unblur.pipeline.foreign import Origin, demand_checkpoint, open_foreign
 from unblur.pipeline.places import bundled_manifest
 from unblur.pipeline.store import Store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import choose_engine, find_engine
@@ -11,7 +12,7 @@ from unblur.engines.named import is_file_engine
 from unblur.engines.runner import Runner
 from unblur.images.contract import PixelContract, parse_contract
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
-from unblur.pipeline.job import BUNDLED, Calibration, Size
+from unblur.pipeline.job import BUNDLED, Calibration
 from unblur.pipeline.opening import make_candidate, open_file
 from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 from unblur.pipeline.store import Store

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unblur.compare.comparison import Candidate, Reference
 from unblur.compare.measure.frames import FrameFile
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import demand_device, find_engine, is_calibrated, open_engine
@@ -18,7 +19,7 @@ from unblur.graphs.rewrites.forms import find_form
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.held_out import calibration_frames_like
-from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Size
+from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.making.engine import stored_engine
 from unblur.pipeline.making.graph import stored_graph

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from unblur.compare.report import Report
+from unblur.core.bounds import Size
 from unblur.core.errors import BudgetError, MissingRuntimeError
 from unblur.engines.catalogue import find_engine, is_calibrated
 from unblur.engines.named import is_file_engine
 from unblur.engines.tensorrt.manifest import companions
 from unblur.engines.tensorrt.product import open_product
 from unblur.pipeline import stages
-from unblur.pipeline.job import Job, Size
+from unblur.pipeline.job import Job
 from unblur.pipeline.opening import engine_graph, refuse_calibration_frames
 from unblur.pipeline.stable_names import publish_engine, publish_folder, publish_graph
 from unblur.pipeline.store import Artefact

@@ -18,6 +18,7 @@ from unblur.calibration.search.ledger import Ledger
 from unblur.calibration.search.page import SearchReport, write_search
 from unblur.calibration.search.search import Assignment, Budget, search
 from unblur.core.artefacts import atomic_path, json_text, value_digest
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads, machine
@@ -28,7 +29,7 @@ from unblur.graphs.rewrites.forms import Form, find_form
 from unblur.graphs.rewrites.ranges import Ranges
 from unblur.pipeline.foreign import Origin
 from unblur.pipeline.held_out import digest_of_frames, find_overlaps, refuse_overlaps
-from unblur.pipeline.job import OPSET, CalibrationSet, Size
+from unblur.pipeline.job import OPSET, CalibrationSet
 from unblur.pipeline.making.bake_off import best_algorithm
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.making.graph import stored_graph

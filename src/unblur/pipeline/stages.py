@@ -21,6 +21,7 @@ from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
 from unblur.core.artefacts import json_text, value_digest, write_json
+from unblur.core.bounds import Size
 from unblur.engines.catalogue import REFERENCE, is_calibrated, pick_engine
 from unblur.engines.named import name_engine
 from unblur.engines.runner import restore_frame
@@ -35,7 +36,7 @@ from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
 from unblur.pipeline.held_out import Named
-from unblur.pipeline.job import Job, Size
+from unblur.pipeline.job import Job
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised, smaller_graph
 from unblur.pipeline.opening import GRAPH_REFERENCE, make_candidate

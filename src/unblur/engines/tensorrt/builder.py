@@ -15,12 +15,13 @@ from typing import Any
 
 from onnx import TensorProto, helper
 
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, UnblurError
 from unblur.engines.tensorrt.cache import keep_timing_cache, timing_cache_path, use_timing_cache
 from unblur.engines.tensorrt.messages import build_failure, parser_refusals, sum_up
 from unblur.engines.tensorrt.product import Device, Product, open_product
-from unblur.engines.tensorrt.profiles import Profile, Size
+from unblur.engines.tensorrt.profiles import Profile
 from unblur.engines.tensorrt.progress import Watch, open_monitor, run_watched
 from unblur.engines.tensorrt.targets import PORTABLE, resolve_targets
 from unblur.engines.xray.inspector import parse_inspector

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unblur.core.bounds import Size
 from unblur.core.errors import InputError
 from unblur.images.contract import PixelContract
-
-Size = tuple[int, int]
 
 EXACT = 4
 """Up to so many different sizes each get a profile of their own."""

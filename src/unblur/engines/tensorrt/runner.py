@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unblur.core.bounds import Size
 from unblur.core.errors import InputError, UnblurError
 from unblur.engines.base import BaseRunner
 from unblur.engines.tensorrt.cuda_driver import Event, Stream
@@ -32,8 +33,6 @@ SIZES_MAX = 8
 """So many sizes keep their memory and graphs; then the one unused for longest makes room."""
 
 SLOTS = 2
-
-Size = tuple[int, int]
 
 
 class _Slot:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from unblur.core.bounds import Size
 from unblur.images.contract import PixelContract
 from unblur.networks.banet.form import BANetForm
 from unblur.networks.banet.network import STRIP_BINS, BANet, BANetSpec, BlurAwareNetwork, nearest_index
 from unblur.networks.banet.recipe import Settings, recipe
 from unblur.networks.banet.strips import pool_matrix
-from unblur.networks.family import MOST_CHANNELS, Exactness, Family, Shapes, Size
+from unblur.networks.family import MOST_CHANNELS, Exactness, Family, Shapes
 
 _MOST_BLOCKS = 64
 """And any depth: the published networks have ten blocks, and building thousands to compare names takes minutes."""

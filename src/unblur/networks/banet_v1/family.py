@@ -7,13 +7,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from unblur.core.bounds import Size
 from unblur.images.contract import PixelContract
 from unblur.networks.banet.family import SWEEP, blocks_in, channels, gates, part_of
 from unblur.networks.banet.strips import pool_matrix
 from unblur.networks.banet_v1.form import BANetV1Form, spread_matrix
 from unblur.networks.banet_v1.network import BANetV1, BANetV1Spec
 from unblur.networks.banet_v1.recipe import Settings, recipe
-from unblur.networks.family import Exactness, Family, Shapes, Size
+from unblur.networks.family import Exactness, Family, Shapes
 
 
 def infer(shapes: Shapes) -> BANetV1Spec:

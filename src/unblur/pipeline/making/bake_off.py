@@ -10,13 +10,14 @@ from pathlib import Path
 from unblur.calibration.algorithms import algorithms_for
 from unblur.calibration.score import HeldOut, Judge, Score
 from unblur.core.artefacts import json_text, value_digest
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.provenance import default_threads
 from unblur.graphs.rewrites.forms import Form
 from unblur.images.synthetic import VERSION
 from unblur.metrics.decibels import best_first
 from unblur.pipeline.held_out import DRAWN, drawn_held_out, find_overlaps, refuse_overlaps
-from unblur.pipeline.job import CalibrationSet, Size
+from unblur.pipeline.job import CalibrationSet
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.ranges import RUNTIMES, STAGE
 from unblur.pipeline.store import Artefact, Recipe, Store

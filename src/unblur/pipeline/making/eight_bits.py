@@ -18,6 +18,7 @@ from unblur.calibration.repairs.equalise import equalise
 from unblur.calibration.repairs.names import BIAS_CORRECTION, EQUALISATION, ROUNDING, check_repairs
 from unblur.calibration.repairs.rounding import round_adaptively, with_weights
 from unblur.core.artefacts import json_text
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads
@@ -27,7 +28,7 @@ from unblur.graphs.rewrites.forms import Form
 from unblur.graphs.rewrites.keeping import kept_by_default
 from unblur.graphs.rewrites.quantise import quantise
 from unblur.graphs.rewrites.ranges import Ranges
-from unblur.pipeline.job import CalibrationSet, Size
+from unblur.pipeline.job import CalibrationSet
 from unblur.pipeline.making.bake_off import best_algorithm
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.ranges import RUNTIMES, stored_ranges

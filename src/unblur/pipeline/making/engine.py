@@ -8,6 +8,7 @@ from typing import cast
 
 from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.catalogue import find_engine
@@ -17,7 +18,7 @@ from unblur.engines.tensorrt.profiles import derive_profiles
 from unblur.engines.tensorrt.targets import CURRENT, TARGETS
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.dependence import depends_on
-from unblur.pipeline.job import BUNDLED, Calibration, Size, Source
+from unblur.pipeline.job import BUNDLED, Calibration, Source
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.scored_engine import build_quantised, smaller_graph
 from unblur.pipeline.store import Recipe, Store

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.export.graph import export_graph
 from unblur.images.contract import Pixels
 from unblur.pipeline.foreign import ForeignGraph, Origin
-from unblur.pipeline.job import OPSET, Size
+from unblur.pipeline.job import OPSET
 from unblur.pipeline.store import Artefact, Recipe, Store
 
 

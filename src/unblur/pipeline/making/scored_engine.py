@@ -14,6 +14,7 @@ from unblur.building.best import Best, build_best
 from unblur.building.cast_frames import CROP, Smaller
 from unblur.building.engine import BuildOptions, BuiltEngine, build_engine
 from unblur.calibration.score import HeldOut, Judge, Score
+from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.provenance import default_threads
@@ -25,7 +26,7 @@ from unblur.graphs.rewrites.forms import FP8, Form, find_form
 from unblur.pipeline.config import PSNR_LOSS_DB
 from unblur.pipeline.foreign import ForeignGraph, Origin
 from unblur.pipeline.held_out import DRAWN, Named, find_overlaps, refuse_overlaps
-from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Size, Source
+from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet, Source
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.ranges import stored_manifest

@@ -37,6 +37,8 @@ TAKES_A_CHECKPOINT = {
     "compare": "--checkpoint {weights} --frames {frames} --output {out}/compared",
     "speed": "--checkpoint {weights} --output {out}/speed",
     "train": "--evaluate {weights} --config {config}",
+    "init": "{weights} --output {out}/pipeline.toml",
+    "inspect": "{weights}",
 }
 
 
@@ -61,7 +63,9 @@ def test_whoever_takes_a_checkpoint_takes_its_channel_order(monkeypatch: pytest.
     parsers, having = Parsers(monkeypatch), set()
     for verb in app.VERBS:
         options = {text: action for action in parsers.of(verb)._actions for text in action.option_strings}
-        takes = any(name in options for name in NAMES)
+        actions = parsers.of(verb)._actions
+        by_place = any(action.dest == "checkpoint" and not action.option_strings for action in actions)
+        takes = by_place or any(name in options for name in NAMES)
         assert takes == ("--channel-order" in options), verb
         if takes:
             having.add(verb)

@@ -27,7 +27,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Calls of the builder, which here writes a file that looks like an engine."""
     calls: list[Any] = []
 
-    def build_engine(graph: Path, output: Path, options: Any, progress: Any) -> None:
+    def build_engine(graph: Path, output: Path, options: Any, progress: Any, *, smaller: Any) -> None:
+        assert callable(smaller)
         calls.append((graph.name, options))
         output.write_bytes(b"engine")
 

@@ -57,7 +57,7 @@ def test_spelled_out_it_is_the_operator(scale: list[float], bias: list[float], g
     onnx.checker.check_model(written, full_check=True)
     assert OPERATOR not in {node.op_type for node in written.graph.node}
     difference = WrittenGraph(written).output(frame()) - WrittenGraph(model).output(frame())
-    assert np.abs(difference).max() < 1e-5  # observed 1e-6 on outputs to 9
+    assert np.abs(difference).max() < 1e-5  # observed 5e-7 on outputs to 5
     made = [node for node in written.graph.node if node.name in names]
     assert len(made) == len(names) >= 10
     assert all({e.key: e.value for e in node.metadata_props} == {"unblur.block": "block"} for node in made)
@@ -86,5 +86,5 @@ def test_squares_that_a_half_does_not_hold_are_no_matter() -> None:
     model = graph([1, 1], [0, 0], size=3000.0)
     exact = WrittenGraph(model).output(frame())
     got = WrittenGraph(cast_graph(model, "fp16").model).output(frame())
-    assert np.abs(got - exact).max() < 0.02  # observed 0.004: the rounding of the map itself
-    assert np.abs(exact).max() > 2
+    assert np.abs(got - exact).max() < 0.005  # observed 0.0006: the rounding of the map itself
+    assert np.abs(exact).max() > 1

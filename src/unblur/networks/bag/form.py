@@ -41,8 +41,9 @@ class Normalised(nn.Module):
 class ModuleForm(nn.Module):
     """`BlurAttentionModule`; (1, width, h, w) -> same."""
 
-    def __init__(self, module: BlurAttentionModule) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        assert isinstance(module, BlurAttentionModule)
         self.dense = nn.ModuleList(Normalised(conv) for conv in module.dense)
         self.transition = Normalised(module.transition)
         self.attention = module.attention

@@ -86,21 +86,23 @@ def _read(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> tuple
         raise InputError(f"{node.name}: the deconvolution's weights are not constant; export the graph with unblur.")
     weight = numpy_helper.to_array(constants[node.input[1]])
     strides, pads = set(given.get("strides", [1, 1])), set(given.get("pads", [0, 0, 0, 0]))
+    beyond = set(given.get("output_padding", [0, 0]))
     plain = (
         weight.ndim == 4
         and weight.shape[2] == weight.shape[3]
         and len(strides) == len(pads) == 1
         and given.get("group", 1) == 1
         and set(given.get("dilations", [1])) == {1}
-        and not any(given.get("output_padding", []))
+        and len(beyond) == 1
         and "output_shape" not in given
         and given.get("auto_pad", b"NOTSET") == b"NOTSET"
     )
     if plain:
         stride, pad = strides.pop(), pads.pop()
-        if weight.shape[2] - 2 * pad == stride:
+        if weight.shape[2] - 2 * pad + beyond.pop() == stride:
             return stride, pad, weight
     raise InputError(
         f"{node.name}: a deconvolution with kernel {weight.shape[2:]}, strides {given.get('strides')} and pads "
-        f"{given.get('pads')} has no phase form here (kernel - 2 pad = stride is needed); build it as FP16."
+        f"{given.get('pads')} has no phase form here (kernel - 2 pad + output padding = stride is needed); build it as "
+        "FP16."
     )

@@ -3,11 +3,8 @@
 * A bias in front of an instance norm is taken away again by its mean: dropped.
 * A constant added to the frame is taken away too, for the first convolution reads a reflected border, not zeros. So the
   frame's mean goes before 16 bits round what is left of a dark or even picture, and not behind.
-* IN(cat(a, b)) = cat(IN(a), IN(b)): each new slice is normalised once and never again, and a module's convolutions read
-  one list of slices instead of a concatenation of concatenations.
+* IN(cat(a, b)) = cat(IN(a), IN(b)): each new slice is normalised once, before it is concatenated, and never again.
 * The last transposed convolution has stride 1: a convolution with its kernel turned about.
-* The others have kernel 3 and one row more behind (`output_padding`): kernel 4 with a row of zeros, which every
-  compiler takes, and whose phases weave.
 
 Statistics of an instance norm stay FP32 in every precision: graphs/rewrites/casting.py keeps sums over a map.
 """
@@ -25,12 +22,16 @@ from unblur.networks.form import reverse_channels
 
 
 class Normalised(nn.Module):
-    """ReLU(IN(conv(x))), without the convolution's bias; a module, so that the graph's nodes bear its name."""
+    """ReLU(IN(conv(x))), without the convolution's bias; a module, so that the graph's nodes bear its name.
+
+    A 1x1 convolution keeps its own: without one it is a matrix product to the compiler, with copies around it.
+    """
 
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
         assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
-        conv.bias = None
+        if conv.kernel_size != (1, 1):
+            conv.bias = None
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,19 +39,20 @@ class Normalised(nn.Module):
 
 
 class ModuleForm(nn.Module):
-    """`BlurAttentionModule` on a list of slices; (1, width, h, w) -> same."""
+    """`BlurAttentionModule`; (1, width, h, w) -> same."""
 
-    def __init__(self, module: BlurAttentionModule) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        assert isinstance(module, BlurAttentionModule)
         self.dense = nn.ModuleList(Normalised(conv) for conv in module.dense)
         self.transition = Normalised(module.transition)
         self.attention = module.attention
 
     def forward(self, u: Tensor) -> Tensor:
-        slices = [u]
+        f = u
         for conv in self.dense:
-            slices.append(conv(joined(slices)))
-        out: Tensor = self.attention(self.transition(joined(slices)))
+            f = torch.cat([f, conv(f)], dim=1)
+        out: Tensor = self.attention(self.transition(f))
         return out
 
 
@@ -68,7 +70,7 @@ class BAGForm(nn.Module):
         self.encoder = nn.ModuleList(Normalised(conv) for conv in network.encoder)
         self.blocks = nn.ModuleList(ModuleForm(block) for block in network.blocks)
         last = turned(network.decoder[-1])
-        self.decoder = nn.ModuleList([*(Normalised(four_by_four(conv)) for conv in network.decoder[:-1]), last])
+        self.decoder = nn.ModuleList([*(Normalised(conv) for conv in network.decoder[:-1]), last])
         if flip_channels:
             first = network.encoder[0]
             assert isinstance(first, nn.Conv2d)
@@ -91,10 +93,6 @@ class BAGForm(nn.Module):
         return x + torch.tanh(y), probe
 
 
-def joined(slices: list[Tensor]) -> Tensor:
-    return torch.cat(slices, dim=1) if len(slices) > 1 else slices[0]
-
-
 def turned(conv: nn.Module) -> nn.Conv2d:
     """A transposed convolution of stride 1 as a convolution: y_i = sum_k w_k x_{i + p - k}, so k counts backwards."""
     assert isinstance(conv, nn.ConvTranspose2d)
@@ -102,12 +100,4 @@ def turned(conv: nn.Module) -> nn.Conv2d:
     made = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, padding=kernel - 1 - pad, dtype=conv.weight.dtype)
     made.weight.data = conv.weight.data.flip(2, 3).transpose(0, 1).contiguous()
     made.bias = conv.bias
-    return made
-
-
-def four_by_four(conv: nn.Module) -> nn.ConvTranspose2d:
-    """Kernel 3, stride 2, padding 1, output padding 1: kernel 4 whose last row and column are 0."""
-    assert isinstance(conv, nn.ConvTranspose2d)
-    made = nn.ConvTranspose2d(conv.in_channels, conv.out_channels, 4, 2, 1, bias=False, dtype=conv.weight.dtype)
-    made.weight.data = F.pad(conv.weight.data, (0, 1, 0, 1))
     return made

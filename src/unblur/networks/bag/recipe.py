@@ -87,7 +87,7 @@ class AdversarialRecipe(Supervised):
         steps = [self._judge(restored.detach(), sharp) for _ in range(self.own.adversary.critic_steps)]
         self.critic.requires_grad_(False)
         content = self.content(restored, sharp)
-        loss = self.own.adversary.content_weight * content - self.critic(restored).mean()
+        loss: Tensor = self.own.adversary.content_weight * content - self.critic(restored).mean()
         self.critic.requires_grad_(True)
         self.losses = {"content": finite(content, "content loss"), "critic": sum(steps) / len(steps)}
         return loss
@@ -119,7 +119,8 @@ class AdversarialRecipe(Supervised):
         share = torch.from_numpy(drawn).to(fake.device)
         mixed = (share * sharp + (1 - share) * fake).requires_grad_()
         (slope,) = torch.autograd.grad(self.critic(mixed).sum(), mixed, create_graph=True)
-        return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        away: Tensor = slope.flatten(1).norm(dim=1) - 1
+        return away.square().mean()
 
     def state_dict(self) -> dict[str, Any]:
         judges = {"critic": self.critic.state_dict(), "judging": self.judging.state_dict(), "judged": self.judged}

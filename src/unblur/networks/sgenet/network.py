@@ -63,7 +63,8 @@ class Shallow(nn.Module):
         x = self.conv(x)
         y = self.body[1](act(self.body[0](x)))
         weight = torch.sigmoid(self.excite(F.relu(self.squeeze(y.mean(dim=(2, 3), keepdim=True)))))
-        return x + y * weight
+        out: Tensor = x + y * weight
+        return out
 
 
 class ResidualDilated(nn.Module):
@@ -186,7 +187,8 @@ class Stage(nn.Module):
                 f = self.select[s]([f, before.encoded[s], before.decoded[s]])
             encoded.append(f)
         f = _through(self.decoder[-1], f, act)
-        decoded, images = [f], []
+        decoded = [f]
+        images: list[Tensor] = []
         for s in reversed(range(len(self.up))):
             skip, image = self.enhance[s](encoded[s], encoded[s + 1], degraded[s])
             f = _through(self.decoder[s], self.up[s](resize(f, 2)) + skip, act)

@@ -52,7 +52,7 @@ class StagedRecipe(Supervised):
         if self.own.start == "identity":
             for name, module in self.network.named_modules():
                 if name.endswith("restore") or name == "tail":
-                    nn.init.zeros_(module.weight)  # type: ignore[arg-type]
+                    nn.init.zeros_(module.weight)
 
     def step(self, batch: Batch) -> dict[str, float]:
         stages = (self.network.stage_1, self.network.stage_2)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from unblur.core.config import Section
-from unblur.networks.banet.network import NEGATIVE_SLOPE, BANet
+from unblur.networks.banet.network import NEGATIVE_SLOPE, BlurAwareNetwork
 from unblur.networks.losses import charbonnier, fft_l1
 from unblur.networks.recipe import Adam, Supervised, kaiming
 
@@ -31,7 +31,7 @@ class Settings(Section):
     optimiser: Adam = Adam()
 
 
-def recipe(network: BANet, settings: Mapping[str, Any]) -> Supervised:
+def recipe(network: BlurAwareNetwork, settings: Mapping[str, Any]) -> Supervised:
     """`start` "torch" keeps torch's weights, which the published networks began with; "identity" is `near_identity`."""
     own = Settings.model_validate({key: settings[key] for key in Settings.model_fields})
     loss = partial(deblurring_loss, eps=own.loss.charbonnier_eps, fft_weight=own.loss.fft_weight)
@@ -46,7 +46,7 @@ def deblurring_loss(restored: Tensor, truth: Tensor, eps: float = 1e-3, fft_weig
     return loss + fft_weight * fft_l1(clamped, truth) if fft_weight else loss
 
 
-def near_identity(network: BANet, seed: int) -> None:
+def near_identity(network: BlurAwareNetwork, seed: int) -> None:
     """Weights for short trainings, in place: Kaiming's scale, half of it where a block joins its residual, and a last
     convolution of zeros. The network then gives its input back, and no iteration is spent on learning to copy.
     """

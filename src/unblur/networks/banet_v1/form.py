@@ -73,8 +73,8 @@ class AttentionV1Form(AttentionForm):
                 self.add_module(f"conv_{bins}_{name}", conv)
         blocks = attention.fuse_conv.weight.chunk(len(STRIP_BINS), dim=1)
         # (q, m, down, right) -> (3 q, m, 3, 1) for tall strips, which shift right, and (3 q, m, 1, 3) for wide ones.
-        self.tall = nn.ParameterList(torch.cat(block.split(1, dim=3)) for block in blocks)
-        self.wide = nn.ParameterList(torch.cat(block.split(1, dim=2)) for block in blocks)
+        self.tall = nn.ParameterList(torch.cat(block.unbind(3))[..., None] for block in blocks)
+        self.wide = nn.ParameterList(torch.cat(block.unbind(2))[:, :, None] for block in blocks)
 
     def fused(self, tall: Tensor, wide: Tensor, rows: Axis, columns: Axis) -> Tensor:
         tall = torch.matmul(self._parts(tall, "h", self.tall, 3), columns[1][0])

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from unblur.core.config import Section
+from unblur.networks.banet.network import BlurAwareNetwork
 from unblur.networks.banet.recipe import near_identity
-from unblur.networks.banet_v1.network import BANetV1
 from unblur.networks.recipe import Adam, Supervised
 
 
@@ -21,7 +21,7 @@ class Settings(Section):
     optimiser: Adam = Adam(max_norm=0.02)
 
 
-def recipe(network: BANetV1, settings: Mapping[str, Any]) -> Supervised:
+def recipe(network: BlurAwareNetwork, settings: Mapping[str, Any]) -> Supervised:
     """`start` as in BANet's recipe."""
     own = Settings.model_validate({key: settings[key] for key in Settings.model_fields})
     first = partial(near_identity, network, settings["seed"]) if own.start == "identity" else None

@@ -15,8 +15,8 @@ from unblur.networks.saphn.recipe import Settings, recipe
 _MOST_BLOCKS = 16
 """Of one encoder; the paper's have three."""
 
-SWEEP = ((16, 16), (24, 40), (88, 104), (16, 136), (136, 16), (8 * 19, 8 * 23), (17, 31), (24, 24), (184, 40), (16, 808),
-         (256, 256))  # fmt: skip
+SWEEP = ((16, 16), (24, 40), (88, 104), (16, 136), (136, 16), (8 * 19, 8 * 23), (17, 31), (24, 24), (184, 40),
+         (16, 808), (256, 256))  # fmt: skip
 """Eighths that are 1, 2, prime or far apart, and frames that are padded."""
 
 
@@ -39,7 +39,8 @@ def infer(shapes: Shapes) -> SAPHNSpec:
 
 def part_of(layer: str) -> tuple[str, str]:
     """Blocks are encoder_1 .. decoder_3 and cross_level_1, _2. In a residual block the attentions are a group each, and
-    so are the convolutions around them: `decoder_2.blocks.0.self_attention.maps` is of `decoder_2.blocks.0.attention`.
+    so are the convolutions around them: `decoder_2.blocks.0.self_attention.spread` is of
+    `decoder_2.blocks.0.attention`.
     """
     block = layer.partition(".")[0]
     return block, re.sub(r"\.(self_attention|cross_attention|attention)\..*$", ".attention", layer)

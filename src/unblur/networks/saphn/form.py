@@ -3,7 +3,7 @@
 * Attention: the softmax over all places is deferred. With e = exp(b - max b) / HW^(1/2), (v e^T) / sum(e) is
   v softmax(b)^T. Both parts stay within HW^(1/2) of the values, at the top of a peak and on a plain, so that 16 bits
   hold them; weights of 1/HW would be subnormal there, a plain sum would overflow.
-* Every convolution of a block that reads h (gates, filter values, offsets) is one; `spread` and `gather` are one.
+* Every convolution of a block that reads h to few channels (gates, filter values, offsets) is one.
 * Pixel-dependent filter: the 25 taps of every channel side by side, times V, are one 1x1 convolution. The taps are
   five shifted rows of five shifted columns, or in variant (b) one GridSample of stacked grids. `DeformedTaps` is the
   same as one DeformConv, for engines that have it.
@@ -39,10 +39,9 @@ REACH = TAPS // 2
 
 def side_by_side(*convolutions: nn.Conv2d) -> nn.Conv2d:
     """One convolution with the outputs of all, which have one input and one kernel size."""
-    first = convolutions[0]
-    merged = nn.Conv2d(
-        first.in_channels, sum(c.out_channels for c in convolutions), first.kernel_size, padding=first.padding
-    )
+    side = convolutions[0].weight.shape[-1]
+    outputs = sum(convolution.out_channels for convolution in convolutions)
+    merged = nn.Conv2d(convolutions[0].in_channels, outputs, side, padding=side // 2)
     merged.weight = nn.Parameter(torch.cat([c.weight for c in convolutions]))
     merged.bias = nn.Parameter(torch.cat([_bias(c) for c in convolutions]))
     return merged
@@ -58,15 +57,12 @@ class AttentionForm(nn.Module):
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
-        self.maps = side_by_side(attention.spread, attention.gather)
-        self.select = attention.select
+        self.spread, self.gather, self.select = attention.spread, attention.gather, attention.select
 
     def forward(self, x: Tensor, v: Tensor, m1: Tensor) -> Tensor:
-        width = v.shape[1]
         x, v = x * m1, v * m1
-        spread, gather = self.maps(x).split(width, dim=1)
-        p = torch.softmax(spread, dim=1).flatten(2)
-        e = exponentials(gather).transpose(1, 2)
+        p = torch.softmax(self.spread(x), dim=1).flatten(2)
+        e = exponentials(self.gather(x)).transpose(1, 2)
         m2 = torch.sigmoid(self.select(x.mean(dim=(2, 3), keepdim=True))).flatten(2)
         g = (v.flatten(2) @ e) / e.sum(dim=1, keepdim=True)
         return ((m2 * g) @ p).reshape(v.shape)
@@ -193,8 +189,8 @@ class BlockForm(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor | None, places: Places | None) -> Tensor:
         h = F.relu(self.enter(x))
-        gates, v, *offsets = self.heads(h).split(self.sizes, dim=1)
-        masks = torch.sigmoid(gates).split(1, dim=1)
+        gates, v, *offsets = torch.split(self.heads(h), self.sizes, dim=1)
+        masks = torch.sigmoid(gates).chunk(self.sizes[0], dim=1)
         g = self.self_attention(h, h, masks[0])
         if e is not None:
             g = g + self.cross_attention(h, e, masks[2])
@@ -258,6 +254,13 @@ class SAPHNForm(nn.Module):
     `size` is (H, W), or None for a form that takes every multiple of 8. `flip_channels` permutes the convolutions that
     read and write images, of every level, so that the form takes and gives the other channel order (exact).
     """
+
+    encoder_1: EncoderForm
+    encoder_2: EncoderForm
+    encoder_3: EncoderForm
+    decoder_1: DecoderForm
+    decoder_2: DecoderForm
+    decoder_3: DecoderForm
 
     def __init__(self, network: SAPHNetwork, size: tuple[int, int] | None, flip_channels: bool) -> None:
         super().__init__()

@@ -127,11 +127,14 @@ def sampled(x: Tensor, offsets: Tensor) -> Tensor:
     """
     batch, channels, height, width = x.shape
     taps = offsets.shape[1] // 2
-    like = {"dtype": x.dtype, "device": x.device}
-    reach = torch.arange(TAPS, **like) - TAPS // 2
+
+    def count(length: int) -> Tensor:
+        return torch.arange(length, dtype=x.dtype, device=x.device)
+
+    reach = count(TAPS) - TAPS // 2
     down, right = offsets.reshape(batch, taps, 2, height, width).unbind(2)
-    row = down + torch.arange(height, **like)[:, None] + reach.repeat_interleave(TAPS)[:, None, None]
-    column = right + torch.arange(width, **like) + reach.repeat(TAPS)[:, None, None]
+    row = down + count(height)[:, None] + reach.repeat_interleave(TAPS)[:, None, None]
+    column = right + count(width) + reach.repeat(TAPS)[:, None, None]
     # align_corners=False: -1 and 1 are the map's edges, half a pixel outside of its outermost centres.
     grid = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], dim=-1)
     grid = grid.reshape(batch, taps * height, width, 2)

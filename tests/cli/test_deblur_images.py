@@ -229,7 +229,11 @@ def test_wrong_flags_name_the_nearest(tmp_path: Path, deblur) -> None:
 
 def test_a_precision_that_a_backend_has_not(tmp_path: Path, checkpoint: Path, deblur) -> None:
     flags = ["--checkpoint", checkpoint, "--engine", "onnxruntime", "--precision", "bf16"]
-    refused(deblur(draw(tmp_path / "a.png"), tmp_path / "o", *flags), "onnxruntime has no bf16", "--engine torch or openvino")
+    refused(
+        deblur(draw(tmp_path / "a.png"), tmp_path / "o", *flags),
+        "onnxruntime has no bf16",
+        "--engine torch or openvino",
+    )
 
 
 def test_bad_checkpoints(tmp_path: Path, deblur) -> None:

@@ -71,5 +71,5 @@ def test_without_opencv_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
     assert can_align() is (importlib.util.find_spec("cv2") is not None)
     monkeypatch.setattr("unblur.metrics.alignment.importlib.import_module", missing)
-    with pytest.raises(MissingRuntimeError, match=r"needs OpenCV .*unblur\[realblur\]"):
+    with pytest.raises(MissingRuntimeError, match=r"needs OpenCV .*\.\[realblur\]"):
         aligned_quality(SHARP, SHARP)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
-from unblur.metrics.quality import max_abs_error, psnr_db, ssim_matlab, ssim_per_channel
+from unblur.metrics.quality import BLOCK, ROWS, Ssims, max_abs_error, psnr_db, ssim_matlab, ssim_per_channel, ssims
 
 
 def _pictures(shape: tuple[int, int, int] = (13, 17, 3)) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -116,6 +116,16 @@ def test_ssim_is_matlabs_volume_form() -> None:
     # Observed difference 1.0e-15, the summation order of float64; 1e-12 leaves a factor of 1000.
     assert ssim_matlab(a, b) == pytest.approx(_slow_ssim(a, b, across_channels=True), abs=1e-12)
     assert ssim_per_channel(a, b) == pytest.approx(_slow_ssim(a, b, across_channels=False), abs=1e-12)
+
+
+def test_ssim_does_not_depend_on_the_rows_and_columns_that_are_worked_on_at_once() -> None:
+    """Two blocks of columns and a part of one, two groups of rows and a part of one."""
+    a, b = _pictures((2 * ROWS + 3, 2 * BLOCK + 5, 3))
+    both = ssims(a, b)
+    assert both.matlab == pytest.approx(_slow_ssim(a, b, across_channels=True), abs=1e-12)
+    assert both.per_channel == pytest.approx(_slow_ssim(a, b, across_channels=False), abs=1e-12)
+    assert both == ssims(b, a)
+    assert ssims(a, a) == Ssims(1.0, 1.0)
 
 
 def test_the_two_ssims_are_not_one() -> None:

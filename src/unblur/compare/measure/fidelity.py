@@ -13,7 +13,7 @@ from unblur.compare.report import Fidelity, MeanQuality, Quality
 from unblur.images.contract import Frame, PixelContract
 from unblur.metrics.alignment import aligned_quality
 from unblur.metrics.decibels import mean_decibels
-from unblur.metrics.quality import max_abs_error, psnr_db, ssim_matlab, ssim_per_channel
+from unblur.metrics.quality import max_abs_error, psnr_db, ssims
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,8 @@ def quality(frame: Frame, truth: Frame, *, aligned: bool = False) -> Quality:
     if aligned:
         decibels, ssim = aligned_quality(frame, truth)
         return Quality(psnr_db=decibels, ssim_matlab=None, ssim_per_channel=ssim)
-    return Quality(
-        psnr_db=psnr_db(frame, truth, peak=255),
-        ssim_matlab=ssim_matlab(frame, truth),
-        ssim_per_channel=ssim_per_channel(frame, truth),
-    )
+    both = ssims(frame, truth)
+    return Quality(psnr_db=psnr_db(frame, truth, peak=255), ssim_matlab=both.matlab, ssim_per_channel=both.per_channel)
 
 
 def mean_quality(qualities: Sequence[Quality]) -> MeanQuality | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from datetime import UTC, datetime
 from unblur.compare.judge.budgets import Budgets, check_budgets
 from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.fidelity import mean_quality
-from unblur.compare.measure.frame_pass import Notes, compare_frame
+from unblur.compare.measure.frame_pass import Notes, compare_frames
 from unblur.compare.measure.frames import FrameFile
 from unblur.compare.measure.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
+from unblur.compare.measure.pictures import differences_of, interval_of, less
+from unblur.compare.measure.scores import Kept, Scores
 from unblur.compare.report import (
     EngineResult,
     Failure,
@@ -21,6 +24,7 @@ from unblur.compare.report import (
     LatencySession,
     Quality,
     Report,
+    Strip,
 )
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError, MissingRuntimeError
@@ -28,6 +32,7 @@ from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame, PixelContract
+from unblur.images.sizes import picture_size
 from unblur.metrics.decibels import gain_over_input, loss_decibels, mean_decibels
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
@@ -92,7 +97,8 @@ class Settings:
     """How to compare. `threads`: of the reference; candidates bring their own. `protocol`: None measures no latency.
 
     `latency_size`: (height, width), None for the most frequent of the frames. `pictures`: so many frames are shown.
-    `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising.
+    `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising. `kept`: where
+    scores of single frames are found again and kept, None for nowhere.
     """
 
     threads: int | None = None
@@ -101,6 +107,7 @@ class Settings:
     budgets: Budgets = field(default_factory=dict)
     pictures: int = 3
     skip_missing: bool = False
+    kept: Kept | None = None
 
 
 def compare_engines(
@@ -136,8 +143,8 @@ def compare_engines(
     with ExitStack() as stack:
         runners, missing = _open(everything, size, settings.skip_missing, stack, progress)
         good = [frame for frame in frames if frame.name in sizes]
-        for frame in progress.track(good, "comparing frames", len(good)):
-            compare_frame(frame, runners, notes, settings.pictures)
+        scores = Scores(settings.kept, base, size)
+        compare_frames(good, runners, notes, settings.pictures, scores, progress)
         if base not in notes.frames:
             raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
         about = {name: (runner.description, runner.signature.contract) for name, runner in runners.items()}
@@ -150,7 +157,8 @@ def compare_engines(
             runners = {
                 engine.name: runners[engine.name] for engine in everything if engine.timed and engine.name in runners
             }
-            pictures = _latency_frames(good, sizes, at)
+            whole = {frame.frame for frame in notes.frames[base]}
+            pictures = _latency_frames([frame for frame in good if frame.name in whole], sizes, at)
             _drop_unfit(runners, next(iter(pictures.values())), notes)
             session, latencies = measure_latency(runners, base, pictures, settings.protocol, progress)
     results = []
@@ -177,23 +185,41 @@ def compare_engines(
         latency=session,
         failures=tuple(notes.failures),
         notes=tuple({ALIGNED if frame.aligned else UNALIGNED for frame in frames if frame.layout == "realblur"}),
-        strips=tuple(strip for _, strips in notes.shown for strip in strips),
+        blurred=tuple(notes.blurred),
+        differences=differences_of(notes.frames),
+        worst=tuple(worst for worst, _ in notes.worst),
+        strips=_strips(notes),
     )
     return judge(report, settings.budgets)
 
 
 def _read_sizes(frames: Sequence[FrameFile], notes: Notes, progress: Progress) -> dict[str, Size]:
-    """(height, width) of every readable frame by name; the others become failures."""
+    """(height, width) of every frame by name, by the headers; those that cannot be read become failures."""
     sizes: dict[str, Size] = {}
     for frame in progress.track(frames, "reading frames", len(frames)):
         try:
-            picture, _ = frame.read()
-            sizes[frame.name] = (picture.shape[0], picture.shape[1])
+            sizes[frame.name] = _size(frame)
         except InputError as error:
             notes.failures.append(Failure(frame=frame.name, engine=None, reason=frame.strip_paths(str(error))))
     if not sizes:
         raise InputError(f"None of the {len(frames)} frames can be compared:{_listed(notes.failures)}")
     return sizes
+
+
+def _size(frame: FrameFile) -> Size:
+    """By the header; what is wrong with a picture that has none, reading it tells best."""
+    try:
+        return picture_size(frame.path)
+    except InputError:
+        picture, _ = frame.read()
+        return picture.shape[0], picture.shape[1]
+
+
+def _strips(notes: Notes) -> tuple[Strip, ...]:
+    """Of the frames that are shown whole, then the worst ones that are not among them."""
+    shown = [strip for _, strips in notes.shown for strip in strips]
+    frames = {strip.frame for strip in shown}
+    return (*shown, *(strip for _, strip in notes.worst if strip and strip.frame not in frames))
 
 
 def _listed(failures: Sequence[Failure]) -> str:
@@ -248,8 +274,10 @@ def _summarise(
     if [frame.frame for frame in frames] != [frame.frame for frame in reference]:
         return result
     worst = min(frames, key=lambda frame: frame.fidelity.strictest_db)
-    qualities, base = ([frame.quality for frame in of if frame.quality] for of in (frames, reference))
-    loss = loss_decibels([q.psnr_db for q in base], [q.psnr_db for q in qualities]) if base else None
+    qualities = [frame.quality for frame in frames if frame.quality]
+    psnr, had = ([frame.quality.psnr_db for frame in of if frame.quality] for of in (frames, reference))
+    before = [quality.psnr_db for quality in blurred]
+    loss = loss_decibels(had, psnr) if had else None
     return result.model_copy(
         update={
             "worst_fidelity_db": worst.fidelity.strictest_db,
@@ -258,6 +286,10 @@ def _summarise(
             "mean_quality": mean_quality(qualities),
             "psnr_loss_db": loss and loss.db,
             "loss": loss,
-            "gain_db": gain_over_input([q.psnr_db for q in blurred], [q.psnr_db for q in qualities]) if base else None,
+            "gain_db": gain_over_input(before, psnr) if had else None,
+            "psnr_interval": interval_of(psnr),
+            "loss_interval": None if is_reference else interval_of(less(had, psnr)),
+            "gain_interval": interval_of(less(psnr, before)),
+            "identical": 0 if is_reference else sum(math.isinf(frame.fidelity.frame_db) for frame in frames),
         }
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from unblur.core.errors import BudgetError, InputError
 from unblur.images.contract import PixelContract
 from unblur.metrics.decibels import Decibels, Loss
-from unblur.metrics.quantiles import Ratio, Summary
+from unblur.metrics.quantiles import Interval, Ratio, Summary
 from unblur.metrics.stopwatch import Protocol, Sample
 
 SHOWN = 5
@@ -91,7 +91,9 @@ class EngineResult(Part):
     `timed` is False for one that was left out of the latency measurement on purpose.
 
     Means are arithmetic means over frames of the finite values in dB, as the papers do; the worst frame is named.
-    `loss` tells which frames `psnr_loss_db` is of; `gain_db` is over the blurred input (`gain_over_input`).
+    `loss` tells which frames `psnr_loss_db` is of; `gain_db` is over the blurred input (`gain_over_input`). The
+    intervals are of the means over pictures, paired where two are subtracted; None where fewer than two are finite.
+    `identical`: frames of which the engine gives the reference's very bytes.
     """
 
     name: str
@@ -108,6 +110,10 @@ class EngineResult(Part):
     psnr_loss_db: Decibels | None = None
     loss: Loss | None = None
     gain_db: Decibels | None = None
+    psnr_interval: Interval | None = None
+    loss_interval: Interval | None = None
+    gain_interval: Interval | None = None
+    identical: int = 0
     latency: LatencyResult | None = None
     checks: tuple[Check, ...] = ()
 
@@ -125,6 +131,30 @@ class LatencySession(Part):
     load_before: float | None
     warmup_rounds: int
     samples: tuple[Sample, ...]
+
+
+class Difference(Part):
+    """PSNR of `better` less that of `other` against truth, in dB: the mean over the `pictures` that have both, and its
+    interval. Where that has zero in it, neither is better as far as was measured."""
+
+    better: str
+    other: str
+    pictures: int
+    psnr_db: Interval
+
+    @property
+    def is_none(self) -> bool:
+        return self.psnr_db.low <= 0 <= self.psnr_db.high
+
+
+class WorstFrame(Part):
+    """A frame that an engine gives with little fidelity; its quality beside the reference's where there is truth."""
+
+    frame: str
+    engine: str
+    fidelity_db: Decibels
+    psnr_db: Decibels | None
+    reference_psnr_db: Decibels | None
 
 
 class Failure(Part):
@@ -180,7 +210,8 @@ class Strip(Part):
 class Report(Part):
     """A whole comparison. `checkpoint`: the file that the reference is of, a graph where one was named.
     `notes`: what else a reader must know. `warnings`: what nobody may overlook, whatever the budgets say. `budgets`: as
-    they were stated. `strips` are shown on the page only."""
+    they were stated. `blurred`: quality of the inputs, in the order of the reference's frames. `differences`: of every
+    two engines. `worst`: frames of the least fidelity, the worst first. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -198,6 +229,9 @@ class Report(Part):
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     budgets: dict[str, dict[str, float]] = {}
+    blurred: tuple[Quality, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    worst: tuple[WorstFrame, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
 
     @property

@@ -36,6 +36,28 @@ class Ratio:
     level: float
 
 
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with the bounds of its percentile bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float], *, level: float = 0.95, resamples: int = 5000, seed: int = 0) -> Interval:
+    """The mean of one value a picture, with its percentile bootstrap interval over pictures.
+
+    Raises InputError for no value. One alone has an interval of no width: of other pictures it says nothing.
+    """
+    everything = np.asarray(values, dtype=np.float64)
+    if everything.size == 0:
+        raise InputError("There is no picture to take a mean of.")
+    means = _drawn(everything, resamples, np.random.default_rng(seed)).mean(axis=1)
+    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
+    return Interval(float(everything.mean()), float(low), float(high))
+
+
 def summarise(latencies_ms: Sequence[float]) -> Summary:
     """Order statistics of the samples, quantiles by linear interpolation. Raises InputError for no sample."""
     values = _samples(latencies_ms)
@@ -64,6 +86,18 @@ def speedup(
     ratios = np.median(reference[rounds], axis=1) / np.median(candidate[rounds], axis=1)
     low, high = np.quantile(ratios, ((1 - level) / 2, (1 + level) / 2))
     return Ratio(float(np.median(reference) / np.median(candidate)), float(low), float(high), level)
+
+
+AT_ONCE = 4_000_000
+"""Numbers that are drawn in one piece of memory."""
+
+
+def _drawn(
+    values: np.ndarray[tuple[int], np.dtype[np.float64]], resamples: int, rng: np.random.Generator
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """(resamples, len(values)) drawn with replacement, fewer where there are so many that memory would run out."""
+    rows = max(200, min(resamples, AT_ONCE // values.size))
+    return values[rng.integers(0, values.size, (rows, values.size))]
 
 
 def _samples(latencies_ms: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

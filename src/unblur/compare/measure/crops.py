@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unblur.compare.report import Crop, Strip, View
+from unblur.compare.report import Crop, Strip, View, WorstFrame
 from unblur.images.contract import Frame
+from unblur.metrics.decibels import decibels_text
 
 CROP = 160
 """Height and width of a crop in pixels, less where the frame is smaller."""
@@ -64,6 +65,28 @@ def strips_of(
     strips[1:] = [strip for strip in strips[1:] if strip.differences]
     strips[0] = strips[0].model_copy(update={"view": _view(sharpest, pictures, notes)})
     return strips
+
+
+def worst_strip(
+    worst: WorstFrame, blurred: Frame, reference: str, restored: Mapping[str, Frame], truth: Frame | None
+) -> Strip | None:
+    """Where the engine of `worst` is furthest from the reference on its frame; None where nobody would see it there.
+
+    `restored`: what each engine made of the frame, (H, W, 3) RGB uint8 as `blurred` and `truth`.
+    """
+    base, own = restored[reference], restored[worst.engine]
+    size = min(CROP, blurred.shape[0]), min(CROP, blurred.shape[1])
+    pictures = [("blurred", blurred), (reference, base), (worst.engine, own)]
+    pictures += [("truth", truth)] if truth is not None else []
+    texts = {
+        name: f"{decibels_text(value)} dB"
+        for name, value in ((worst.engine, worst.psnr_db), (reference, worst.reference_psnr_db))
+        if value is not None
+    }
+    reason = f"the largest difference of {worst.engine}, on one of its worst pictures"
+    place = best_window(_difference(own, base))
+    strip = _strip(worst.frame, place, size, reason, pictures, (reference, base), {worst.engine: own}, texts)
+    return strip if strip.differences else None
 
 
 def gradient(frame: Frame) -> NDArray[np.float64]:

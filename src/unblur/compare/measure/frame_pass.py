@@ -1,25 +1,40 @@
-"""One frame after another through every open runner: numbers, failures, and the strips that the page shows."""
+"""All frames through every open runner: numbers, failures, and the strips that the page shows.
+
+The next frame is decoded and the last ones are scored while the engines run, which they do in the caller's thread and
+one after the other. A few frames are in memory, however many there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from unblur.compare.measure.crops import strips_of
+from unblur.compare.measure.crops import strips_of, worst_strip
 from unblur.compare.measure.fidelity import Restored, fidelity, quality
 from unblur.compare.measure.frames import FrameFile
-from unblur.compare.report import Failure, FrameResult, Quality, Strip
+from unblur.compare.measure.scores import Scores
+from unblur.compare.report import Failure, FrameResult, Quality, Strip, WorstFrame
+from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.core.overlap import ahead
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
 from unblur.metrics.decibels import decibels_text
+
+SCORERS = 2
+"""Threads that score. Two keep up with eight frames a second of 720x1280 and one engine, and hold two frames more."""
+
+WORST = 10
+"""So many frames of the worst fidelity are told, and shown where the page has room."""
 
 
 @dataclass
 class Notes:
     """What piles up frame by frame: results by engine, the inputs' own quality, failures, and shown strips.
 
-    `reference`: name of the engine that the others are held against.
+    `reference`: name of the engine that the others are held against. `worst`: the worst first, each with its strip or
+    None where nobody would see the difference.
     """
 
     reference: str
@@ -27,66 +42,194 @@ class Notes:
     blurred: list[Quality] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     shown: list[tuple[float, list[Strip]]] = field(default_factory=list)
+    worst: list[tuple[WorstFrame, Strip | None]] = field(default_factory=list)
 
 
-def compare_frame(frame: FrameFile, runners: Mapping[str, Runner], notes: Notes, pictures: int) -> None:
-    """Run one frame through every runner, the reference first, and keep the numbers and perhaps the strips."""
-    blurred, truth = frame.read()
-    height, width = blurred.shape[:2]
-    try:
-        before = None if truth is None else quality(blurred, truth, aligned=frame.aligned)
-    except InputError as error:  # it cannot be aligned
-        notes.failures.append(Failure(frame=frame.name, engine=None, reason=str(error)))
-        return
-    restored: dict[str, Restored] = {}
-    results: dict[str, FrameResult] = {}
-    for name, runner in runners.items():
-        contract = runner.signature.contract
-        try:
-            tensor = runner.run(contract.encode(blurred))
-            result = Restored(tensor, contract, contract.decode(tensor, height, width))
-            near = fidelity(restored.get(notes.reference, result), result)
-            good = None if truth is None else quality(result.frame, truth, aligned=frame.aligned)
-        except InputError as error:
-            notes.failures.append(
-                Failure(frame=frame.name, engine=None if name == notes.reference else name, reason=str(error))
-            )
-            if name == notes.reference:
-                return
-            continue
-        restored[name] = result
-        results[name] = FrameResult(
-            frame=frame.name,
-            height=height,
-            width=width,
-            fidelity=near,
-            quality=good,
-        )
-    for name, numbers in results.items():
-        notes.frames.setdefault(name, []).append(numbers)
-    if before is not None:
-        notes.blurred.append(before)
-    frames = {name: result.frame for name, result in restored.items()}
-    _keep_strips(frame, blurred, truth, frames, results, notes, pictures)
+@dataclass(frozen=True)
+class _Pictures:
+    """A frame's pixels, and what engines made of it; none where its scores were kept."""
+
+    blurred: Frame
+    truth: Frame | None
+    restored: dict[str, Restored] = field(default_factory=dict)
 
 
-def _keep_strips(
-    frame: FrameFile,
-    blurred: Frame,
-    truth: Frame | None,
-    restored: Mapping[str, Frame],
-    results: Mapping[str, FrameResult],
+@dataclass(frozen=True)
+class _Pass:
+    """A frame on its way: read, run, scored. `over`: it failed as a whole."""
+
+    file: FrameFile
+    pictures: _Pictures | None = None
+    blurred: Quality | None = None
+    results: dict[str, FrameResult] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    over: bool = False
+
+    def failed(self, error: InputError, engine: str | None, *, over: bool = False) -> _Pass:
+        failure = Failure(frame=self.file.name, engine=engine, reason=self.file.strip_paths(str(error)))
+        return replace(self, failures=(*self.failures, failure), over=over or self.over)
+
+
+def compare_frames(
+    frames: Sequence[FrameFile],
+    runners: Mapping[str, Runner],
     notes: Notes,
     pictures: int,
+    scores: Scores | None = None,
+    progress: Progress = SILENT,
 ) -> None:
-    """The first frames are shown, and in the last place the one with the worst fidelity of all."""
-    worst = min(result.fidelity.strictest_db for result in results.values())
-    full = len(notes.shown) == pictures
-    if pictures == 0 or (full and worst >= notes.shown[-1][0]):
+    """Run the frames through every runner, the reference first, and keep the numbers and some of the pictures.
+
+    `pictures`: so many frames are shown. `scores`: of frames that were compared before; such a frame is only run again
+    where it is shown. Raises ChangedError for a pinned file that is another now, and what engines raise that is no
+    InputError: scores of the frames before are kept.
+    """
+    bench = _Bench(runners, notes.reference, scores or Scores(None, notes.reference, None))
+    bench.scores.load(runners)
+    with ahead(frames, bench.read) as read, ahead(map(bench.run, read), bench.score, workers=SCORERS) as scored:
+        for one in progress.track(scored, "comparing frames", len(frames)):
+            bench.keep(one)
+            _note(one, lambda file: bench.score(bench.run(bench.read(file, again=True))), notes, pictures)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """The three steps of a frame."""
+
+    runners: Mapping[str, Runner]
+    reference: str
+    scores: Scores
+
+    def read(self, file: FrameFile, *, again: bool = False) -> _Pass:
+        """What is known of a frame, and its pixels where something is not, or (`again`) pixels and nothing else."""
+        if not again:
+            found = {name: self.scores.find(name, file) for name in self.runners}
+            known = {name: result for name, result in found.items() if result}
+            if self.reference in known:  # its quality and the input's stand in one line
+                begun = _Pass(file, blurred=self.scores.blurred(file), results=known)
+                if len(known) == len(self.runners):
+                    return begun
+                return self._with_pictures(begun)
+        return self._with_pictures(_Pass(file))
+
+    @staticmethod
+    def _with_pictures(one: _Pass) -> _Pass:
+        try:
+            blurred, truth = one.file.read()
+        except InputError as error:
+            return one.failed(error, None, over=True)
+        return replace(one, pictures=_Pictures(blurred, truth))
+
+    def run(self, one: _Pass) -> _Pass:
+        """Through the engines whose scores are missing, and the reference, which they are held against."""
+        if one.pictures is None or one.over:
+            return one
+        height, width = one.pictures.blurred.shape[:2]
+        for name, runner in self.runners.items():
+            if name in one.results and name != self.reference:
+                continue
+            contract = runner.signature.contract
+            try:
+                tensor = runner.run(contract.encode(one.pictures.blurred))
+                one.pictures.restored[name] = Restored(tensor, contract, contract.decode(tensor, height, width))
+            except InputError as error:
+                one = self._failed(one, error, name)
+                if one.over:
+                    break
+        return one
+
+    def score(self, one: _Pass) -> _Pass:
+        """Everything that was run, against the reference and the truth."""
+        if one.pictures is None or one.over:
+            return one
+        shown, truth, aligned = one.pictures, one.pictures.truth, one.file.aligned
+        if one.blurred is None and truth is not None:
+            try:
+                one = replace(one, blurred=quality(shown.blurred, truth, aligned=aligned))
+            except InputError as error:  # it cannot be aligned
+                return one.failed(error, None, over=True)
+        results = dict(one.results)
+        for name, restored in list(shown.restored.items()):
+            if name in results:
+                continue
+            try:
+                near = fidelity(shown.restored[self.reference], restored)
+                good = None if truth is None else quality(restored.frame, truth, aligned=aligned)
+            except InputError as error:
+                del shown.restored[name]
+                one = self._failed(one, error, name)
+                if one.over:
+                    return one
+                continue
+            height, width = shown.blurred.shape[:2]
+            results[name] = FrameResult(frame=one.file.name, height=height, width=width, fidelity=near, quality=good)
+        return replace(one, results=results)
+
+    def keep(self, one: _Pass) -> None:
+        """Write down what is new."""
+        if not one.over:
+            for name, result in one.results.items():
+                self.scores.keep(name, one.file, result, one.blurred if name == self.reference else None)
+
+    def _failed(self, one: _Pass, error: InputError, name: str) -> _Pass:
+        """Without the reference the frame has nothing to be held against."""
+        base = name == self.reference
+        return one.failed(error, None if base else name, over=base)
+
+
+def _note(one: _Pass, again: Callable[[FrameFile], _Pass], notes: Notes, pictures: int) -> None:
+    """Add a frame; `again` runs one whose pictures are wanted and not at hand."""
+    notes.failures += one.failures
+    if one.over:
         return
-    texts = {name: f"{decibels_text(r.quality.psnr_db)} dB" for name, r in results.items() if r.quality}
-    if truth is not None and notes.blurred:
-        texts["blurred"] = f"{decibels_text(notes.blurred[-1].psnr_db)} dB"
-    others = {name: picture for name, picture in restored.items() if name != notes.reference}
-    strips = strips_of(frame.name, blurred, (notes.reference, restored[notes.reference]), others, truth, texts)
-    notes.shown[-1 if full else len(notes.shown) :] = [(worst, strips)]
+    ordered = {name: one.results[name] for name in sorted(one.results, key=lambda name: name != notes.reference)}
+    for name, result in ordered.items():
+        notes.frames.setdefault(name, []).append(result)
+    if one.blurred is not None:
+        notes.blurred.append(one.blurred)
+    worst = _worst(ordered, notes.reference)
+    is_worst = worst is not None and (len(notes.worst) < WORST or worst.fidelity_db < notes.worst[-1][0].fidelity_db)
+    lowest = min(result.fidelity.strictest_db for result in ordered.values())
+    full = len(notes.shown) == pictures
+    is_shown = pictures > 0 and not (full and lowest >= notes.shown[-1][0])
+    if not (pictures and (is_shown or is_worst)):
+        if is_worst and worst is not None:
+            _keep_worst(notes, worst, None)
+        return
+    if one.pictures is None or one.pictures.restored.keys() != one.results.keys():
+        one = again(one.file)
+        if one.pictures is None or one.over:
+            return
+    shown = one.pictures
+    restored = {name: result.frame for name, result in shown.restored.items()}
+    if is_worst and worst is not None:
+        _keep_worst(notes, worst, worst_strip(worst, shown.blurred, notes.reference, restored, shown.truth))
+    if is_shown:
+        texts = {name: f"{decibels_text(r.quality.psnr_db)} dB" for name, r in ordered.items() if r.quality}
+        if one.blurred is not None:
+            texts["blurred"] = f"{decibels_text(one.blurred.psnr_db)} dB"
+        base = (notes.reference, restored.pop(notes.reference))
+        strips = strips_of(one.file.name, shown.blurred, base, restored, shown.truth, texts)
+        notes.shown[-1 if full else len(notes.shown) :] = [(lowest, strips)]
+
+
+def _worst(results: Mapping[str, FrameResult], reference: str) -> WorstFrame | None:
+    """The engine that is furthest from the reference here; None where all give its bytes."""
+    others = [(result.fidelity.strictest_db, name) for name, result in results.items() if name != reference]
+    fidelity_db, engine = min(others, default=(math.inf, ""))
+    if math.isinf(fidelity_db):
+        return None
+    own, base = results[engine].quality, results[reference].quality
+    return WorstFrame(
+        frame=results[engine].frame,
+        engine=engine,
+        fidelity_db=fidelity_db,
+        psnr_db=own.psnr_db if own else None,
+        reference_psnr_db=base.psnr_db if base else None,
+    )
+
+
+def _keep_worst(notes: Notes, worst: WorstFrame, strip: Strip | None) -> None:
+    notes.worst.append((worst, strip))
+    notes.worst.sort(key=lambda one: one[0].fidelity_db)
+    del notes.worst[WORST:]

@@ -30,9 +30,9 @@ def _parser() -> Arguments:
     parser = Arguments(
         "unblur compare",
         "Compare engines with eager float32 PyTorch: fidelity to it, quality against sharp pictures, latency; writes "
-        "report.json, report.md and report.html. Without --output it is the comparison of `unblur run`, found again "
-        "where nothing changed; with it, engines run as `unblur deblur` runs them. Exit code 3: a budget is broken; 2: "
-        "a frame failed.",
+        "report.json, report.md, report.html and results.csv. Without --output it is the comparison of `unblur run`, "
+        "found again where nothing changed; with it, engines run as `unblur deblur` runs them. Frames that were scored "
+        "before are not run again. Exit code 3: a budget is broken; 2: a frame failed.",
         "unblur compare --frames blurred/ --truth sharp/ --engines onnxruntime,openvino",
         "unblur compare --frames gopro:GoPro --budget psnr_loss_db_max=0.01 --budget openvino:latency_ms_max=900",
     )
@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = next(f"--{name.replace('_', '-')}" for name in OWN if getattr(args, name))
         raise InputError(f"{given} asks for a report of one's own: name its folder with --output DIR.")
     if args.output:
-        check_output(args.output, inputs_of(args, "output"), "Engines of ", "network", "engines", "latency")
+        keys = ("network", "engines", "latency")
+        check_output(args.output, inputs_of(args, "output"), "Engines of ", *keys, table="engine,frame,")
     resolved = resolve(args, "compare")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.compare.judge.budgets import parse_budgets
@@ -124,11 +125,14 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
     from unblur.compare.tell.write import write_report
     from unblur.metrics.stopwatch import Protocol
     from unblur.pipeline import stages
+    from unblur.pipeline.kept_scores import kept_scores
 
     config = job.config
     frames = stages.frames(job, config.graph.sizes[0])
-    against, engines = _against(args, job, frames)
+    against, engines, rows = _against(args, job, frames)
+    how = {"output": args.output_name, "contract": args.contract, "dynamic": True}
     settings = Settings(
+        kept=kept_scores(job, rows, against.digest, **how),
         threads=job.threads,
         protocol=Protocol(rounds=config.compare.rounds) if config.compare.rounds else None,
         latency_size=args.latency_size,
@@ -145,11 +149,19 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
     return 0
 
 
-def _against(args: argparse.Namespace, job: Job, frames: Frames) -> tuple[Checkpoint | Reference, list[Candidate]]:
-    """The reference, and the engines beside it."""
-    from unblur.engines.catalogue import find_engine, is_calibrated
+def _against(
+    args: argparse.Namespace, job: Job, frames: Frames
+) -> tuple[Checkpoint | Reference, list[Candidate], dict[str, str]]:
+    """The reference, the engines beside it, and what each row of the report was named with."""
+    from unblur.engines.catalogue import REFERENCE, find_engine, is_calibrated
     from unblur.engines.named import is_file_engine
-    from unblur.pipeline.opening import graph_reference, make_candidate, make_file_candidate, refuse_calibration_frames
+    from unblur.pipeline.opening import (
+        GRAPH_REFERENCE,
+        graph_reference,
+        make_candidate,
+        make_file_candidate,
+        refuse_calibration_frames,
+    )
 
     names, calibration, device = job.config.compare.engines, job.calibration, job.config.compare.device
     if args.reference:
@@ -160,7 +172,10 @@ def _against(args: argparse.Namespace, job: Job, frames: Frames) -> tuple[Checkp
             names = tuple(runnable)
         named = (args.reference, job.threads, args.output_name)
         reference = graph_reference(*named, args.contract)
-        return reference, [make_file_candidate(n, *named, device=device, contract=args.contract) for n in names]
+        candidates = [make_file_candidate(n, *named, device=device, contract=args.contract) for n in names]
+        texts = [n if is_file_engine(n) else f"{n}:{args.reference}" for n in names]
+        rows = {reference.engine.name: f"{GRAPH_REFERENCE}:{args.reference}"}
+        return reference, candidates, rows | {c.name: n for c, n in zip(candidates, texts, strict=True)}
     checkpoint = job.checkpoint
     engines = [
         make_candidate(
@@ -178,4 +193,4 @@ def _against(args: argparse.Namespace, job: Job, frames: Frames) -> tuple[Checkp
         for name in names
     ]
     refuse_calibration_frames(job.store, names, calibration, frames.files, job.progress)
-    return checkpoint, engines
+    return checkpoint, engines, {REFERENCE: REFERENCE} | {e.name: n for e, n in zip(engines, names, strict=True)}

@@ -10,10 +10,11 @@ from unblur.core.artefacts import json_with, protect, text_with
 from unblur.core.errors import InputError
 
 
-def check_output(folder: Path, inputs: Iterable[Path], heading: str, *keys: str) -> Path:
+def check_output(folder: Path, inputs: Iterable[Path], heading: str, *keys: str, table: str = "") -> Path:
     """Return `folder` if a report can be written there. Creates nothing.
 
-    `heading` and `keys`: how its report.md begins and what its report.json has. Raises InputError otherwise, and as
+    `heading` and `keys`: how its report.md begins and what its report.json has; `table`: how its results.csv begins,
+    "" where none is written. Raises InputError otherwise, and as
     `protect` for what stands under the names of the report.
     """
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
@@ -27,5 +28,6 @@ def check_output(folder: Path, inputs: Iterable[Path], heading: str, *keys: str)
         ".html": text_with("<title>unblur: "),
         ".xml": text_with('<testsuites name="unblur: '),
     }
-    protect({folder / f"report{suffix}": kind for suffix, kind in kinds.items()}, inputs)
+    files = {folder / f"report{suffix}": kind for suffix, kind in kinds.items()}
+    protect(files | ({folder / "results.csv": text_with(table)} if table else {}), inputs)
     return folder

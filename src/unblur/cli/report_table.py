@@ -10,13 +10,14 @@ from rich.console import Console
 
 from unblur.compare.report import Report
 from unblur.compare.tell.answer import answer
+from unblur.compare.tell.pictures import worst_lines
 from unblur.compare.tell.sentences import verdict_sentence
-from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
+from unblur.compare.tell.table import HEADINGS, INTERVAL_COLUMNS, columns_of, rows_of
 from unblur.core.console import printable
 from unblur.core.text_table import fitted, text_width
 from unblur.metrics.decibels import EMPTY
 
-LEFT_OUT = ("spread", "precision")
+LEFT_OUT = ("spread", "precision", *INTERVAL_COLUMNS)
 """Columns that only the files show, and one of the two of SSIM."""
 
 DISPENSABLE = ("error", "ssim", "ssim_channel", "interval", "psnr")
@@ -43,6 +44,7 @@ def report_lines(report: Report, width: int) -> list[str]:
     lines = fitted(headings, rows, width, left=("name", "verdict"), dispensable=DISPENSABLE, empty=("", EMPTY))
     told = answer(report)
     lines.append(printable(verdict_sentence(report)))
+    lines += [printable(f"Worst picture: {worst}") for worst in worst_lines(report)[:1]]
     if report.checks:
         lines.append(printable(told.sentence))
     return lines

@@ -6,8 +6,9 @@ from types import ModuleType
 from typing import Any
 
 from unblur.compare.load import load_report
+from unblur.compare.tell.results import load_results
 
-__all__ = ["load_report"]
+__all__ = ["load_report", "load_results"]
 
 
 class _Room(ModuleType):

@@ -125,7 +125,8 @@ class ConsoleProgress:
             yield item
             now = time.monotonic()
             if done == total or now - last >= self._every_s:
-                self.note(f"{text}: {done}/{total}")
+                left = (now - began) / done * (total - done)
+                self.note(f"{text}: {done}/{total}" + (f", {duration(left)} left" if left >= 1 else ""))
                 last = now
 
     @contextlib.contextmanager

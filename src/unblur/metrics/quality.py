@@ -99,7 +99,8 @@ def ssim_per_channel(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 def _taps() -> NDArray[np.float64]:
     taps: NDArray[np.float64] = np.exp(-(np.arange(-SSIM_PAD, SSIM_PAD + 1) ** 2) / (2 * 1.5**2))
-    return taps / taps.sum()
+    taps /= taps.sum()
+    return taps
 
 
 @cache

@@ -37,6 +37,7 @@ from unblur.metrics.stopwatch import Protocol
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
 from unblur.pipeline.held_out import Named
 from unblur.pipeline.job import Job
+from unblur.pipeline.kept_scores import kept_scores
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.scored_engine import build_best_of_all, build_quantised, smaller_graph
 from unblur.pipeline.opening import GRAPH_REFERENCE, make_candidate
@@ -180,10 +181,13 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     """
     checkpoint, settings = job.checkpoint, job.config.compare
     candidates = [_candidate(job, name) for name in settings.engines]
+    rows = {REFERENCE: REFERENCE} | {one.name: text for one, text in zip(candidates, settings.engines, strict=True)}
     for precision, built in compiled.items():
         graph_file = companions(engine_file(built.path))[0]
-        row = make_candidate(f"{GRAPH_REFERENCE}:{graph_file}", job.store, checkpoint, job.threads, job.progress)
-        candidates.append(replace(row, name=f"{COMPILED_GRAPH}-{precision}", timed=False))
+        name, text = f"{COMPILED_GRAPH}-{precision}", f"{GRAPH_REFERENCE}:{graph_file}"
+        row = make_candidate(text, job.store, checkpoint, job.threads, job.progress)
+        candidates.append(replace(row, name=name, timed=False))
+        rows[name] = text
     parents = {"checkpoint": checkpoint.digest, "frames": frames.digest}
     parents |= {f"engine {precision}": built.digest for precision, built in compiled.items()}
     # ONNX Runtime also runs the compiled graphs.
@@ -194,7 +198,8 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
 
     def write(path: Path) -> None:
-        how = Settings(threads=job.threads, protocol=protocol, skip_missing=True)
+        kept = kept_scores(job, rows, checkpoint.digest)
+        how = Settings(threads=job.threads, protocol=protocol, skip_missing=True, kept=kept)
         report = compare_engines(checkpoint, candidates, frames.files, how, job.progress)
         strips = [strip.model_dump(mode="json") for strip in report.strips]
         path.write_text(json_text({"report": report.to_json(), "strips": strips}, indent=None))

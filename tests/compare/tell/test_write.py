@@ -236,13 +236,14 @@ def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, set
     assert "\x1b" not in str(caught.value)
 
 
-def test_four_files_are_written(report: Report, tmp_path: Path) -> None:
+def test_five_files_are_written(report: Report, tmp_path: Path) -> None:
     written = write_report(report, tmp_path / "new" / "folder")
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
         "report.html",
         "report.json",
         "report.md",
         "report.xml",
+        "results.csv",
     ]
     values = json.loads(written.json.read_text())
     assert {engine["name"] for engine in values["engines"]} >= {"torch", "off", "absent"}

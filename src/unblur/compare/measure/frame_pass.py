@@ -29,6 +29,10 @@ WORST = 10
 """So many frames of the worst fidelity are told, and shown where the page has room."""
 
 
+ROUNDING_DB = 100.0
+"""Fidelity from here on is float32 rounding: no picture of it is a bad one."""
+
+
 @dataclass
 class Notes:
     """What piles up frame by frame: results by engine, the inputs' own quality, failures, and shown strips.
@@ -214,10 +218,10 @@ def _note(one: _Pass, again: Callable[[FrameFile], _Pass], notes: Notes, picture
 
 
 def _worst(results: Mapping[str, FrameResult], reference: str) -> WorstFrame | None:
-    """The engine that is furthest from the reference here; None where all give its bytes."""
+    """The engine that is furthest from the reference here; None where rounding alone parts them."""
     others = [(result.fidelity.strictest_db, name) for name, result in results.items() if name != reference]
     fidelity_db, engine = min(others, default=(math.inf, ""))
-    if math.isinf(fidelity_db):
+    if fidelity_db >= ROUNDING_DB:
         return None
     own, base = results[engine].quality, results[reference].quality
     return WorstFrame(

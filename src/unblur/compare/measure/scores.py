@@ -45,7 +45,7 @@ class Scores:
     def find(self, engine: str, frame: FrameFile) -> FrameResult | None:
         """What the engine scored on this very frame before, under the name it has now."""
         values = self._lines(engine).get(_key(frame))
-        return values and _result(values, frame)
+        return None if values is None else _result(values, frame)
 
     def blurred(self, frame: FrameFile) -> Quality | None:
         """Quality of the blurred input, which is kept with the reference."""

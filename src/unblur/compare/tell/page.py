@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from unblur.compare.report import Crop, Report, Strip, View
 from unblur.compare.tell import answer as short
+from unblur.compare.tell.pictures import WORST_HEADINGS, difference_lines, worst_rows
 from unblur.compare.tell.plots import (
     BOTTOM,
     HEIGHT,
@@ -38,7 +39,13 @@ from unblur.compare.tell.table import (
 )
 from unblur.core.page import render
 
-SECOND_LINES = {"latency": "spread", "speedup": "interval", "ssim": "ssim_channel"}
+SECOND_LINES = {
+    "latency": "spread",
+    "speedup": "interval",
+    "ssim": "ssim_channel",
+    "psnr": "psnr_interval",
+    "loss": "loss_interval",
+}
 """Columns that stand in small print under another, so that the table fits a screen."""
 
 PICTURES_MAX = 5_000_000
@@ -93,6 +100,9 @@ def render_page(report: Report) -> str:
         ticks=latency_ticks(longest_ms(report)),
         check_text=check_text,
         words=WORDS,
+        worst=worst_rows(report),
+        worst_headings=WORST_HEADINGS,
+        differences=difference_lines(report),
         sliders=sliders,
         strips=strips,
         left_out=left_out,

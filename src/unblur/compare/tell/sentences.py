@@ -85,7 +85,15 @@ def how_measured(report: Report) -> list[str]:
             "Quality: against the sharp pictures, 8-bit RGB, whole picture, per frame and then averaged. SSIM is "
             "MATLAB's volume form; the per-channel form is lower and not comparable with it."
         )
+        if any(engine.psnr_interval for engine in report.engines):
+            lines.append(
+                "Intervals of PSNR: where 95% of the means of as many pictures drawn from these would lie (bootstrap); "
+                "PSNR lost is paired picture by picture. They speak of pictures like these, not of others."
+            )
         lines += identical_lines(report)
+    same = [f"{e.name} {e.identical} of {len(e.frames)}" for e in report.engines if e.identical]
+    if same:
+        lines.append(f"Pictures that are the reference's to the last byte: {', '.join(same)}.")
     lines += report.notes
     if report.latency:
         session = report.latency

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from unblur.compare.report import Check, EngineResult, Report
 from unblur.metrics.decibels import EMPTY, decibels_text
+from unblur.metrics.quantiles import Interval
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class Row:
     fidelity: str
     error: str
     psnr: str
+    psnr_interval: str
     loss: str
+    loss_interval: str
     ssim: str
     ssim_channel: str
     latency: str
@@ -34,7 +37,9 @@ HEADINGS = {
     "fidelity": "fidelity, worst frame (dB)",
     "error": "largest error",
     "psnr": "PSNR (dB)",
+    "psnr_interval": "PSNR, 95% interval",
     "loss": "PSNR lost (dB)",
+    "loss_interval": "PSNR lost, 95% interval",
     "ssim": "SSIM (MATLAB)",
     "ssim_channel": "SSIM (per channel)",
     "latency": "median (ms)",
@@ -42,13 +47,16 @@ HEADINGS = {
     "speedup": "speed-up",
     "interval": "95% interval",
 }
-QUALITY_COLUMNS = ("psnr", "loss", "ssim", "ssim_channel")
+INTERVAL_COLUMNS = ("psnr_interval", "loss_interval")
+QUALITY_COLUMNS = ("psnr", "psnr_interval", "loss", "loss_interval", "ssim", "ssim_channel")
 LATENCY_COLUMNS = ("latency", "spread", "speedup", "interval")
 
 
 def columns_of(report: Report) -> list[str]:
-    """The columns this report fills: none of quality without truth, none of latency without a session."""
+    """The columns this report fills: none of quality without truth, no interval of one picture, none of latency
+    without a session."""
     left_out = (() if report.has_truth else QUALITY_COLUMNS) + (() if report.latency else LATENCY_COLUMNS)
+    left_out += () if any(engine.psnr_interval for engine in report.engines) else INTERVAL_COLUMNS
     return [column for column in HEADINGS if column not in left_out]
 
 
@@ -74,6 +82,14 @@ def milliseconds(value: float) -> str:
     return f"{value:.0f}" if value >= 100 or value == 0 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def interval_text(interval: Interval | None, digits: int = 2, *, signed: bool = False) -> str:
+    """Its bounds."""
+    if interval is None:
+        return EMPTY
+    low, high = (decibels_text(bound, digits, signed=signed) for bound in (interval.low, interval.high))
+    return f"{low} to {high}"
+
+
 def check_text(check: Check) -> str:
     """One budget in words: "speedup_min 1.35: measured 1.52"."""
     measured = "nothing" if check.measured is None else f"{check.measured:.4g}"
@@ -89,6 +105,8 @@ def _row(engine: EngineResult) -> Row:
     if engine.mean_quality:
         cells |= {
             "psnr": decibels_text(engine.mean_quality.psnr_db),
+            "psnr_interval": interval_text(engine.psnr_interval),
+            "loss_interval": interval_text(engine.loss_interval, 3, signed=True),
             "loss": EMPTY if engine.is_reference or engine.psnr_loss_db is None else _loss(engine.psnr_loss_db),
             "ssim": _ssim(engine.mean_quality.ssim_matlab),
             "ssim_channel": f"{engine.mean_quality.ssim_per_channel:.4f}",

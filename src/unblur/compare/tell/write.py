@@ -1,4 +1,5 @@
-"""A report on disk: report.json (everything), .md (a summary for CI), .xml (JUnit), .html (the page, one file)."""
+"""A report on disk: report.json (everything), .md (a summary for CI), .xml (JUnit), .html (the page, one file), and
+results.csv (a row for each engine and frame)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from unblur.compare.report import Report
 from unblur.compare.tell.answer import answer
 from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.page import render_page
+from unblur.compare.tell.pictures import difference_lines, worst_lines
+from unblur.compare.tell.results import render_results
 from unblur.compare.tell.sentences import broken_lines, failure_lines, how_measured, missing_lines, verdict_sentence
 from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
 from unblur.core.artefacts import json_bytes, write_together
@@ -21,27 +24,30 @@ LISTED = 50
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The four files."""
+    """The five files."""
 
     json: Path
     markdown: Path
     junit: Path
     html: Path
+    results: Path
 
 
 def write_report(report: Report, folder: Path) -> WrittenReport:
-    """Write the four files into `folder`, all or none; report.json last. Raises InputError as `atomic_paths`.
+    """Write the five files into `folder`, all or none; report.json last. Raises InputError as `atomic_paths`.
 
     What is written is first read back: a report that `load_report` would refuse is never left behind.
     """
     values = report.to_json()
     checked(values, "This report")
-    written = WrittenReport(folder / "report.json", folder / "report.md", folder / "report.xml", folder / "report.html")
+    report_files = (folder / f"report{suffix}" for suffix in (".json", ".md", ".xml", ".html"))
+    written = WrittenReport(*report_files, folder / "results.csv")
     write_together(
         {
             written.html: render_page(report).encode(),
             written.markdown: render_markdown(report).encode(),
             written.junit: render_junit(report),
+            written.results: render_results(report).encode(),
             written.json: json_bytes(values),
         }
     )
@@ -64,6 +70,8 @@ def render_markdown(report: Report) -> str:
     lines += [table_row(asdict(row)[column] for column in columns) for row in rows_of(report)]
     lines += ["", *(f"- {escaped(line)}" for line in how_measured(report))]
     lists = {
+        "Worst pictures": worst_lines(report),
+        "PSNR of every two engines, paired by picture": difference_lines(report),
         "Broken budgets": broken_lines(report),
         "Failed": failure_lines(report),
         "Not measured": missing_lines(report),

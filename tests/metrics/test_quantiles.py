@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.metrics.quantiles import speedup, summarise
+from unblur.metrics.quantiles import Interval, mean_interval, speedup, summarise
 
 
 def test_summary_of_eleven_samples() -> None:
@@ -46,3 +46,13 @@ def test_samples_that_are_no_latencies_are_refused(samples: list[float]) -> None
 def test_unpaired_samples_are_refused() -> None:
     with pytest.raises(InputError, match="2 and 1"):
         speedup([1.0, 2.0], [1.0])
+
+
+def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    found = [mean_interval(rng.normal(30, 2, 40), resamples=500, seed=k) for k in range(200)]
+    assert 180 <= sum(one.low <= 30 <= one.high for one in found) <= 198  # 95% of 200 are 190; observed 188
+    assert mean_interval([1.0, 2.0, 6.0]).value == 3.0
+    assert mean_interval([4.0]) == Interval(4.0, 4.0, 4.0)
+    with pytest.raises(InputError, match="no picture"):
+        mean_interval([])

@@ -56,6 +56,30 @@ def test_frames_that_change_during_a_run_leave_nothing_in_the_store(job: Job, me
     assert not compared(job).fresh
 
 
+def test_a_measurement_that_was_killed_scores_what_is_missing(job: Job) -> None:
+    """The second frame is changed while it runs, so nothing is stored but the score of the first; then an engine more
+    is asked for."""
+    truth = job.store.root.parent / "sharp" / "1.png"
+    whole = truth.read_bytes()
+    frames = stages.frames(job, (32, 32))
+    truth.write_bytes(whole + b"?")
+    with pytest.raises(ChangedError, match=r"sharp/1\.png changed"):
+        stages.comparison(job, frames, {})
+    truth.write_bytes(whole)
+    (scores,) = (job.store.root / "scores").iterdir()
+    first = scores.read_bytes()
+    assert first.count(b"\n") == 1
+    assert compared(job).fresh
+    assert scores.read_bytes().startswith(first)
+    assert scores.read_bytes().count(b"\n") == 2
+    both = CompareSection(engines=("torch", "torch-channels-last"), rounds=0, threads=1)
+    measured = compared(replace(job, config=job.config.model_copy(update={"compare": both})))
+    assert scores.read_bytes().count(b"\n") == 2
+    report = json.loads(measured.path.read_text())["report"]
+    assert [len(engine["frames"]) for engine in report["engines"]] == [2, 2]
+    assert len(list((job.store.root / "scores").iterdir())) == 2
+
+
 def test_a_report_tells_its_own_configuration(job: Job) -> None:
     measured = compared(job)
     for seed in (1, 2):  # of frames that are not drawn: nothing is measured again

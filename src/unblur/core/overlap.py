@@ -23,8 +23,8 @@ def ahead(items: Iterable[T], work: Callable[[T], R], *, workers: int = 1) -> It
     themselves be work: `with ahead(paths, decode) as frames, ahead(map(run, frames), score) as scores` decodes, runs
     and scores at once, runs in the caller's thread alone, and draws nothing faster than scores are taken.
 
-    What `work` raises comes up in its item's turn, also in the caller's thread. Leaving the context, by whatever way,
-    drops what has not begun and waits for what has: afterwards no thread is left.
+    What `work` raises comes up in its item's turn, in the caller's thread. Leaving the context, by whatever way, waits
+    for the items that were drawn, so that work which writes something down loses none; then no thread is left.
     """
     pool = ThreadPoolExecutor(workers, THREAD_NAMES)
 
@@ -40,4 +40,4 @@ def ahead(items: Iterable[T], work: Callable[[T], R], *, workers: int = 1) -> It
     try:
         yield results()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True)

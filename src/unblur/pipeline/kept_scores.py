@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from unblur.compare.measure.scores import Kept
 from unblur.engines.catalogue import is_calibrated
@@ -33,12 +32,14 @@ def kept_scores(
     machine and the toolchain: another of any of them is another score.
     """
     device, pixels = job.config.compare.device, contract and contract.to_json()
-    origin = job.config.network.channel_order
+    common = {"threads": job.threads, "output": output, "contract": pixels, "dynamic": dynamic,
+              "channel_order": job.config.network.channel_order}  # fmt: skip
     keys = {}
     for row, text in rows.items():
         depends = depends_on([name_engine(text, output, contract, device=device)], device)
-        spec: dict[str, Any] = {"threads": job.threads, "output": output, "contract": pixels, "dynamic": dynamic, "channels": origin}
-        spec |= {"calibration": job.calibration.to_json()} if is_calibrated(text) else {}
-        recipe = Recipe(FOLDER, spec | depends.spec, {"reference": digest}, depends.packages, machine_bound=True)
+        calibrated = {"calibration": job.calibration.to_json()} if is_calibrated(text) else {}
+        recipe = Recipe(
+            FOLDER, common | calibrated | depends.spec, {"reference": digest}, depends.packages, machine_bound=True
+        )
         keys[row] = recipe.key
     return Kept(job.store.root / FOLDER, keys)

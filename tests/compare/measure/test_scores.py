@@ -49,11 +49,10 @@ def test_a_comparison_that_was_killed_goes_on_where_it_was(checkpoint, bench) ->
         compare_engines(checkpoint, [engine("off", stop_at=5)], frames, settings)
     assert runs["off"] == 5
     kept = sum(1 for path in settings.kept.folder.iterdir() for _ in path.open())
-    # Frames 0 to 4 were run; two of them were still being scored. Each has a line of the reference and of the engine.
-    assert kept == 2 * 3
+    assert kept == 2 * 5  # each has a line of the reference and of the engine
     runs.clear()
     report = compare_engines(checkpoint, [engine("off")], frames, settings)
-    assert runs["off"] == COUNT - 3
+    assert runs["off"] == COUNT - 5
     assert report.model_copy(update={"created_utc": whole.created_utc}) == whole
     runs.clear()
     again = compare_engines(checkpoint, [engine("off")], frames, settings)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from small_frames import save_frame
 
 from unblur.cli.report_table import print_report
 from unblur.compare.comparison import Candidate, compare_engines
@@ -234,6 +236,52 @@ def test_names_of_any_bytes_are_shown_and_never_obeyed(checkpoint, pictures, set
     with pytest.raises(InputError, match="1 comparison") as caught:
         report.enforce()
     assert "\x1b" not in str(caught.value)
+
+
+def test_the_worst_pictures_and_engines_beside_each_other(checkpoint, pictures, settings, faulty, tmp_path) -> None:
+    """Twelve frames; "off" errs more and more, "near" as little on each, "same" not at all."""
+    for seed in range(12):
+        for folder, noise in zip(pictures, (12, 0), strict=True):
+            save_frame(folder / f"{seed:02}.png", seed=seed, noise=noise)
+    runs = {"off": 0}
+
+    def worse(tensor):
+        runs["off"] += 1
+        return np.clip(tensor + 0.01 * runs["off"], -0.5, 0.5)
+
+    engines = [
+        faulty("off", worse),
+        faulty("near", lambda t: np.clip(t + 0.001, -0.5, 0.5)),
+        faulty("same", lambda t: t),
+    ]
+    report = compare_engines(checkpoint, engines, find_frames(*pictures), replace(settings, protocol=None, pictures=2))
+    names = [frame.frame for frame in report.engines[0].frames]
+    assert [(worst.frame, worst.engine) for worst in report.worst] == [(name, "off") for name in names[:-11:-1]]
+    shown = [strip.frame for strip in report.strips]
+    assert set(names[:-11:-1]) <= set(shown)
+    assert all(
+        {crop.caption for crop in strip.crops} >= {"blurred", "torch", "off", "truth"} for strip in report.strips
+    )
+    by_name = {engine.name: engine for engine in report.engines}
+    assert by_name["same"].identical == len(names) == 14
+    assert by_name["torch"].identical == by_name["off"].identical == 0
+    off = by_name["off"]
+    assert off.loss_interval.low < off.psnr_loss_db < off.loss_interval.high
+    assert off.loss_interval.value == pytest.approx(off.psnr_loss_db)
+    assert off.psnr_interval.low < off.mean_quality.psnr_db < off.psnr_interval.high
+    pairs = {frozenset((one.better, one.other)): one for one in report.differences}
+    assert len(pairs) == 6
+    assert pairs[frozenset(("torch", "same"))].is_none
+    assert (pairs[frozenset(("torch", "off"))].better, pairs[frozenset(("torch", "off"))].is_none) == ("torch", False)
+    text = " ".join(Page(render_page(report)).words)
+    assert "The worst pictures" in text
+    markdown = render_markdown(report)
+    assert f"- {names[-1]} (off): fidelity " in markdown
+    assert "torch and same: the same PSNR on each of 14 pictures" in markdown
+    assert "Pictures that are the reference's to the last byte: same 14 of 14." in markdown
+    file = io.StringIO()
+    print_report(report, file)
+    assert f"Worst picture: {names[-1]} (off): fidelity" in file.getvalue()
 
 
 def test_five_files_are_written(report: Report, tmp_path: Path) -> None:

@@ -92,7 +92,6 @@ def compare_frames(
     bench.scores.load(runners)
     with ahead(frames, bench.read) as read, ahead(map(bench.run, read), bench.score, workers=SCORERS) as scored:
         for one in progress.track(scored, "comparing frames", len(frames)):
-            bench.keep(one)
             _note(one, lambda file: bench.score(bench.run(bench.read(file, again=True))), notes, pictures)
 
 
@@ -143,7 +142,7 @@ class _Bench:
         return one
 
     def score(self, one: _Pass) -> _Pass:
-        """Everything that was run, against the reference and the truth."""
+        """Everything that was run, against the reference and the truth; and written down."""
         if one.pictures is None or one.over:
             return one
         shown, truth, aligned = one.pictures, one.pictures.truth, one.file.aligned
@@ -167,13 +166,9 @@ class _Bench:
                 continue
             height, width = shown.blurred.shape[:2]
             results[name] = FrameResult(frame=one.file.name, height=height, width=width, fidelity=near, quality=good)
+        for name, result in results.items():  # here, so that an end in the next frame does not lose this one
+            self.scores.keep(name, one.file, result, one.blurred if name == self.reference else None)
         return replace(one, results=results)
-
-    def keep(self, one: _Pass) -> None:
-        """Write down what is new."""
-        if not one.over:
-            for name, result in one.results.items():
-                self.scores.keep(name, one.file, result, one.blurred if name == self.reference else None)
 
     def _failed(self, one: _Pass, error: InputError, name: str) -> _Pass:
         """Without the reference the frame has nothing to be held against."""

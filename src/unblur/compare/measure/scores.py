@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,12 +31,14 @@ class Kept:
 
 @dataclass
 class Scores:
-    """The scores of one comparison, whose engines are held against `reference` and opened for one `how`."""
+    """The scores of one comparison, whose engines are held against `reference` and opened for one `how`. Any thread may
+    ask and add once `load` is done."""
 
     kept: Kept | None
     reference: str
     how: Any
     found: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    _writing: Lock = field(default_factory=Lock)
 
     def load(self, engines: Iterable[str]) -> None:
         """Read what is there, before several threads ask for it."""
@@ -58,14 +61,14 @@ class Scores:
         if path is None or not key:
             return
         values = {"result": result.model_dump(mode="json", exclude={"frame"}), "blurred": blurred and _json(blurred)}
+        line = json_text({"frame": key} | values, indent=None).encode() + b"\n"
         lines = self._lines(engine)
-        if key in lines:
-            return
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(json_text({"frame": key} | values, indent=None).encode() + b"\n")
-        lines[key] = values
+        with self._writing, disk_errors(path):
+            if key not in lines:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("ab") as file:
+                    file.write(line)
+                lines[key] = values
 
     def _lines(self, engine: str) -> dict[str, dict[str, Any]]:
         if engine not in self.found:

@@ -58,7 +58,7 @@ def test_three_engines_with_truth(place: Path, tmp_path: Path, capsys: pytest.Ca
     # Observed 157 dB: float32 sums in another order. 140 dB leaves a factor of 7 in amplitude.
     assert all(float(engine["worst_fidelity_db"]) > 140 for engine in report["engines"])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "report.html", "report.json", "report.md", "report.xml",
+        "report.html", "report.json", "report.md", "report.xml", "results.csv",
     ]  # fmt: skip
 
 

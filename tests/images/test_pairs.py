@@ -120,6 +120,39 @@ def test_sharp_pictures_without_a_blurred_one_are_named(tmp_path: Path, capsys: 
     assert "s/sharp/2.png, s/sharp/3.png" in said
 
 
+def test_a_truth_of_hide_that_no_picture_of_any_split_has_is_named(tmp_path: Path, capsys) -> None:
+    for place in ("train/1.png", "test/close/2.png", "GT/1.png", "GT/2.png", "GT/3.png"):
+        picture(tmp_path / place, len(place))
+    for folder in (tmp_path, tmp_path / "test"):
+        assert len(find_pairs(folder, "hide", "test", ConsoleProgress())) == 1
+        said = capsys.readouterr().err
+        assert "1 sharp picture(s)" in said
+        assert "GT/3.png" in said
+        assert "hide: 1 test pairs" in said
+        assert "over 2,025" in said
+
+
+def test_every_missing_partner_is_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    for name in range(8):
+        picture(tmp_path / "s" / "blur" / f"{name}.png", name)
+    picture(tmp_path / "s" / "sharp" / "0.png", 0)
+    with pytest.raises(InputError, match=r"7 of 8 pairs have no partner: .*1\.png, .*5\.png and 2 more is missing"):
+        find_pairs(tmp_path, "gopro")
+
+
+def test_the_two_lists_of_realblur_are_two_test_sets(tmp_path: Path) -> None:
+    for camera in "JR":
+        for kind in ("gt", "blur"):
+            picture(tmp_path / camera / f"{kind}.png", ord(camera) + len(kind))
+        (tmp_path / f"RealBlur_{camera}_test_list.txt").write_text(f"{camera}/gt.png {camera}/blur.png\n")
+    for layout, cameras in (("realblur", "JR"), ("realblur-j", "J"), ("realblur-r", "R")):
+        found = find_pairs(tmp_path, layout, "test")
+        assert [pair.blurred for pair in found] == [tmp_path / camera / "blur.png" for camera in cameras]
+    (tmp_path / "RealBlur_R_test_list.txt").unlink()
+    with pytest.raises(InputError, match="expected RealBlur_R_test_list"):
+        find_pairs(tmp_path, "realblur-r", "test")
+
+
 def test_a_source_may_name_its_layout() -> None:
     assert named_layout("hide:a/b") == ("hide", Path("a/b"))
     for plain in ("a/b", "hied:a", "hide", "C:gopro"):

@@ -48,7 +48,7 @@ class Row:
 def _path(path: Path) -> str:
     """What the working directory means, whatever the file's folder is. "gopro:FOLDER" keeps its layout."""
     layout, colon, folder = str(path).partition(":")
-    if colon and layout in ("gopro", "hide", "realblur"):
+    if colon and layout in ("gopro", "hide", "realblur", "realblur-j", "realblur-r"):
         return f"{layout}:{Path(folder).absolute()}"
     return str(path.absolute())
 
@@ -115,7 +115,7 @@ TABLE = (
         "and fp8 40", finite, options=DB),
     Row("--psnr-loss-db", "build.psnr_loss_db", "build", "8 bits: what may be lost of PSNR", finite, options=DB),
     Row("--frames", "frames.blurred", "calibrate compare search", "folder of blurred pictures, one picture, or the "
-        "test part of a data set with its truth: gopro:FOLDER, hide:FOLDER, realblur:FOLDER; left out, drawn pairs",
+        "test part of a data set with its truth: gopro:FOLDER, hide:FOLDER, realblur-j:FOLDER; left out, drawn pairs",
         Path, read=_path, clears=("frames.sharp",)),
     Row("--truth", "frames.sharp", "calibrate compare search",
         "folder of their sharp partners: same relative path and stem", Path, read=_path),

@@ -184,7 +184,7 @@ def compare_engines(
         blurred_quality=mean_quality(notes.blurred),
         latency=session,
         failures=tuple(notes.failures),
-        notes=tuple({ALIGNED if frame.aligned else UNALIGNED for frame in frames if frame.layout == "realblur"}),
+        notes=tuple({ALIGNED if frame.aligned else UNALIGNED for frame in frames if frame.from_two_cameras}),
         blurred=tuple(notes.blurred),
         differences=differences_of(notes.frames),
         worst=tuple(worst for worst, _ in notes.worst),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from unblur.core.console import SILENT, Progress
@@ -37,8 +38,10 @@ def find_pairs(folder: Path, layout: str, split: str = "train", progress: Progre
     gopro:    <split>/<sequence>/{blur,sharp}/NAME.png (the gamma-corrected folder blur_gamma is not read)
     hide:     <split>/**/NAME.png with the truth under the same sub-folders of GT, or else the only NAME.png there
     realblur: RealBlur_J_train_list.txt (test likewise; R alike), lines "SHARP BLURRED", paths relative to `folder`
+    realblur-j, realblur-r: one of the two lists, as the tables of the papers have it
 
-    Sharp pictures that are no one's truth are named to `progress`. Raises InputError for an unknown layout, a folder
+    Sharp pictures that are no one's truth are named to `progress`, and so is a test part of another number of pairs
+    than the papers have. Raises InputError for an unknown layout, a folder
     without a pair, and as `check_pairs`.
     """
     if layout not in LAYOUTS:
@@ -50,10 +53,14 @@ def find_pairs(folder: Path, layout: str, split: str = "train", progress: Progre
         raise InputError(
             f"No {layout} pair for {split!r} in {folder}; expected {EXPECTED[layout].format(split=split)}."
         )
-    if layout != "realblur":  # whose lists name every picture
+    if not layout.startswith("realblur"):  # whose lists name every picture
         find_pictures(_within(folder, split), progress)  # tells what in there is not looked at
     check_pairs(pairs, f"unpack the {layout} data again")
     note_extra(_truths(folder, layout, split), [pair.sharp for pair in pairs], folder, progress)
+    if split == "test" and len(pairs) != TEST_PAIRS[layout]:
+        progress.note(
+            f"{layout}: {len(pairs)} test pairs in {folder}; the tables of papers are over {TEST_PAIRS[layout]:,}"
+        )
     return pairs
 
 
@@ -65,11 +72,11 @@ def check_pairs(pairs: Sequence[Pair], cure: str = "name other folders") -> None
     picture to tell.
     """
     owners: dict[tuple[int, int], int] = {}
+    missing = [str(path) for pair in pairs for path in (pair.blurred, pair.sharp) if not path.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} of {len(pairs)} pairs have no partner: {_some(missing)} is missing; {cure}.")
     unequal = []
     for place, pair in enumerate(pairs):
-        for path in (pair.blurred, pair.sharp):
-            if not path.is_file():
-                raise InputError(f"{pair.blurred} has no partner: {path} is missing; {cure}.")
         if pair.blurred.samefile(pair.sharp):
             raise InputError(
                 f"{pair.blurred} would be its own truth: {pair.sharp} is the same file. Name the folder of the "
@@ -93,7 +100,11 @@ def check_pairs(pairs: Sequence[Pair], cure: str = "name other folders") -> None
 def note_extra(sharp: Sequence[Path], taken: Sequence[Path], folder: Path, progress: Progress) -> None:
     """Name sharp pictures that are no one's truth: half of the frames may be missing."""
     used = set(taken)
-    extra = [path.relative_to(folder).as_posix() for path in sharp if path not in used]
+    extra = [
+        (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+        for path in sharp
+        if path not in used
+    ]
     if extra:
         progress.note(f"{len(extra)} sharp picture(s) in {folder} are no frame's truth: {_some(extra)}")
 
@@ -171,9 +182,9 @@ def _hide_truths(folder: Path) -> Path:
     return next((place / "GT" for place in (folder, folder.parent) if (place / "GT").is_dir()), folder / "GT")
 
 
-def _realblur(folder: Path, split: str) -> list[Pair]:
+def _realblur(folder: Path, split: str, camera: str = "*") -> list[Pair]:
     pairs = []
-    for listing in sorted(folder.glob(f"RealBlur_*_{split}_list.txt")):
+    for listing in sorted(folder.glob(f"RealBlur_{camera}_{split}_list.txt")):
         try:
             lines = listing.read_text("utf-8").splitlines()
         except UnicodeDecodeError as error:
@@ -188,15 +199,32 @@ def _realblur(folder: Path, split: str) -> list[Pair]:
 
 
 def _truths(folder: Path, layout: str, split: str) -> list[Path]:
-    """Every sharp picture that should be someone's truth. HIDE keeps those of both splits together."""
+    """Every sharp picture that should be someone's truth. HIDE keeps those of both splits together: there it is those
+    whose name no blurred picture of any split has."""
     if layout == "gopro":
         return [path for path in _pictures(_within(folder, split)) if path.parent.name == "sharp"]
+    if layout == "hide":
+        truths = _hide_truths(folder)
+        blurred = {path.name for path in _pictures(truths.parent) if not path.is_relative_to(truths)}
+        here = {path.name for path in _pictures(_within(folder, split))}
+        return [path for path in _pictures(truths) if path.name not in blurred | here]
     return []
 
 
-LAYOUTS: dict[str, Callable[[Path, str], list[Pair]]] = {"gopro": _gopro, "hide": _hide, "realblur": _realblur}
+LAYOUTS: dict[str, Callable[[Path, str], list[Pair]]] = {
+    "gopro": _gopro,
+    "hide": _hide,
+    "realblur": _realblur,
+    "realblur-j": partial(_realblur, camera="J"),
+    "realblur-r": partial(_realblur, camera="R"),
+}
+TEST_PAIRS = {"gopro": 1111, "hide": 2025, "realblur": 2 * 980, "realblur-j": 980, "realblur-r": 980}
+"""Of the data sets as they were published, on which the tables of papers stand."""
+
 EXPECTED = {
     "gopro": "{split}/<sequence>/blur/*.png beside {split}/<sequence>/sharp",
     "hide": "{split}/**/*.png and GT/*.png",
     "realblur": "RealBlur_J_{split}_list.txt with lines 'SHARP BLURRED'",
+    "realblur-j": "RealBlur_J_{split}_list.txt with lines 'SHARP BLURRED'",
+    "realblur-r": "RealBlur_R_{split}_list.txt with lines 'SHARP BLURRED'",
 }

@@ -39,9 +39,14 @@ class FrameFile:
             raise InputError(f"{error.filename} cannot be opened: {error.strerror}; check its permissions.") from error
 
     @property
+    def from_two_cameras(self) -> bool:
+        """Whether blurred and sharp were taken by two cameras, as RealBlur's were."""
+        return (self.layout or "").startswith("realblur")
+
+    @property
     def aligned(self) -> bool:
         """Whether results are aligned with the truth before they are compared: two cameras took RealBlur's pairs."""
-        return self.layout == "realblur" and can_align()
+        return self.from_two_cameras and can_align()
 
     def read(self) -> tuple[Frame, Frame | None]:
         """(H, W, 3) RGB uint8, and the truth's or None. Raises InputError, naming the file, for either picture
@@ -82,7 +87,7 @@ def _read(path: Path, digest: str | None) -> Frame:
 def find_frames(frames: Path | str, truth: Path | None = None, progress: Progress = SILENT) -> list[FrameFile]:
     """Pictures of a folder (or one file), sorted; partners in `truth` have the same relative path and stem.
 
-    "gopro:FOLDER", "hide:FOLDER" and "realblur:FOLDER" are the test part of a data set, and bring the truth
+    "gopro:FOLDER", "hide:FOLDER", "realblur:FOLDER", "realblur-j:FOLDER" and "realblur-r:FOLDER" are the test part of a data set, and bring the truth
     (`find_pairs`). Sharp pictures that are no frame's partner are named to `progress`.
 
     Raises InputError for a missing or empty folder, a frame without a partner, a partner that is there twice, `truth`

@@ -87,7 +87,7 @@ def _read(path: Path, digest: str | None) -> Frame:
 def find_frames(frames: Path | str, truth: Path | None = None, progress: Progress = SILENT) -> list[FrameFile]:
     """Pictures of a folder (or one file), sorted; partners in `truth` have the same relative path and stem.
 
-    "gopro:FOLDER", "hide:FOLDER", "realblur:FOLDER", "realblur-j:FOLDER" and "realblur-r:FOLDER" are the test part of a data set, and bring the truth
+    "gopro:FOLDER", "hide:FOLDER", "realblur-j:FOLDER" and the like are the test part of a data set, and bring the truth
     (`find_pairs`). Sharp pictures that are no frame's partner are named to `progress`.
 
     Raises InputError for a missing or empty folder, a frame without a partner, a partner that is there twice, `truth`

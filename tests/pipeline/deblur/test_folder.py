@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from pixels import BGR
 
 from unblur.core.console import SILENT
 from unblur.core.errors import InputError
+from unblur.core.overlap import THREAD_NAMES
 from unblur.engines.named import name_engine
 from unblur.images.files import Picture, decode_picture, read_picture, write_encoded
 from unblur.images.signature import Signature
@@ -535,6 +537,58 @@ def test_ctrl_c_closes_the_engine(tmp_path: Path, source: Path, monkeypatch: pyt
         go(source, tmp_path / "out")
     assert Negative.closed == 1
     assert visible(tmp_path / "out") == {}
+
+
+def test_pictures_are_read_and_written_beside_the_engine(tmp_path: Path) -> None:
+    """The engine runs the first picture until the next has been read: one after the other it would wait
+    forever."""
+    for i in range(4):
+        draw(tmp_path / "in" / f"{i}.png", seed=i)
+    reads: list[str] = []
+    second_read = threading.Event()
+    runs: list[str] = []
+
+    class Waiting(Same):
+        def run(self, tensor: np.ndarray) -> np.ndarray:
+            runs.append(threading.current_thread().name)
+            if len(runs) == 1:
+                assert second_read.wait(30)
+            return tensor
+
+    def key(data: bytes) -> str:
+        reads.append(threading.current_thread().name)
+        if len(reads) == 4 + 2:  # all were read once to see what is finished
+            second_read.set()
+        return "key"
+
+    outcome = deblur_pictures(plan_tasks(tmp_path / "in", tmp_path / "out"), key, lambda: Opened(Waiting()))
+    assert outcome == Outcome(4, 0, ())
+    assert set(runs) == {threading.main_thread().name}
+    assert all(name.startswith(THREAD_NAMES) for name in reads[4:])
+    assert not [one for one in threading.enumerate() if one.name.startswith(THREAD_NAMES)]
+    for i in range(4):
+        assert np.array_equal(
+            read_picture(tmp_path / "out" / f"{i}.png").frame, read_picture(tmp_path / "in" / f"{i}.png").frame
+        )
+
+
+def test_what_was_restored_before_ctrl_c_is_written(tmp_path: Path) -> None:
+    for i in range(4):
+        draw(tmp_path / "in" / f"{i}.png", seed=i)
+
+    class Third(Same):
+        count = 0
+
+        def run(self, tensor: np.ndarray) -> np.ndarray:
+            Third.count += 1
+            if Third.count == 3:
+                raise KeyboardInterrupt
+            return tensor
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "in", tmp_path / "out", opener=Third)
+    assert list(visible(tmp_path / "out")) == ["0.png", "1.png"]
+    assert go(tmp_path / "in", tmp_path / "out", opener=Same) == Outcome(2, 2, ())
 
 
 def test_the_record_is_small_and_plain(tmp_path: Path, source: Path) -> None:

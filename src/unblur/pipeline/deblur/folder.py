@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.exclusive import exclusive
 from unblur.core.memory import available_bytes, gigabytes
+from unblur.core.overlap import ahead
 from unblur.engines.runner import Runner, restore_frame
 from unblur.images.alpha import fill_hidden, put_back_hidden
+from unblur.images.contract import Frame
 from unblur.images.files import Picture, decode_picture, encode_picture, read_bytes, write_encoded
 from unblur.images.sizes import picture_size
 from unblur.pipeline.deblur.finished import Finished
@@ -104,45 +106,13 @@ def deblur_pictures(
             foreign = [task for task in foreign if record.state(task.label, task.output, "") == "foreign"]
             if foreign and not overwrite:
                 raise _foreign(foreign)
-        opened: Opened | None = None
-        for task in progress.track(todo, "deblurring", total=len(todo)):
-            try:
-                data = read_bytes(task.source)
-                picture = decode_picture(data, task.source)
-            except InputError as error:
-                failed.append(_fail(error, progress))
-                continue
-            record = record or stack.enter_context(_hold(plan.record, progress))
-            this = key(data)
-            state = record.state(task.label, task.output, this)
-            if state == "finished":  # by another process, meanwhile
-                skipped += 1
-                continue
-            if state == "foreign" and not overwrite:
-                failed.append(_fail(_foreign([task]), progress))
-                continue
-            if opened is None:
-                record.save()  # a folder that cannot be written to shows before the engine is built
-                opened = open_engine()
-                stack.callback(opened.runner.close)
-                _tell_largest(todo, opened, progress)
-            try:
-                encoded = _restore(task, picture, opened)
-            except InputError as error:
-                failed.append(_fail(error, progress))
-                continue
-            if record.state(task.label, task.output, this) == "foreign" and not overwrite:
-                failed.append(_fail(_foreign([task]), progress))
-                continue
-            record.promise(task.label, task.output, this, hashlib.sha256(encoded).hexdigest())
-            try:
-                write_encoded(task.output, encoded)
-            except InputError as error:
-                if isinstance(error.__cause__, OSError) and error.__cause__.errno in _HOPELESS:
-                    raise
-                failed.append(_fail(error, progress))
-                continue
-            done += 1
+        bench = _Bench(plan, key, open_engine, overwrite, stack, progress, todo, record)
+        with ahead(todo, bench.read) as read, ahead(map(bench.run, read), bench.write) as written:
+            for one in progress.track(written, "deblurring", total=len(todo)):
+                if one.error is not None:
+                    failed.append(_fail(one.error, progress))
+                done += one.done
+                skipped += one.skipped
     return Outcome(done, skipped, tuple(failed))
 
 
@@ -157,20 +127,102 @@ def _hold(path: Path, progress: Progress) -> Iterator[Finished]:
             record.close()
 
 
-def _restore(task: Task, picture: Picture, opened: Opened) -> bytes:
-    """The encoded output. Raises InputError naming the input."""
-    height, width = picture.frame.shape[:2]
+@dataclass(frozen=True)
+class _Step:
+    """A picture on its way: read, restored, written. What has an `error`, or was `skipped`, only goes along."""
+
+    task: Task
+    key: str = ""
+    picture: Picture | None = None
+    restored: Frame | None = None
+    error: InputError | None = None
+    skipped: bool = False
+    done: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.error is not None or self.skipped
+
+
+@dataclass
+class _Bench:
+    """The three steps of a picture. `run` is the caller's thread's; reading goes on before it, encoding and writing
+    behind it, each in a thread of its own: one picture is decoded, one restored and one encoded at a time."""
+
+    plan: Plan
+    key: Callable[[bytes], str]
+    open_engine: Callable[[], Opened]
+    overwrite: bool
+    stack: contextlib.ExitStack
+    progress: Progress
+    todo: Sequence[Task]
+    record: Finished | None
+    opened: Opened | None = None
+
+    def read(self, task: Task) -> _Step:
+        try:
+            data = read_bytes(task.source)
+            return _Step(task, self.key(data), decode_picture(data, task.source))
+        except InputError as error:
+            return _Step(task, error=error)
+
+    def run(self, one: _Step) -> _Step:
+        if one.over or one.picture is None:
+            return one
+        self.record = self.record or self.stack.enter_context(_hold(self.plan.record, self.progress))
+        state = self.record.state(one.task.label, one.task.output, one.key)
+        if state == "finished":  # by another process, meanwhile
+            return replace(one, skipped=True)
+        if state == "foreign" and not self.overwrite:
+            return replace(one, error=_foreign([one.task]))
+        if self.opened is None:
+            self.record.save()  # a folder that cannot be written to shows before the engine is built
+            self.opened = self.open_engine()
+            self.stack.callback(self.opened.runner.close)
+            _tell_largest(self.todo, self.opened, self.progress)
+        with _named(one) as failed:
+            if self.opened.memory is not None:
+                self.opened.memory.refuse(*one.picture.frame.shape[:2])
+            blurred = fill_hidden(one.picture.frame, one.picture.alpha)
+            return replace(one, restored=restore_frame(self.opened.runner, blurred))
+        return replace(one, error=failed[0])
+
+    def write(self, one: _Step) -> _Step:
+        """Encode, promise, write. Raises InputError where nothing can be written any more."""
+        if one.over or one.picture is None or one.restored is None or self.record is None:
+            return one
+        task = one.task
+        with _named(one) as failed:
+            shown = put_back_hidden(one.restored, one.picture.frame, one.picture.alpha)
+            encoded = encode_picture(task.output, one.picture, shown)
+        if failed:
+            return replace(one, error=failed[0])
+        if self.record.state(task.label, task.output, one.key) == "foreign" and not self.overwrite:
+            return replace(one, error=_foreign([task]))
+        self.record.promise(task.label, task.output, one.key, hashlib.sha256(encoded).hexdigest())
+        try:
+            write_encoded(task.output, encoded)
+        except InputError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _HOPELESS:
+                raise
+            return replace(one, error=error)
+        return _Step(task, done=True)
+
+
+@contextlib.contextmanager
+def _named(one: _Step) -> Iterator[list[InputError]]:
+    """Hold back what is wrong with this one picture, in a sentence that names it."""
+    failed: list[InputError] = []
     try:
-        if opened.memory is not None:
-            opened.memory.refuse(height, width)
-        restored = restore_frame(opened.runner, fill_hidden(picture.frame, picture.alpha))
-        return encode_picture(task.output, picture, put_back_hidden(restored, picture.frame, picture.alpha))
-    except MemoryError as error:
-        raise InputError(
-            f"{task.source}: memory does not hold this picture of {height}x{width}; free some, or split it into parts."
-        ) from error
+        yield failed
+    except MemoryError:
+        height, width = one.picture.frame.shape[:2] if one.picture else (0, 0)
+        failed.append(InputError(
+            f"{one.task.source}: memory does not hold this picture of {height}x{width}; free some, or split it into "
+            "parts."
+        ))  # fmt: skip
     except InputError as error:
-        raise InputError(f"{task.source}: {error}") from error
+        failed.append(InputError(f"{one.task.source}: {error}"))
 
 
 def _tell_largest(todo: Sequence[Task], opened: Opened, progress: Progress) -> None:

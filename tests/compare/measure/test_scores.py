@@ -114,6 +114,28 @@ def test_frames_that_are_shown_are_run_again_for_their_pictures_alone(checkpoint
         assert shown.strips == fresh.strips != ()
 
 
+def test_of_many_kept_frames_only_the_first_and_the_worst_are_run_again(checkpoint, bench, faulty, tmp_path) -> None:
+    """Twenty frames, each worse than those before it: on the way each is the worst so far."""
+    for seed in range(COUNT, 20):
+        save_frame(tmp_path / "blurred" / f"{seed:02}.png", seed=seed)
+    _, settings, _, _ = bench
+    frames = [frame.pinned() for frame in sorted(find_frames(tmp_path / "blurred"), key=lambda one: int(one.path.stem))]
+    runs: list[float] = []
+
+    def worse(tensor):
+        runs.append(float(tensor.mean()))
+        return np.clip(tensor + 0.005 * len(runs), -0.5, 0.5)
+
+    first = compare_engines(checkpoint, [faulty("off", worse)], frames, settings)
+    order = list(runs)
+    runs.clear()
+    again = compare_engines(checkpoint, [faulty("off", worse)], frames, replace(settings, pictures=2))
+    assert [order.index(one) for one in runs] == [0, 1, *range(10, 20)]
+    assert again.engines == first.engines
+    assert again.worst == first.worst
+    assert [worst.frame for worst in again.worst] == [frame.name for frame in frames[:9:-1]]
+
+
 def test_a_folder_that_changes_during_the_run_is_told(checkpoint, bench, faulty, tmp_path) -> None:
     frames, settings, _, _ = bench
 

@@ -90,9 +90,13 @@ def compare_frames(
     """
     bench = _Bench(runners, notes.reference, scores or Scores(None, notes.reference, None))
     bench.scores.load(runners)
+    wanted = bench.wanted(frames)
     with ahead(frames, bench.read) as read, ahead(map(bench.run, read), bench.score, workers=SCORERS) as scored:
         for one in progress.track(scored, "comparing frames", len(frames)):
-            _note(one, lambda file: bench.score(bench.run(bench.read(file, again=True))), notes, pictures)
+            if one.pictures is None and not one.over and not wanted(one.results, len(notes.shown) < pictures):
+                _add(one, notes)
+            else:
+                _note(one, lambda file: bench.score(bench.run(bench.read(file, again=True))), notes, pictures)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,18 @@ class _Bench:
         except InputError as error:
             return one.failed(error, None, over=True)
         return replace(one, pictures=_Pictures(blurred, truth))
+
+    def wanted(self, frames: Sequence[FrameFile]) -> Callable[[Mapping[str, FrameResult], bool], bool]:
+        """Whether a frame whose scores were kept may be shown in the end, and so is worth another run: without this
+        look ahead every frame would be that is the worst so far."""
+        lowest = []
+        for file in frames:
+            found = [self.scores.find(name, file) for name in self.runners]
+            results = [result for result in found if result is not None]
+            if len(results) == len(found):
+                lowest.append(min(result.fidelity.strictest_db for result in results))
+        bar = sorted(lowest)[WORST - 1] if len(lowest) >= WORST else math.inf
+        return lambda results, room: room or min(r.fidelity.strictest_db for r in results.values()) <= bar
 
     def run(self, one: _Pass) -> _Pass:
         """Through the engines whose scores are missing, and the reference, which they are held against."""
@@ -178,14 +194,9 @@ class _Bench:
 
 def _note(one: _Pass, again: Callable[[FrameFile], _Pass], notes: Notes, pictures: int) -> None:
     """Add a frame; `again` runs one whose pictures are wanted and not at hand."""
-    notes.failures += one.failures
-    if one.over:
+    ordered = _add(one, notes)
+    if not ordered:
         return
-    ordered = {name: one.results[name] for name in sorted(one.results, key=lambda name: name != notes.reference)}
-    for name, result in ordered.items():
-        notes.frames.setdefault(name, []).append(result)
-    if one.blurred is not None:
-        notes.blurred.append(one.blurred)
     worst = _worst(ordered, notes.reference)
     is_worst = worst is not None and (len(notes.worst) < WORST or worst.fidelity_db < notes.worst[-1][0].fidelity_db)
     lowest = min(result.fidelity.strictest_db for result in ordered.values())
@@ -210,6 +221,19 @@ def _note(one: _Pass, again: Callable[[FrameFile], _Pass], notes: Notes, picture
         base = (notes.reference, restored.pop(notes.reference))
         strips = strips_of(one.file.name, shown.blurred, base, restored, shown.truth, texts)
         notes.shown[-1 if full else len(notes.shown) :] = [(lowest, strips)]
+
+
+def _add(one: _Pass, notes: Notes) -> dict[str, FrameResult]:
+    """A frame's numbers and failures; its results, the reference's first, or none where it failed as a whole."""
+    notes.failures += one.failures
+    if one.over:
+        return {}
+    ordered = {name: one.results[name] for name in sorted(one.results, key=lambda name: name != notes.reference)}
+    for name, result in ordered.items():
+        notes.frames.setdefault(name, []).append(result)
+    if one.blurred is not None:
+        notes.blurred.append(one.blurred)
+    return ordered
 
 
 def _worst(results: Mapping[str, FrameResult], reference: str) -> WorstFrame | None:

@@ -11,6 +11,7 @@ import csv
 import io
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from unblur.compare.report import FrameResult, Quality, Report
 from unblur.core.console import printable
@@ -130,7 +131,8 @@ def _parsed(cells: list[str]) -> ResultRow:
              for name in WORDS}  # fmt: skip
     sizes = {name: int(named[name]) for name in SIZES}
     numbers = {name: _number(text) for name, text in named.items() if name not in (*WORDS, *SIZES)}
-    row = ResultRow(**words, **sizes, **numbers)
+    values: dict[str, Any] = {**words, **sizes, **numbers}
+    row = ResultRow(**values)
     if other := [f"{cell!r} is written {own!r}" for cell, own in zip(cells, _cells(row), strict=True) if cell != own]:
         raise ValueError(", ".join(other))
     return row

@@ -40,8 +40,8 @@ def write_report(report: Report, folder: Path) -> WrittenReport:
     """
     values = report.to_json()
     checked(values, "This report")
-    report_files = (folder / f"report{suffix}" for suffix in (".json", ".md", ".xml", ".html"))
-    written = WrittenReport(*report_files, folder / "results.csv")
+    names = ("report.json", "report.md", "report.xml", "report.html", "results.csv")
+    written = WrittenReport(*(folder / name for name in names))
     write_together(
         {
             written.html: render_page(report).encode(),

@@ -10,6 +10,7 @@ from unblur.compare.measure.frames import FrameFile
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
+from unblur.core.overlap import ahead
 from unblur.engines.catalogue import demand_device, find_engine, is_calibrated, open_engine
 from unblur.engines.named import NamedEngine, name_engine
 from unblur.engines.per_size import PerSizeRunner
@@ -81,13 +82,16 @@ def refuse_calibration_frames(
     manifest = stored_manifest(store, calibration.path, progress)
     if manifest.overlaps:
         return
-    for file in frames:
+
+    def like(file: FrameFile) -> tuple[FrameFile, Sequence[str]]:
         try:
-            frame, _ = file.read()
+            return file, calibration_frames_like(manifest, file.read()[0])
         except InputError:
-            continue
-        same = calibration_frames_like(manifest, frame)
-        if same:
+            return file, ()
+
+    with ahead(frames, like, workers=2) as looked_at:
+        file, same = next((one for one in looked_at if one[1]), (None, ()))
+        if file is not None:
             raise InputError(
                 f"{file.name} is the calibration frame {same[0]} of {manifest.path}: what is measured there would "
                 "flatter the engine. Leave it out, or collect the manifest with --not-in and --allow-overlap, and "

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unblur.compare.judge.noise import noise_of
 from unblur.compare.report import Report
+from unblur.compare.speed import HEADINGS as HEADINGS_OF_SPEED
 from unblur.compare.speed import SpeedReport, write_speed
 from unblur.compare.tell.answer import HEADINGS, columns_of, short_rows
 from unblur.compare.tell.sentences import when
@@ -24,6 +26,8 @@ from unblur.metrics.decibels import decibels_from_json, decibels_text
 
 BLOCK = re.compile(r"(<!-- numbers: (?P<report>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "No report is committed yet."
+WITHHELD = "withheld"
+"""In the place of a ratio that was measured while others were at work."""
 
 
 def table(path: Path, front: bool = False) -> str:
@@ -40,8 +44,11 @@ def table(path: Path, front: bool = False) -> str:
     if "rows" in values:
         return forms(values)
     if values["form"].startswith("unblur speed"):
+        speed = SpeedReport.model_validate(values)
         with tempfile.TemporaryDirectory() as folder:
-            text = write_speed(SpeedReport.model_validate(values), Path(folder)).read_text()
+            text = write_speed(speed, Path(folder)).read_text()
+        if front and noise_of(speed.latency, speed.machine):
+            text = without_ratios(text)
     else:
         report = Report.model_validate(values)
         if front:
@@ -59,11 +66,16 @@ def short(report: Report) -> str:
         table_row(["---", *("---:" for _ in columns)]),
     ]
     rows = [row for row in short_rows(report) if row["verdict"] != "not measured"]
+    noise = noise_of(report.latency, report.machine) if report.latency else ()
+    if noise:  # milliseconds are what they were; a ratio of a noisy run is nobody's to believe
+        rows = [row | {"speedup": WITHHELD} for row in rows]
     lines += [table_row([row["name"], *(row[column] for column in columns)]) for row in rows]
     frames = max(len(engine.frames) for engine in report.engines)
     cpu = f"{report.machine['cpu']}, {report.machine['usable_cores']} core(s)"
     size = f", {report.latency.height}x{report.latency.width}" if report.latency else ""
     lines += ["", escaped(f"{report.network}, {frames} frame(s){size}; {cpu}; {when(report)}.")]
+    if noise:
+        lines.append(escaped(f"The run was noisy ({'; '.join(noise)}), so its ratios are withheld."))
     return "\n".join(lines)
 
 
@@ -73,6 +85,19 @@ def measured(text: str) -> str:
     gone = [line.split("|")[1].strip() for line in lines if "| not measured |" in line]
     rows = [line for line in lines if "| not measured |" not in line]
     return "\n".join(line for line in rows if not any(line.startswith(f"- {name}: not measured") for name in gone))
+
+
+def without_ratios(text: str) -> str:
+    """The table of a noisy run of `unblur speed`, which says that it was noisy, without what it is not good for."""
+    places = [HEADINGS_OF_SPEED.index(heading) + 1 for heading in ("against torch", "95% interval")]
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        cells = line.split("|")
+        if len(cells) == len(HEADINGS_OF_SPEED) + 2 and "×" in line:
+            for place in places:
+                cells[place] = f" {WITHHELD} "
+            lines[number] = "|".join(cells)
+    return "\n".join(lines)
 
 
 def gains(values: dict[str, Any]) -> str:

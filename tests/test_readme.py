@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import itertools
+import json
 import re
 import shlex
 import shutil
@@ -225,6 +226,24 @@ def write_numbers(*arguments: str) -> int:
 def test_numbers_in_the_documents_are_those_of_the_committed_reports() -> None:
     assert "<!-- numbers: " in README
     assert write_numbers("--check") == 0, "make numbers"
+
+
+def test_ratios_of_a_noisy_run_are_withheld_from_the_front_page(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for folder in ("comparison-banet-nano", "speed-banet-256x256"):
+        values = json.loads((ROOT / "compare" / "baselines" / folder / "report.json").read_text())
+        for load, ratios in ((0.5, True), (15.0, False)):
+            values["latency"]["load_before"] = load
+            (tmp_path / "noisy.json").write_text(json.dumps(values))
+            for page in (tmp_path / "README.md", tmp_path / "docs" / "numerics.md"):
+                page.write_text("<!-- numbers: noisy.json -->\n<!-- end -->\n")
+            assert write_numbers("--root", str(tmp_path)) == 0
+            text = (tmp_path / "README.md").read_text()
+            rows = [line for line in text.splitlines() if line.startswith("| torch")]
+            assert rows
+            assert all(("×" in row) == ratios and ("withheld" in row) != ratios for row in rows)
+            assert ("noisy (load 15.0 on 2 core(s))" in text) != ratios
+            assert "×" in (tmp_path / "docs" / "numerics.md").read_text()  # every number, with its warning
 
 
 def test_a_number_that_is_not_its_reports_is_found_and_written(tmp_path: Path) -> None:

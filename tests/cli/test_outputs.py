@@ -18,6 +18,7 @@ from unblur.cli import app
 NO_OUTPUT_OF_ITS_NAMING = {"networks", "inspect", "run", "doctor"}
 """Verbs that write only below paths.artifacts, under names of the store, or nothing."""
 
+REPORT = Path(__file__).parents[2] / "compare/baselines/comparison-banet-nano/report.json"
 TRAINING = 'network = "banet_nano"\n[[stages]]\niterations = 1\ncrop_px = 16\nbatch = 1\n'
 
 
@@ -94,6 +95,9 @@ TRIES = [
         lambda: shutil.copy("c.toml", "x.png")),
     Try("compare --frames frames --checkpoint w.safetensors --output mine", FOREIGN),
     Try("compare --frames mine --checkpoint w.safetensors --output mine", INPUT),
+    Try("accept report --reason x --output notes", FOREIGN, lambda: shutil.copytree(REPORT.parent, "report")),
+    Try("accept r.json --reason x --output r.json", INPUT, lambda: shutil.copy(REPORT, "r.json")),
+    Try("merge report mine/r.json --output mine", FOREIGN, lambda: two_reports()),
     Try("speed --checkpoint w.safetensors --output mine", FOREIGN),
     Try("train --config c.toml --evaluate w.safetensors --report w.safetensors", INPUT),
     Try("train --config c.toml --evaluate w.safetensors --report c.toml", INPUT),
@@ -105,6 +109,12 @@ TRIES = [
     Try("xray e.engine --json e.engine.onnx", INPUT),
     Try("reproduce e.engine --output mine", FOREIGN),
 ]  # fmt: skip
+
+
+def two_reports() -> None:
+    shutil.copytree(REPORT.parent, "report")
+    shutil.copy(REPORT, "mine/r.json")
+    Path("mine/merged.md").write_text("# mine")
 
 
 def test_every_verb_is_tried() -> None:

@@ -1,10 +1,12 @@
 """Statistics against hand-computed numbers, and the interval against the truth it should cover."""
 
+import math
+
 import numpy as np
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.metrics.quantiles import Interval, mean_interval, speedup, summarise
+from unblur.metrics.quantiles import Interval, Ratio, mean_interval, quantiles, slowdown, speedup, summarise
 
 
 def test_summary_of_eleven_samples() -> None:
@@ -56,3 +58,51 @@ def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
     assert mean_interval([4.0]) == Interval(4.0, 4.0, 4.0)
     with pytest.raises(InputError, match="no picture"):
         mean_interval([])
+
+
+def test_quantiles_have_intervals_that_hold_them_and_narrow_with_samples() -> None:
+    rng = np.random.default_rng(3)
+    samples = 100 + rng.gamma(2.0, 5.0, 400)
+    few, many = quantiles(samples[:20]), quantiles(samples)
+    for name in ("p50", "p95", "p99"):
+        small, big = getattr(few, name), getattr(many, name)
+        assert small.low <= small.value <= small.high
+        assert big.high - big.low < small.high - small.low or name == "p99"
+    assert many.p50.value < many.p95.value < many.p99.value <= samples.max()
+    assert many.p50.value == pytest.approx(np.median(samples))
+    assert many.p99.high <= samples.max()
+
+
+def test_the_interval_of_a_median_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    inside = 0
+    for _ in range(200):
+        found = quantiles(10 + rng.exponential(1.0, 40), resamples=400).p50
+        inside += found.low <= 10 + math.log(2) <= found.high
+    assert inside >= 180  # 190 of 200 are meant; observed 192
+
+
+def test_the_interval_of_a_mean_is_over_pictures() -> None:
+    found = mean_interval([0.1] * 9)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    wide = mean_interval([0.0, 0.4])
+    assert (wide.value, wide.low, wide.high) == (0.2, 0.0, 0.4)
+    with pytest.raises(InputError, match="no picture"):
+        mean_interval([])
+
+
+def test_a_slowdown_is_of_the_engine_or_of_the_machine() -> None:
+    rng = np.random.default_rng(1)
+    base, other = (100 * (1 + 0.01 * rng.standard_normal(20)) for _ in range(2))
+    assert slowdown(base, 1.2 * base).low > 1.15
+    assert not slowdown(base, other).low > 1.03
+    both = slowdown(base, 1.2 * base, (other, 1.2 * other))
+    assert both.low < 1 < both.high
+    with pytest.raises(InputError, match="one sample of each"):
+        slowdown(base, base, (other, other[:5]))
+
+
+def test_a_ratio_differs_where_its_interval_leaves_out_one() -> None:
+    assert not Ratio(1.02, 0.99, 1.05, 0.95).differs
+    assert Ratio(1.02, 1.01, 1.05, 0.95).differs
+    assert Ratio(0.9, 0.8, 0.95, 0.95).differs

@@ -34,6 +34,7 @@ def _parser() -> Arguments:
         "found again where nothing changed; with it, engines run as `unblur deblur` runs them. Frames that were scored "
         "before are not run again. Exit code 3: a budget is broken; 2: a frame failed.",
         "unblur compare --frames blurred/ --truth sharp/ --engines onnxruntime,openvino",
+        "unblur compare --baseline compare/baselines/nano.json",
         "unblur compare --frames gopro:GoPro --budget psnr_loss_db_max=0.01 --budget openvino:latency_ms_max=900",
     )
     add_flags(parser, "compare")
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.compare.judge.budgets import parse_budgets
     from unblur.pipeline.job import Job
-    from unblur.pipeline.run import Stages, check_engines, compare_all
+    from unblur.pipeline.run import Stages, check_baseline, check_engines, compare_all
     from unblur.pipeline.stages import fitting_budgets
 
     out = Output(args)
@@ -99,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = config.model_copy(update={"budgets": budgets})
     job = Job.of(config, progress)
     check_engines(job)
+    check_baseline(job, one_report=own)
     tell_taken(resolved, "compare", progress)
     if own:
         return _compare_own(args, job, resolved, out)
@@ -141,6 +143,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
         skip_missing=args.skip_missing or resolved.origin("compare.engines") != "--engines",
     )
     report = compare_engines(against, engines, frames.files, settings, job.progress)
+    report = stages.since_baseline(job, report)
     written = write_report(report, args.output)
     print_report(report, out.people)
     out.say(str(written.html))

@@ -140,6 +140,8 @@ TABLE = (
         "CPU threads of each engine; left out, physical cores", threads),
     Row("--device", "compare.device", "compare", "of engines on a GPU: cuda, or cuda:1 for the second GPU"),
     Row("--rounds", "compare.rounds", "compare", "timed rounds", positive),
+    Row("--baseline", "compare.baseline", "compare", "an accepted report (unblur accept): exit code 3 where decibels "
+        "or milliseconds have been lost since", Path, read=_path, options=FILE),
     Row("--no-latency", "compare.rounds", "compare", "measure fidelity and quality only", value=0, wins=True),
     Row("--engine", "search.engine", "search", "what shall run it; tensorrt-rtx needs no GPU here",
         choices=("openvino", "onnxruntime", "tensorrt-rtx")),

@@ -8,9 +8,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from unblur.core.errors import BudgetError, InputError
+from unblur.core.provenance import Conditions
 from unblur.images.contract import PixelContract
 from unblur.metrics.decibels import Decibels, Loss
-from unblur.metrics.quantiles import Interval, Ratio, Summary
+from unblur.metrics.quantiles import Interval, Quantiles, Ratio, Summary
+from unblur.metrics.stationarity import Stationarity
 from unblur.metrics.stopwatch import Protocol, Sample
 
 SHOWN = 5
@@ -69,12 +71,15 @@ class LatencyResult(Part):
     """One engine's latency: statistics of the samples, speed against the reference, and whether it had warmed up.
 
     `description` is of the runner that was timed, which may be another graph (one size) than the one of the frames.
+    `quantiles`: with their intervals. `stationarity`: whether its samples are of one steady machine.
     """
 
     description: dict[str, str]
     summary: Summary
     speedup: Ratio
     warmed_up: bool
+    quantiles: Quantiles | None = None
+    stationarity: Stationarity | None = None
 
 
 class Check(Part):
@@ -122,6 +127,7 @@ class LatencySession(Part):
     """How latency was measured, with every raw sample, warm-up included.
 
     `load_before`: the machine's load average over the last minute as the measurement began, None where unknown.
+    `before`, `after`: the machine as it began and ended.
     """
 
     height: int
@@ -131,6 +137,12 @@ class LatencySession(Part):
     load_before: float | None
     warmup_rounds: int
     samples: tuple[Sample, ...]
+    before: Conditions | None = None
+    after: Conditions | None = None
+
+    def latencies_ms(self, name: str) -> list[float]:
+        """An engine's samples without warm-up, by rounds."""
+        return [sample.elapsed_ms for sample in self.samples if sample.name == name and not sample.warmup]
 
 
 class Difference(Part):
@@ -207,11 +219,43 @@ class Strip(Part):
     view: View | None = None
 
 
+class Change(Part):
+    """One engine since its baseline: worst frame's `fidelity_db`, `psnr_db` against truth (means) or `latency_ms`
+    (medians).
+
+    `lost`, with the interval `low` to `high`: decibels, mean over the pictures paired; of latency, now over before.
+    `worst`: decibels lost on the picture that lost most.
+    """
+
+    engine: str
+    measure: Literal["fidelity_db", "psnr_db", "latency_ms"]
+    before: Decibels | None
+    now: Decibels | None
+    lost: Decibels | None
+    low: Decibels | None
+    high: Decibels | None
+    worst: Decibels | None = None
+    state: Literal["kept", "lost", "cannot tell"]
+    why: str = ""
+
+
+class Since(Part):
+    """A report held against its baseline: `file` (its name), the digest of it, and why and when it was accepted."""
+
+    file: str
+    digest: str
+    accepted_utc: str
+    reason: str
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Report(Part):
     """A whole comparison. `checkpoint`: the file that the reference is of, a graph where one was named.
     `notes`: what else a reader must know. `warnings`: what nobody may overlook, whatever the budgets say. `budgets`: as
     they were stated. `blurred`: quality of the inputs, in the order of the reference's frames. `differences`: of every
-    two engines. `worst`: frames of the least fidelity, the worst first. `strips` are shown on the page only."""
+    two engines. `worst`: frames of the least fidelity, the worst first. `since`: what has changed since the baseline,
+    if one was named. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -232,6 +276,7 @@ class Report(Part):
     blurred: tuple[Quality, ...] = ()
     differences: tuple[Difference, ...] = ()
     worst: tuple[WorstFrame, ...] = ()
+    since: Since | None = None
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
 
     @property

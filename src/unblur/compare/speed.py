@@ -13,7 +13,7 @@ import numpy as np
 from unblur.compare.comparison import Candidate
 from unblur.compare.measure.latency import measure_latency
 from unblur.compare.report import LatencyResult, LatencySession, Part
-from unblur.compare.tell.sentences import busy_sentence
+from unblur.compare.tell.sentences import noise_sentences
 from unblur.compare.tell.table import milliseconds
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.bounds import Size
@@ -171,7 +171,7 @@ def notes_of(report: SpeedReport) -> list[str]:
         f"{session.warmup_rounds} warm-up rounds. Against torch: median of eager float32 PyTorch over median of the "
         "engine, bootstrapped 95% interval. Agrees: PSNR of the 8-bit result to PyTorch's."
     ]
-    lines += busy_sentence(session, report.machine)
+    lines += noise_sentences(session, report.machine)
     cold = [e.name for e in report.engines if e.latency and not e.latency.warmed_up]
     if cold:
         lines.append(f"No steady state before the measurement: {', '.join(cold)}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -69,6 +70,34 @@ def machine() -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a machine was at, at one moment; None or "" where the system does not tell.
+
+    load: average over the last minute. clock_mhz: mean of the cores. governor: of their clocks. temperature_c: the
+    hottest sensor.
+    """
+
+    load: float | None = None
+    clock_mhz: float | None = None
+    governor: str = ""
+    temperature_c: float | None = None
+
+
+def conditions() -> Conditions:
+    """As they are now."""
+    clock = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    governors = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
+    heats = [one.current for some in sensors.values() for one in some if one.current]
+    return Conditions(
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        clock_mhz=round(clock.current, 1) if clock and clock.current else None,
+        governor=", ".join(sorted({file.read_text().strip() for file in governors})),
+        temperature_c=max(heats, default=None),
+    )
 
 
 def default_threads() -> int:

@@ -35,6 +35,11 @@ class Ratio:
     high: float
     level: float
 
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out 1: otherwise neither of the two is faster, as far as was measured."""
+        return not self.low <= 1 <= self.high
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -43,6 +48,31 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Quantiles of one candidate in ms, each with its interval at `level`.
+
+    No bootstrap invents a slower call than was seen: the upper bound of `p99`, and with few samples of `p95`, is the
+    slowest sample, not a bound of the tail.
+    """
+
+    p50: Interval
+    p95: Interval
+    p99: Interval
+    level: float
+
+
+def quantiles(latencies_ms: Sequence[float], *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Quantiles:
+    """p50, p95 and p99 with their percentile bootstrap intervals. Raises InputError for no sample."""
+    values = _samples(latencies_ms)
+    places = (0.5, 0.95, 0.99)
+    drawn = np.quantile(_drawn(values, resamples, np.random.default_rng(seed)), places, axis=1)
+    bounds = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2), axis=1)
+    found = zip(np.quantile(values, places), bounds[0], bounds[1], strict=True)
+    p50, p95, p99 = (Interval(float(value), float(low), float(high)) for value, low, high in found)
+    return Quantiles(p50, p95, p99, level)
 
 
 def mean_interval(values: Sequence[float], *, level: float = 0.95, resamples: int = 5000, seed: int = 0) -> Interval:
@@ -56,6 +86,36 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95, resamples: in
     means = _drawn(everything, resamples, np.random.default_rng(seed)).mean(axis=1)
     low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     return Interval(float(everything.mean()), float(low), float(high))
+
+
+def slowdown(
+    before_ms: Sequence[float],
+    now_ms: Sequence[float],
+    yardstick: tuple[Sequence[float], Sequence[float]] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 5000,
+    seed: int = 0,
+) -> Ratio:
+    """median(now) / median(before) of two sessions, each drawn by itself; above 1 it has become slower.
+
+    `yardstick`: samples of another candidate in the rounds of the two sessions; then of the medians in units of its
+    own, so that a machine that is slower as a whole makes nothing slower. Raises InputError as `speedup`.
+    """
+    rng = np.random.default_rng(seed)
+    sessions = [[_samples(before_ms)], [_samples(now_ms)]]
+    for session, other in zip(sessions, yardstick or (), strict=False):
+        session.append(_samples(other))
+    found, drawn = [], []
+    for samples in sessions:
+        if len({one.size for one in samples}) != 1:
+            raise InputError("Ratios need one sample of each per round.")
+        rounds = rng.integers(0, samples[0].size, (resamples, samples[0].size))
+        scale = np.median(samples[1][rounds], axis=1) if yardstick else 1.0
+        drawn.append(np.median(samples[0][rounds], axis=1) / scale)
+        found.append(float(np.median(samples[0]) / (np.median(samples[1]) if yardstick else 1.0)))
+    low, high = np.quantile(drawn[1] / drawn[0], ((1 - level) / 2, (1 + level) / 2))
+    return Ratio(found[1] / found[0], float(low), float(high), level)
 
 
 def summarise(latencies_ms: Sequence[float]) -> Summary:

@@ -215,12 +215,16 @@ class CalibrationSection(Section):
 
 
 class CompareSection(Section):
-    """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency)."""
+    """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency).
+
+    `baseline`: an accepted report that this one must not lose against.
+    """
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
     device: Device = ""
     threads: Threads = 0
     rounds: int = Field(15, ge=0, le=100_000)
+    baseline: Path | None = None
 
 
 class SearchSection(Section):

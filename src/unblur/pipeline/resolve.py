@@ -150,6 +150,7 @@ def _absolute(config: PipelineConfig, file: Path | None, origins: Mapping[str, s
             "network": placed(network, checkpoint=checkpoint),
             "calibration": placed(calibration, manifest=manifest),
             "frames": placed(frames, sharp=frames.sharp),
+            "compare": placed(config.compare, baseline=config.compare.baseline),
             "paths": placed(paths, artifacts=artifacts),
         }
     )

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unblur.compare.judge.baselines import load_baseline
 from unblur.compare.report import Report
 from unblur.core.bounds import Size
-from unblur.core.errors import BudgetError, MissingRuntimeError
+from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.catalogue import find_engine, is_calibrated
 from unblur.engines.named import is_file_engine
 from unblur.engines.tensorrt.manifest import companions
@@ -157,6 +158,7 @@ def run_pipeline(job: Job) -> PipelineResult:
     """
     stage = Stages(job)
     check_engines(job)
+    check_baseline(job)
     graphs = tuple(stage.graph(size) for size in job.sizes)
     compared, engines = compare_all(stage)
     return PipelineResult(
@@ -186,6 +188,15 @@ def check_engines(job: Job) -> None:
     for name in job.config.compare.engines:
         if not is_file_engine(name):
             find_engine(name)
+
+
+def check_baseline(job: Job, *, one_report: bool = False) -> None:
+    """Raise InputError for a baseline that cannot be read, or that several reports would be held against."""
+    if (path := job.config.compare.baseline) is None:
+        return
+    load_baseline(path)
+    if job.config.frames.blurred is None and len(job.config.graph.sizes) > 1 and not one_report:
+        raise InputError(f"The baseline {path} is of one size, and graph.sizes has several; choose one of them.")
 
 
 def why_no_engine(job: Job) -> str:

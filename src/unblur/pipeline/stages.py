@@ -15,6 +15,7 @@ from unblur.building.cast_frames import CROP
 from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
 from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.judge.baselines import hold_against, load_baseline
 from unblur.compare.judge.budgets import EVERY_CANDIDATE, TRUTH_BUDGETS, Budget, check_budgets
 from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
 from unblur.compare.measure.frames import FrameFile, find_frames
@@ -219,16 +220,23 @@ def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
         latency=report.latency is not None,
     )
     strips = tuple(Strip.model_validate(strip) for strip in values["strips"])
-    report = judge(report.model_copy(update={"strips": strips}), budgets)
+    report = since_baseline(job, judge(report.model_copy(update={"strips": strips}), budgets))
     resolved = job.config.model_dump(mode="json")
     told = {name: budget.model_dump() for name, budget in budgets.items()}
-    recipe = Recipe("reports", {"budgets": told, "pipeline": resolved}, {"measurement": measured.digest})
+    parents = {"measurement": measured.digest} | ({"baseline": report.since.digest} if report.since else {})
+    recipe = Recipe("reports", {"budgets": told, "pipeline": resolved}, parents)
 
     def write(folder: Path) -> None:
         write_report(report, folder)
         write_json(folder / "pipeline.json", resolved)
 
     return report, job.store.make(recipe, report.network, write)
+
+
+def since_baseline(job: Job, report: Report) -> Report:
+    """The report held against the configuration's baseline, if it names one. Raises as `hold_against`."""
+    path = job.config.compare.baseline
+    return report if path is None else hold_against(report, load_baseline(path), path)
 
 
 def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dict[str, Budget]:

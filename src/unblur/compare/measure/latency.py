@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 from unblur.compare.report import LatencyResult, LatencySession
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.core.provenance import conditions
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
-from unblur.metrics.quantiles import speedup, summarise
+from unblur.metrics.quantiles import quantiles, speedup, summarise
+from unblur.metrics.stationarity import stationarity
 from unblur.metrics.stopwatch import Protocol, Timed, measure
 
 FRAMES_MAX = 4
@@ -55,7 +56,7 @@ def measure_latency(
         raise InputError(f"Latency is measured at one size, got {sorted(sizes)}.")
     height, width = sizes.pop()
     timed = [Timed(name, _caller(runner, list(frames.values()))) for name, runner in runners.items()]
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    before = conditions()
     session = measure(timed, protocol, progress=progress)
     base = session.latencies_ms(reference)
     results = {
@@ -64,6 +65,8 @@ def measure_latency(
             summary=summarise(session.latencies_ms(name)),
             speedup=speedup(base, session.latencies_ms(name)),
             warmed_up=session.stable[name],
+            quantiles=quantiles(session.latencies_ms(name)),
+            stationarity=stationarity(session.latencies_ms(name)),
         )
         for name, runner in runners.items()
     }
@@ -72,9 +75,11 @@ def measure_latency(
         width=width,
         frames=tuple(frames),
         protocol=protocol,
-        load_before=load,
+        load_before=before.load,
         warmup_rounds=session.warmup_rounds,
         samples=session.samples,
+        before=before,
+        after=conditions(),
     )
     return about, results
 

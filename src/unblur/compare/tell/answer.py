@@ -60,7 +60,10 @@ def cost(report: Report, engine: EngineResult) -> str:
     if engine.latency and report.latency:
         summary, ratio = engine.latency.summary, engine.latency.speedup
         frame = f"{milliseconds(summary.median_ms)} ms a {report.latency.height}×{report.latency.width} frame"
-        parts.append(f"{frame}, {ratio.value:.2f} times as fast as {report.reference}")
+        times = f"{ratio.value:.2f} times as fast as {report.reference}"
+        parts.append(
+            f"{frame}, {times if ratio.differs or engine.is_reference else f'no difference to {report.reference}'}"
+        )
     if engine.mean_quality:
         psnr = f"{decibels_text(engine.mean_quality.psnr_db)} dB of PSNR"
         loss = engine.psnr_loss_db

@@ -26,6 +26,7 @@ from unblur.compare.tell.sentences import (
     failure_lines,
     how_measured,
     missing_lines,
+    since_lines,
     verdict_sentence,
     when,
 )
@@ -95,6 +96,7 @@ def render_page(report: Report) -> str:
         failures=failure_lines(report),
         missing=missing_lines(report),
         when=when(report),
+        since=since_lines(report),
         samples=samples_of(report),
         strip_height=STRIP_HEIGHT,
         ticks=latency_ticks(longest_ms(report)),

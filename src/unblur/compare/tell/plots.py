@@ -244,7 +244,11 @@ def _samples(engine: EngineResult, session: LatencySession, longest: float) -> S
     summary, ratio = engine.latency.summary, engine.latency.speedup
     text = f"{milliseconds(summary.median_ms)} ms"
     if not engine.is_reference:
-        text += f", {ratio.value:.2f}× ({ratio.low:.2f}–{ratio.high:.2f})"
+        text += f", {ratio.value:.2f}× ({ratio.low:.2f}–{ratio.high:.2f}){'' if ratio.differs else ', no difference'}"
+    if tail := engine.latency.quantiles:
+        of = (f"{name} {milliseconds(q.value)} ({milliseconds(q.low)}–{milliseconds(q.high)})"
+              for name, q in (("p50", tail.p50), ("p95", tail.p95), ("p99", tail.p99)))  # fmt: skip
+        text += f"; {', '.join(of)}"
     limit = _limit(engine)
     return Samples(
         name=engine.name,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from unblur.compare.judge.budgets import EVERY_CANDIDATE
-from unblur.compare.report import LatencySession, Report
+from unblur.compare.judge.noise import noise_of
+from unblur.compare.report import Change, LatencySession, Report
 from unblur.compare.tell.table import check_text
-
-BUSY = 1.25
-"""Load per core above which others were at work: this process alone makes about 1."""
+from unblur.core.provenance import Conditions
+from unblur.metrics.decibels import decibels_text
 
 WORDS = {
     "reference": "what engines are held against: the network in PyTorch, eager, float32 (engine `torch`); or a graph "
@@ -103,7 +103,8 @@ def how_measured(report: Report) -> list[str]:
             f"{session.warmup_rounds} warm-up rounds; encoding and decoding of pictures not included. Speed-up: "
             "median of the reference over median of the engine, with a bootstrapped 95% interval over rounds."
         )
-        lines += busy_sentence(session, report.machine)
+        lines += noise_sentences(session, report.machine)
+        lines += indifferent_sentence(report)
         cold = [e.name for e in report.engines if e.latency and not e.latency.warmed_up]
         if cold:
             lines.append(
@@ -134,13 +135,59 @@ def identical_lines(report: Report) -> list[str]:
     return lines + ([f"PSNR lost is taken frame by frame. {'. '.join(remarks)}."] if remarks else [])
 
 
-def busy_sentence(session: LatencySession, machine: dict[str, str]) -> list[str]:
-    """A warning if others were at work while latency was measured; none otherwise."""
-    cores = int(machine["usable_cores"])
-    if session.load_before is None or session.load_before <= BUSY * cores:
+def noise_sentences(session: LatencySession, machine: dict[str, str]) -> list[str]:
+    """A warning if the session was noisy, and what the machine was at; nothing where nothing is known."""
+    noise = noise_of(session, machine)
+    lines = []
+    if noise:
+        lines.append(
+            f"This run was noisy ({'; '.join(noise)}): milliseconds are too long, and PyTorch, whose threads wait for "
+            "each other by spinning, suffers more than others. Repeat on an idle machine before believing a ratio."
+        )
+    if session.before and session.after:
+        lines.append(f"The machine before and after: {_conditions(session.before)}; {_conditions(session.after)}.")
+    return lines
+
+
+def _conditions(found: Conditions) -> str:
+    parts = [] if found.load is None else [f"load {found.load:.1f}"]
+    parts += [] if found.clock_mhz is None else [f"{found.clock_mhz:.0f} MHz"]
+    parts += [f"governor {found.governor}"] if found.governor else []
+    parts += [] if found.temperature_c is None else [f"{found.temperature_c:.0f} °C"]
+    return ", ".join(parts) or "unknown"
+
+
+def indifferent_sentence(report: Report) -> list[str]:
+    """The engines whose interval says that they are neither faster nor slower than the reference."""
+    even = [e.name for e in report.engines if e.latency and not e.is_reference and not e.latency.speedup.differs]
+    return [f"No difference to {report.reference} in speed, as far as was measured: {', '.join(even)}."] if even else []
+
+
+MEASURES = {"fidelity_db": "fidelity", "psnr_db": "PSNR", "latency_ms": "latency"}
+
+
+def since_lines(report: Report) -> list[str]:
+    """What has changed since the baseline, and what could not be held against it; none without one."""
+    if not (since := report.since):
         return []
-    return [
-        f"The machine was busy (load {session.load_before:.1f} on {cores} core(s)): milliseconds are too long, and "
-        "PyTorch, whose threads wait for each other by spinning, suffers more than others. Repeat on an idle machine "
-        "before believing a ratio."
+    lost, unsure = ([c for c in since.changes if c.state == state] for state in ("lost", "cannot tell"))
+    found = f"{len(lost)} loss(es)" if lost else "nothing lost"
+    lines = [
+        f"Against the baseline {since.file} ({since.digest[:12]}, accepted {since.accepted_utc[:10]}: {since.reason}): "
+        f"{found} in {len(since.changes)} comparison(s)."
     ]
+    return lines + [_changed(change) for change in (*lost, *unsure)] + list(since.notes)
+
+
+def _changed(change: Change) -> str:
+    verb = "lost" if change.state == "lost" else "cannot be told"
+    text = f"{change.engine}: {MEASURES[change.measure]} {verb}"
+    if change.lost is None or change.low is None or change.high is None:
+        return f"{text}: {change.why}."
+    if change.measure == "latency_ms":
+        times = f"{change.lost:.3f} times ({change.low:.3f}–{change.high:.3f})"
+        figures = f"{change.before:.4g} ms, now {change.now:.4g} ms, {times}"
+    else:
+        bounds = f"{decibels_text(change.low, 3)} to {decibels_text(change.high, 3)}"
+        figures = f"{decibels_text(change.lost, 3)} dB a picture ({bounds})"
+    return f"{text}: {figures}{f', {change.why}' if change.why else ''}."

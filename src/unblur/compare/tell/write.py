@@ -13,7 +13,14 @@ from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.page import render_page
 from unblur.compare.tell.pictures import difference_lines, worst_lines
 from unblur.compare.tell.results import render_results
-from unblur.compare.tell.sentences import broken_lines, failure_lines, how_measured, missing_lines, verdict_sentence
+from unblur.compare.tell.sentences import (
+    broken_lines,
+    failure_lines,
+    how_measured,
+    missing_lines,
+    since_lines,
+    verdict_sentence,
+)
 from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.markdown import escaped, table_row
@@ -70,6 +77,7 @@ def render_markdown(report: Report) -> str:
     lines += [table_row(asdict(row)[column] for column in columns) for row in rows_of(report)]
     lines += ["", *(f"- {escaped(line)}" for line in how_measured(report))]
     lists = {
+        "Since the baseline": since_lines(report),
         "Worst pictures": worst_lines(report),
         "PSNR of every two engines, paired by picture": difference_lines(report),
         "Broken budgets": broken_lines(report),

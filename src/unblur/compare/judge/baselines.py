@@ -1,0 +1,269 @@
+"""A report held against the one that was accepted before it: what has been lost since, beyond what chance explains.
+
+Decibels are paired by picture: the mean of the pictures' losses has a bootstrap interval over pictures, and is a loss
+where even its low end is more than the margin. Milliseconds are of two sessions on two days. They are held only on one
+class of machine, in quiet sessions, and are a loss only where the engine is slower by itself and in units of the
+reference that was timed beside it; where only the first holds, the machine is slower, which is told and breaks nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from unblur.compare.judge.noise import noise_of
+from unblur.compare.report import Change, Check, EngineResult, LatencyResult, Part, Report, Since
+from unblur.core.artefacts import file_digest, write_json
+from unblur.core.errors import InputError
+from unblur.core.reading import read_json
+from unblur.metrics.decibels import decibels_text, mean_decibels
+from unblur.metrics.quantiles import mean_interval, slowdown
+from unblur.metrics.stationarity import FEWEST
+
+MARGIN_DB = {"psnr_db": 0.005, "fidelity_db": 0.05}
+"""A loss that is no loss: sums in another order, and roundings of 8 bits that fall the other way, are below it."""
+
+CEILING_DB = 100.0
+"""Fidelity above this is float32 rounding: nobody loses anything there."""
+
+ONE_PICTURE_DB = 1.0
+"""A loss on one picture that breaks the gate, however many others hide it in the mean."""
+
+MARGIN_LATENCY = 1.03
+"""What two quiet sessions of one engine differ by: memory lies elsewhere, clocks are others."""
+
+
+class Baseline(Part):
+    """A report that was accepted. `replaces`: SHA-256 of the baseline that stood there before, None for the first."""
+
+    form: Literal["unblur baseline 1"] = "unblur baseline 1"
+    accepted_utc: str
+    reason: str = Field(min_length=1)
+    replaces: str | None
+    report: Report
+
+
+def is_baseline(path: Path) -> bool:
+    """Whether a file is a baseline, of whichever version."""
+    try:
+        values = read_json(path)
+    except InputError:
+        return False
+    return isinstance(values, dict) and str(values.get("form", "")).startswith("unblur baseline")
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Raises InputError for a file that is missing, no JSON, no baseline, or one of another version of unblur."""
+    if not path.is_file():
+        raise InputError(f"The baseline {path} does not exist; write it: unblur accept REPORT --reason TEXT.")
+    values: Any = read_json(path)
+    form = Baseline.model_fields["form"].default
+    if not isinstance(values, dict) or values.get("form") != form:
+        found = values.get("form") if isinstance(values, dict) else None
+        raise InputError(f"{path} is no baseline: its form is {found!r}, not {form!r}; write one with unblur accept.")
+    try:
+        return Baseline.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is no whole baseline: {place}: {first['msg']}; accept a report anew.") from error
+
+
+def accept(report: Report, path: Path, reason: str) -> Baseline:
+    """Write the report as the baseline at `path`; its own comparison with the one before is left out.
+
+    Raises InputError for no reason, and for a comparison of which something failed: a baseline must be whole.
+    """
+    if not reason.strip():
+        raise InputError("A baseline needs a reason: --reason TEXT, such as what is slower now and why that is right.")
+    if report.failures:
+        raise InputError(f"{len(report.failures)} comparison(s) of this report failed; a baseline is of a whole one.")
+    baseline = Baseline(
+        accepted_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        reason=reason.strip(),
+        replaces=file_digest(path) if path.exists() else None,
+        report=report.model_copy(update={"since": None}),
+    )
+    write_json(path, baseline.model_dump(mode="json"))
+    return baseline
+
+
+def hold_against(report: Report, baseline: Baseline, path: Path) -> Report:
+    """The report with what has changed since the baseline at `path`, each loss a broken check beside its budgets.
+
+    Raises InputError for a baseline of another network, checkpoint, size or of other pictures.
+    """
+    old = baseline.report
+    _refuse_another(report, old, path.name)
+    then = {engine.name: engine for engine in old.engines}
+    now = {engine.name: engine for engine in report.engines}
+    both = [name for name in now if name in then]
+    notes = [f"{name} is new: the baseline has no such engine." for name in now if name not in then]
+    notes += [f"{name} is in the baseline and was not compared now." for name in then if name not in now]
+    for name in both:
+        for which, engine in (("now", now[name]), ("when the baseline was taken", then[name])):
+            if engine.not_measured:
+                notes.append(f"{name} was not measured {which}: {engine.not_measured}")
+    held = [n for n in both if not now[n].not_measured and not then[n].not_measured]
+    changes = [change for name in held for change in _decibels(then[name], now[name])]
+    latency, why_not = _latencies(old, report, held)
+    since = Since(
+        file=path.name,
+        digest=file_digest(path),
+        accepted_utc=baseline.accepted_utc,
+        reason=baseline.reason,
+        changes=(*changes, *latency),
+        notes=(*notes, *why_not),
+    )
+    engines = tuple(
+        engine.model_copy(update={"checks": (*engine.checks, *_checks(engine, since))}) for engine in report.engines
+    )
+    return report.model_copy(update={"engines": engines, "since": since})
+
+
+def _refuse_another(report: Report, old: Report, name: str) -> None:
+    """Raise InputError where the two are not of the same thing."""
+
+    def refuse(what: str, before: object, now: object) -> None:
+        if before != now:
+            raise InputError(
+                f"The baseline {name} is of another {what}: {before}, and this comparison is of {now}. Name the right "
+                "one, or accept this report under a name of its own."
+            )
+
+    refuse("network", old.network, report.network)
+    refuse("checkpoint", old.checkpoint_digest[:12], report.checkpoint_digest[:12])
+    refuse("reference", old.reference, report.reference)
+    sizes = [{f.frame: (f.height, f.width) for f in _reference(one).frames} for one in (old, report)]
+    different = sorted(set(sizes[0]) ^ set(sizes[1]))
+    if different:
+        shown = f"{', '.join(different[:3])}{' and more' if len(different) > 3 else ''}"
+        raise InputError(f"The baseline {name} is of other pictures: {shown} on one side only. Compare the same ones.")
+    for frame, size in sizes[0].items():
+        refuse(f"size of {frame}", "{}x{}".format(*size), "{}x{}".format(*sizes[1][frame]))
+    if old.latency and report.latency:
+        before, now = (f"{one.latency.height}x{one.latency.width}" for one in (old, report) if one.latency)
+        refuse("size of the latency", before, now)
+    blurred = [None if one.blurred_quality is None else one.blurred_quality.psnr_db for one in (old, report)]
+    if (blurred[0] is None) != (blurred[1] is None):
+        raise InputError(f"The baseline {name} and this comparison differ in whether they have the sharp pictures.")
+    if blurred[0] is not None and not math.isclose(blurred[0], blurred[1] or 0.0, abs_tol=1e-6):
+        refuse("content of pictures of these names (blurred input, dB)", blurred[0], blurred[1])
+
+
+def _reference(report: Report) -> EngineResult:
+    return next(engine for engine in report.engines if engine.is_reference)
+
+
+def _decibels(then: EngineResult, now: EngineResult) -> Iterator[Change]:
+    """Of fidelity, but for the reference, and of PSNR where there is truth."""
+    if not now.is_reference:
+        levels = [{f.frame: min(f.fidelity.strictest_db, CEILING_DB) for f in one.frames} for one in (then, now)]
+        yield _paired(now.name, "fidelity_db", levels, min, MARGIN_DB["fidelity_db"])
+    psnr = [{f.frame: f.quality.psnr_db for f in one.frames if f.quality} for one in (then, now)]
+    if psnr[0]:
+        yield _paired(now.name, "psnr_db", psnr, lambda all_: mean_decibels(all_).db, MARGIN_DB["psnr_db"])
+
+
+def _paired(
+    engine: str, measure: Literal["fidelity_db", "psnr_db"], levels: list[dict[str, float]], summary: Any, margin: float
+) -> Change:
+    then, now = levels
+    about: dict[str, Any] = {"engine": engine, "measure": measure, "before": summary(then.values())}
+    about["now"] = summary(now.values()) if now else None
+    gone = [frame for frame in then if frame not in now]
+    if gone:
+        why = f"nothing to hold against it on {gone[0]}"
+        return Change(**about, lost=None, low=None, high=None, state="lost", why=why)
+    spoilt = [frame for frame, db in then.items() if math.isinf(db) and math.isfinite(now[frame])]
+    if spoilt:
+        worst = dict.fromkeys(("lost", "low", "high", "worst"), math.inf)
+        return Change(**about, **worst, state="lost", why=f"{spoilt[0]} was the truth to the last byte")
+    losses = {frame: db - now[frame] for frame, db in then.items() if math.isfinite(db) and math.isfinite(now[frame])}
+    if not losses:
+        return Change(**about, lost=0.0, low=0.0, high=0.0, state="kept")
+    found = mean_interval(list(losses.values()))
+    frame = max(losses, key=lambda one: losses[one])
+    about |= {"lost": found.value, "low": found.low, "high": found.high, "worst": losses[frame]}
+    if found.low > margin:
+        return Change(**about, state="lost")
+    if losses[frame] > ONE_PICTURE_DB:
+        return Change(**about, state="lost", why=f"{decibels_text(losses[frame])} dB on {frame}")
+    return Change(**about, state="kept")
+
+
+def machine_class(report: Report, latency: LatencyResult) -> str:
+    """What milliseconds of one engine may be held against each other on: processor, device and threads."""
+    about = latency.description
+    parts = [report.machine["cpu"], f"{about['threads']} thread(s)"]
+    return ", ".join([*parts, *([] if about["device"].startswith("cpu") else [about["device"]])])
+
+
+def _latencies(old: Report, report: Report, names: list[str]) -> tuple[list[Change], list[str]]:
+    """Of the engines timed in both, the reference left out: it is the yardstick. And why others are not held."""
+    if not old.latency or not report.latency:
+        side = "the baseline" if not old.latency else "this comparison"
+        return [], [f"Latency is not held against the baseline: {side} has none."]
+    noisy = [f"{which}: {', '.join(found)}" for which, one in (("now", report), ("then", old))
+             if one.latency and (found := noise_of(one.latency, one.machine))]  # fmt: skip
+    changes, notes = [], []
+    results = [{engine.name: engine for engine in one.engines} for one in (old, report)]
+    samples = [
+        {name: one.latency.latencies_ms(name) for name in (*names, one.reference)}
+        for one in (old, report)
+        if one.latency
+    ]
+    for name in names:
+        then, now = (one[name].latency for one in results)
+        if then is None or now is None or name == report.reference:
+            continue
+        classes = machine_class(old, then), machine_class(report, now)
+        if classes[0] != classes[1]:
+            notes.append(f"{name}: latency is not held, on another class of machine: {classes[0]}, now {classes[1]}.")
+            continue
+        pair = (samples[0][name], samples[1][name])
+        alone = slowdown(*pair)
+        beside = slowdown(*pair, (samples[0][report.reference], samples[1][report.reference]))
+        state: Literal["kept", "lost", "cannot tell"] = "kept"
+        why = ""
+        if alone.low > MARGIN_LATENCY and min(map(len, pair)) < FEWEST:
+            state, why = "cannot tell", f"fewer than {FEWEST} rounds"
+        elif alone.low > MARGIN_LATENCY:
+            state, why = ("cannot tell", "") if noisy or beside.low <= MARGIN_LATENCY else ("lost", "")
+            if state == "cannot tell":
+                why = f"noisy ({'; '.join(noisy)})" if noisy else f"{report.reference} is slower beside it: the machine"
+        changes.append(
+            Change(
+                engine=name,
+                measure="latency_ms",
+                before=then.summary.median_ms,
+                now=now.summary.median_ms,
+                lost=alone.value,
+                low=alone.low,
+                high=alone.high,
+                state=state,
+                why=why,
+            )
+        )
+    return changes, notes
+
+
+def _checks(engine: EngineResult, since: Since) -> Iterator[Check]:
+    """Of the reference only what it lost: it is a row that is not judged."""
+    limits = {
+        "fidelity_db": ("baseline_fidelity_loss_db", MARGIN_DB["fidelity_db"]),
+        "psnr_db": ("baseline_psnr_loss_db", MARGIN_DB["psnr_db"]),
+        "latency_ms": ("baseline_slowdown", MARGIN_LATENCY),
+    }
+    for change in since.changes:
+        told = change.state != "cannot tell" and (change.state == "lost" or not engine.is_reference)
+        if change.engine == engine.name and told:
+            budget, limit = limits[change.measure]
+            below = change.low is not None and change.low <= limit  # then one picture alone may have broken it
+            measured = change.worst if below and change.state == "lost" else change.low
+            yield Check(budget=budget, limit=limit, measured=measured, kept=change.state == "kept")

@@ -1,0 +1,46 @@
+"""Whether a session of latency was measured on a machine that others left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unblur.compare.report import LatencySession
+from unblur.metrics.stationarity import stationarity
+
+BUSY = 1.25
+"""Load per core above which others were at work: this process alone makes about 1."""
+
+CHANCE = 0.01
+"""That a quiet session is called unsteady by its rounds, and once more by one of its engines (Bonferroni)."""
+
+DRIFT = 0.03
+"""Of the median: a smaller drift decides no comparison, however surely it is there after a thousand rounds."""
+
+
+def noise_of(session: LatencySession, machine: dict[str, str]) -> tuple[str, ...]:
+    """What made the session noisy, a reason each; none where it was quiet, as far as its records tell.
+
+    The load as it began (what this process does itself is in it only later); the order of the rounds, each the median
+    of how much longer than usual its engines took, since what others do strikes all of them; and the order of each
+    engine's samples (`unblur.metrics.stationarity`). The samples are in every report, also in those of old.
+    """
+    reasons = []
+    cores = int(machine["usable_cores"])
+    if session.load_before is not None and session.load_before > BUSY * cores:
+        reasons.append(f"load {session.load_before:.1f} on {cores} core(s)")
+    names = list(dict.fromkeys(sample.name for sample in session.samples))
+    of_each = {name: np.asarray(session.latencies_ms(name)) for name in names}
+    usual = [values / np.median(values) for values in of_each.values() if values.size]
+    if len({values.size for values in usual}) == 1 and len(usual) > 1:
+        reasons += _drifting("every engine", np.median(usual, axis=0), CHANCE)
+    for name, values in of_each.items():
+        reasons += _drifting(name, values, CHANCE / len(names))
+    return tuple(reasons)
+
+
+def _drifting(name: str, values: NDArray[np.float64], chance: float) -> list[str]:
+    found = stationarity(values)
+    if found.p is None or found.p >= chance or found.drift <= DRIFT:
+        return []
+    return [f"{name} drifts by {found.drift:.0%} (p = {found.p:.4f})"]

@@ -46,7 +46,7 @@ def test_the_busy_machine_is_told(checkpoint, faulty) -> None:
     report = measure_speed(checkpoint, [], (16, 16), "random weights", threads=1, protocol=QUICK)
     busy = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 500.0})})
     idle = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 0.1})})
-    assert any("machine was busy (load 500.0" in note for note in notes_of(busy))
+    assert any("run was noisy (load 500.0" in note for note in notes_of(busy))
     assert not any("busy" in note for note in notes_of(idle))
 
 

@@ -14,6 +14,8 @@ from unblur.compare.measure.frames import find_frames
 from unblur.compare.report import Report
 from unblur.compare.tell.answer import answer, columns_of, short_rows
 from unblur.compare.tell.plots import HEIGHT, LEFT, WIDTH, paretos
+from unblur.compare.tell.write import render_markdown, render_page
+from unblur.metrics.quantiles import Ratio
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def timed(checkpoint, pictures, settings, faulty) -> Report:
         assert engine.latency is not None
         ms = taken[engine.name]
         summary = replace(engine.latency.summary, median_ms=ms)
-        speedup = replace(engine.latency.speedup, value=40.0 / ms)
+        speedup = Ratio(40.0 / ms, 39.0 / ms, 41.0 / ms, 0.95)
         latency = engine.latency.model_copy(update={"summary": summary, "speedup": speedup})
         results.append(engine.model_copy(update={"latency": latency, "gain_db": 1.5}))  # the weights are random
     return report.model_copy(update={"engines": tuple(results)})
@@ -63,6 +65,18 @@ def test_cost_and_gain_are_told(timed: Report) -> None:
     assert "2.00 times as fast as torch; " in told.cost
     assert "none lost; " in told.cost
     assert " dB on the blurred input; fidelity ∞ dB on the worst frame." in told.cost
+
+
+def test_a_speed_up_whose_interval_holds_one_is_no_difference(timed: Report) -> None:
+    engines = []
+    for engine in timed.engines:
+        assert engine.latency is not None
+        even = engine.latency.model_copy(update={"speedup": Ratio(1.02, 0.98, 1.05, 0.95)})
+        engines.append(engine.model_copy(update={"latency": even}))
+    even = timed.model_copy(update={"engines": tuple(engines)})
+    assert " frame, no difference to torch; " in answer(even).cost
+    assert "No difference to torch in speed, as far as was measured: exact, rough." in render_markdown(even)
+    assert "(0.98–1.05), no difference; p50 " in render_page(even)
 
 
 def test_the_short_table_begins_with_the_fastest(timed: Report) -> None:

@@ -186,7 +186,7 @@ def test_markdown_begins_with_the_answer_and_fits_a_ci_summary(report: Report) -
     assert lines[2] == f"**{escaped(told.sentence)}**"
     assert lines[4].startswith("2 of 4 budgets broken. ")
     assert f"{escaped(told.best)}: {escaped(told.cost)}" in lines[:12]
-    assert " times as fast as torch; " in told.cost
+    assert re.search(r" times as fast as torch; | no difference to torch; ", told.cost)  # the fakes are as fast
     many = report.model_copy(update={"failures": report.failures * 20_000})
     text = render_markdown(many)
     assert len(text.encode()) < 2**20

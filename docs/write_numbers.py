@@ -43,6 +43,8 @@ def table(path: Path, front: bool = False) -> str:
         return exports(values)
     if "rows" in values:
         return forms(values)
+    if "gate" in values:
+        return gate(values)
     if values["form"].startswith("unblur speed"):
         speed = SpeedReport.model_validate(values)
         with tempfile.TemporaryDirectory() as folder:
@@ -150,6 +152,25 @@ def forms(values: dict[str, Any]) -> str:
         lines.append(f"| {row['form'] if row['form'] != before else ''} | {repairs} | {' | '.join(cells)} |")
         before = row["form"]
     return "\n".join(lines)
+
+
+def gate(values: dict[str, Any]) -> str:
+    """How often the gate of baselines gave an alarm, and how much had been lost by its own measure."""
+    lines = [
+        "| what was done | engine | measure | injected (dB) | measured (dB) | alarms |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    for row in values["gate"]:
+        lost = [decibels_from_json(one) for one in row["lost_db"]]
+        between = "0" if not any(lost) else f"{min(lost):.3f} to {max(lost):.3f}"
+        measure = {"psnr_db": "PSNR", "fidelity_db": "fidelity"}[row["measure"]]
+        lines.append(
+            f"| {row['case']} | {row['engine']} | {measure} | {row['injected_db']:g} | {between} "
+            f"| {row['alarms']} of {row['trials']} |"
+        )
+    size = f"{values['height']}x{values['width']}"
+    about = f"{values['network']}, {values['pictures']} drawn pictures of {size} a trial; {values['machine']['cpu']}."
+    return "\n".join([*lines, "", about])
 
 
 def gpu(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """The gate from one end to the other: compare, accept, compare again; and machines side by side."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,26 @@ def test_the_comparison_of_the_store_is_held_against_it_too(place: Path, capsys:
     capsys.readouterr()
     assert main(["compare", "--frames", "frames", "--baseline", "b.json"]) == 2
     assert "differ in whether they have the sharp pictures" in capsys.readouterr().err
+
+
+def test_cost_is_of_a_process_of_its_own_and_told(place: Path) -> None:
+    assert main([*COMPARE, "costly", "--cost"]) == 0
+    report = load_report("costly")
+    assert [engine.cost is not None for engine in report.engines] == [True, True]
+    for engine in report.engines:
+        assert engine.cost is not None
+        # Python with PyTorch takes some 200 MiB; a test process with all its imports, or nothing at all, is neither.
+        assert 50 < engine.cost.peak_mib < 2000
+        assert min(engine.cost.load_s, engine.cost.first_frame_s) > 0
+        assert engine.cost.disk_mib is not None
+    checkpoint, graph = (engine.cost.disk_mib for engine in report.engines if engine.cost)
+    assert checkpoint == Path("tiny.safetensors").stat().st_size / 2**20
+    assert graph in [path.stat().st_size / 2**20 for path in Path("artifacts").rglob("*.onnx")]
+    assert "onnxruntime" in (told := Path("costly/report.md").read_text())
+    assert " MiB of memory at most, opened in " in told
+    assert "A mark's area is the memory of its engine." in Path("costly/report.html").read_text()
+    radii = set(re.findall(r'<circle class="mark [^>]*? r="([0-9.]+)"', Path("costly/report.html").read_text()))
+    assert "5.5" in radii
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     if args.reference and (args.checkpoint or args.channel_order or args.manifest):
         raise InputError("--reference takes the place of --checkpoint, --channel-order and --manifest; leave them out.")
+    if args.reference and args.cost:
+        raise InputError("--cost is of engines of a checkpoint, and --reference takes its place; leave one out.")
     own = any(getattr(args, name) for name in OWN)
     if own and not args.output:
         given = next(f"--{name.replace('_', '-')}" for name in OWN if getattr(args, name))
@@ -127,6 +129,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
     from unblur.compare.tell.write import write_report
     from unblur.metrics.stopwatch import Protocol
     from unblur.pipeline import stages
+    from unblur.pipeline.cost import with_costs
     from unblur.pipeline.kept_scores import kept_scores
 
     config = job.config
@@ -143,6 +146,8 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
         skip_missing=args.skip_missing or resolved.origin("compare.engines") != "--engines",
     )
     report = compare_engines(against, engines, frames.files, settings, job.progress)
+    if config.compare.cost:
+        report = with_costs(job, report, config.compare.engines, dynamic=True)
     report = stages.since_baseline(job, report)
     written = write_report(report, args.output)
     print_report(report, out.people)

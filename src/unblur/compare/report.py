@@ -82,6 +82,17 @@ class LatencyResult(Part):
     stationarity: Stationarity | None = None
 
 
+class Cost(Part):
+    """An engine in a process of its own: seconds of opening it (its imports too, its graph made before) and of its
+    first frame, the most memory that the process ever held, and the size of its file, None where it has none yet.
+    """
+
+    load_s: float
+    first_frame_s: float
+    peak_mib: float
+    disk_mib: float | None
+
+
 class Check(Part):
     """One budget and what was measured; `measured` is None where nothing could be, which breaks the budget."""
 
@@ -120,6 +131,7 @@ class EngineResult(Part):
     gain_interval: Interval | None = None
     identical: int = 0
     latency: LatencyResult | None = None
+    cost: Cost | None = None
     checks: tuple[Check, ...] = ()
 
 

@@ -32,6 +32,19 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def peak_bytes() -> int:
+    """The most that this process ever held.
+
+    On Linux of this program alone: what getrusage says is also of the program that started it.
+    """
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def gigabytes(count: float) -> str:
     """For people: "5.5 GB", in powers of ten."""
     return f"{count / 1e9:.1f} GB"

@@ -217,7 +217,8 @@ class CalibrationSection(Section):
 class CompareSection(Section):
     """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency).
 
-    `baseline`: an accepted report that this one must not lose against.
+    `baseline`: an accepted report that this one must not lose against. `cost`: also memory, loading and first frame
+    of each engine, in a process of its own.
     """
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
@@ -225,6 +226,7 @@ class CompareSection(Section):
     threads: Threads = 0
     rounds: int = Field(15, ge=0, le=100_000)
     baseline: Path | None = None
+    cost: bool = False
 
 
 class SearchSection(Section):

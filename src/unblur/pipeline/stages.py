@@ -35,6 +35,7 @@ from unblur.images.files import Picture, write_picture
 from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
+from unblur.pipeline.cost import with_costs
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
 from unblur.pipeline.held_out import Named
 from unblur.pipeline.job import Job
@@ -195,6 +196,7 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
     spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | depends.spec
     spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(job, settings.engines)
+    spec |= {"cost": True} if settings.cost else {}
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
 
@@ -202,6 +204,8 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
         kept = kept_scores(job, rows, checkpoint.digest)
         how = Settings(threads=job.threads, protocol=protocol, skip_missing=True, kept=kept)
         report = compare_engines(checkpoint, candidates, frames.files, how, job.progress)
+        if settings.cost:
+            report = with_costs(job, report, settings.engines)
         strips = [strip.model_dump(mode="json") for strip in report.strips]
         path.write_text(json_text({"report": report.to_json(), "strips": strips}, indent=None))
 

@@ -18,6 +18,9 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 320, 46, 44, 12
 HIGHEST_DB = 100.0
 """Fidelity above this is drawn here: float32 rounding, nothing to decide, and the rest would lie flat."""
 
+RADIUS = 5.5
+"""Pixels of a mark; where memory was measured, of the engine that takes least."""
+
 LETTER, LINE = 6.7, 15.0
 """Pixels that a letter and a line of a label take."""
 
@@ -56,6 +59,7 @@ class Mark:
     label_x: float
     label_y: float
     title: str
+    radius: float = RADIUS
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def _pareto(
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - db) / (high - low)
 
     places = [(x_of(ms), y_of(db)) for ms, (_, db) in zip(times, points, strict=True)]
+    least = min((e.cost.peak_mib for e, _ in points if e.cost), default=0.0)
     labels = _labels(places, [e.name for e, _ in points])
     marks = tuple(
         Mark(
@@ -122,7 +127,8 @@ def _pareto(
             y=y,
             label_x=label_x,
             label_y=label_y,
-            title=f"{e.name}: {milliseconds(ms)} ms, {_level(e, blurred is not None)} dB",
+            title=f"{e.name}: {milliseconds(ms)} ms, {_level(e, blurred is not None)} dB{_memory(e)}",
+            radius=_radius(e, least),
         )
         for ms, (e, _), (x, y), (label_x, label_y) in zip(times, points, places, labels, strict=True)
     )
@@ -141,6 +147,15 @@ def _pareto(
         limits=tuple(limits),
         inputs=None if blurred is None else y_of(blurred),
     )
+
+
+def _memory(engine: EngineResult) -> str:
+    return f", {engine.cost.peak_mib:.0f} MiB" if engine.cost else ""
+
+
+def _radius(engine: EngineResult, least_mib: float) -> float:
+    """A mark's area is its engine's memory, up to nine times the smallest."""
+    return RADIUS * min(3.0, math.sqrt(engine.cost.peak_mib / least_mib)) if engine.cost else RADIUS
 
 
 def _kind(engine: EngineResult, best: str | None) -> str:

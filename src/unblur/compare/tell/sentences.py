@@ -111,6 +111,7 @@ def how_measured(report: Report) -> list[str]:
                 f"No steady state before the measurement (machine busy or clock changing): {', '.join(cold)}. "
                 "Read their milliseconds with care."
             )
+    lines += cost_lines(report)
     graphs = [(engine.name, *engine.description.get("graph", "").split(", ")) for engine in report.engines]
     told = [f"{name} {rest[0]}" for name, *rest in graphs if len(rest) == 2]  # reports of old have a digest alone
     if told:
@@ -161,6 +162,17 @@ def indifferent_sentence(report: Report) -> list[str]:
     """The engines whose interval says that they are neither faster nor slower than the reference."""
     even = [e.name for e in report.engines if e.latency and not e.is_reference and not e.latency.speedup.differs]
     return [f"No difference to {report.reference} in speed, as far as was measured: {', '.join(even)}."] if even else []
+
+
+def cost_lines(report: Report) -> list[str]:
+    """What each engine takes in a process of its own, where that was measured."""
+    costs = [(engine.name, engine.cost) for engine in report.engines if engine.cost]
+    told = [
+        f"{name} {cost.peak_mib:.0f} MiB of memory at most, opened in {cost.load_s:.2f} s, first frame in "
+        f"{cost.first_frame_s:.2f} s{'' if cost.disk_mib is None else f', {cost.disk_mib:.1f} MiB on disk'}"
+        for name, cost in costs
+    ]
+    return [f"Each in a process of its own, Python and PyTorch included: {'; '.join(told)}."] if told else []
 
 
 MEASURES = {"fidelity_db": "fidelity", "psnr_db": "PSNR", "latency_ms": "latency"}

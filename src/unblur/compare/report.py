@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from unblur.compare.parts import Cost, Part, Since
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.provenance import Conditions
 from unblur.images.contract import PixelContract
@@ -17,12 +18,6 @@ from unblur.metrics.stopwatch import Protocol, Sample
 
 SHOWN = 5
 """So many frames are named in a sentence."""
-
-
-class Part(BaseModel):
-    """Base of all parts: frozen and closed. Whatever may be infinite is `Decibels`; no other number may."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Fidelity(Part):
@@ -82,17 +77,6 @@ class LatencyResult(Part):
     stationarity: Stationarity | None = None
 
 
-class Cost(Part):
-    """An engine in a process of its own: seconds of opening it (its imports too, its graph made before) and of its
-    first frame, the most memory that the process ever held, and the size of its file, None where it has none yet.
-    """
-
-    load_s: float
-    first_frame_s: float
-    peak_mib: float
-    disk_mib: float | None
-
-
 class Check(Part):
     """One budget and what was measured; `measured` is None where nothing could be, which breaks the budget."""
 
@@ -116,7 +100,7 @@ class EngineResult(Part):
     is_reference: bool
     not_measured: str | None = None
     timed: bool = True
-    description: dict[str, str] = {}
+    description: dict[str, str] = Field(default={})
     contract: PixelContract | None = None
     frames: tuple[FrameResult, ...] = ()
     worst_fidelity_db: Decibels | None = None
@@ -231,37 +215,6 @@ class Strip(Part):
     view: View | None = None
 
 
-class Change(Part):
-    """One engine since its baseline: worst frame's `fidelity_db`, `psnr_db` against truth (means) or `latency_ms`
-    (medians).
-
-    `lost`, with the interval `low` to `high`: decibels, mean over the pictures paired; of latency, now over before.
-    `worst`: decibels lost on the picture that lost most.
-    """
-
-    engine: str
-    measure: Literal["fidelity_db", "psnr_db", "latency_ms"]
-    before: Decibels | None
-    now: Decibels | None
-    lost: Decibels | None
-    low: Decibels | None
-    high: Decibels | None
-    worst: Decibels | None = None
-    state: Literal["kept", "lost", "cannot tell"]
-    why: str = ""
-
-
-class Since(Part):
-    """A report held against its baseline: `file` (its name), the digest of it, and why and when it was accepted."""
-
-    file: str
-    digest: str
-    accepted_utc: str
-    reason: str
-    changes: tuple[Change, ...]
-    notes: tuple[str, ...] = ()
-
-
 class Report(Part):
     """A whole comparison. `checkpoint`: the file that the reference is of, a graph where one was named.
     `notes`: what else a reader must know. `warnings`: what nobody may overlook, whatever the budgets say. `budgets`: as
@@ -284,7 +237,7 @@ class Report(Part):
     failures: tuple[Failure, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    budgets: dict[str, dict[str, float]] = {}
+    budgets: dict[str, dict[str, float]] = Field(default={})
     blurred: tuple[Quality, ...] = ()
     differences: tuple[Difference, ...] = ()
     worst: tuple[WorstFrame, ...] = ()

@@ -12,7 +12,8 @@ import numpy as np
 
 from unblur.compare.comparison import Candidate
 from unblur.compare.measure.latency import measure_latency
-from unblur.compare.report import LatencyResult, LatencySession, Part
+from unblur.compare.parts import Part
+from unblur.compare.report import LatencyResult, LatencySession
 from unblur.compare.tell.sentences import noise_sentences
 from unblur.compare.tell.table import milliseconds
 from unblur.core.artefacts import json_bytes, write_together

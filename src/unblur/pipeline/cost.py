@@ -14,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from unblur.compare.report import Cost, Report
+from unblur.compare.parts import Cost
+from unblur.compare.report import Report
 from unblur.core.artefacts import json_text
 from unblur.core.bounds import Size
 from unblur.core.memory import peak_bytes

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from unblur.compare.judge.noise import noise_of
-from unblur.compare.report import Change, Check, EngineResult, LatencyResult, Part, Report, Since
+from unblur.compare.parts import Change, Part, Since
+from unblur.compare.report import Check, EngineResult, LatencyResult, Report
 from unblur.core.artefacts import file_digest, write_json
 from unblur.core.errors import InputError
 from unblur.core.reading import read_json

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unblur.compare.judge.noise import noise_of
-from unblur.compare.report import EngineResult, Part, Report
+from unblur.compare.parts import Part
+from unblur.compare.report import EngineResult, Report
 from unblur.compare.tell.sentences import when
 from unblur.compare.tell.table import milliseconds
 from unblur.core.artefacts import json_bytes, write_together

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from unblur.compare.judge.budgets import EVERY_CANDIDATE
 from unblur.compare.judge.noise import noise_of
-from unblur.compare.report import Change, LatencySession, Report
+from unblur.compare.parts import Change
+from unblur.compare.report import LatencySession, Report
 from unblur.compare.tell.table import check_text
 from unblur.core.provenance import Conditions
 from unblur.metrics.decibels import decibels_text

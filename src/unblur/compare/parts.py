@@ -1,0 +1,57 @@
+"""Parts of a report that are measured beside the frames: what has changed since a baseline, what an engine takes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from unblur.metrics.decibels import Decibels
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen and closed. Whatever may be infinite is `Decibels`; no other number may."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Change(Part):
+    """One engine since its baseline: worst frame's `fidelity_db`, `psnr_db` against truth (means) or `latency_ms`
+    (medians).
+
+    `lost`, with the interval `low` to `high`: decibels, mean over the pictures paired; of latency, now over before.
+    `worst`: decibels lost on the picture that lost most.
+    """
+
+    engine: str
+    measure: Literal["fidelity_db", "psnr_db", "latency_ms"]
+    before: Decibels | None
+    now: Decibels | None
+    lost: Decibels | None
+    low: Decibels | None
+    high: Decibels | None
+    worst: Decibels | None = None
+    state: Literal["kept", "lost", "cannot tell"]
+    why: str = ""
+
+
+class Since(Part):
+    """A report held against its baseline: `file` (its name), the digest of it, and why and when it was accepted."""
+
+    file: str
+    digest: str
+    accepted_utc: str
+    reason: str
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Cost(Part):
+    """An engine in a process of its own: seconds of opening it (its imports too, its graph made before) and of its
+    first frame, the most memory that the process ever held, and the size of its file, None where it has none yet.
+    """
+
+    load_s: float
+    first_frame_s: float
+    peak_mib: float
+    disk_mib: float | None

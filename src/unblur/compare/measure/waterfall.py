@@ -22,11 +22,11 @@ from unblur.core.console import SILENT, Progress
 from unblur.core.errors import UnblurError
 from unblur.core.provenance import default_threads
 from unblur.engines.runner import Runner
-from unblur.graphs.blame import ratio_db
 from unblur.graphs.file import open_graph
 from unblur.graphs.rewrites.casting import Narrow, cast_graph
 from unblur.graphs.rewrites.emulation import widen
 from unblur.graphs.sessions import WrittenGraph
+from unblur.graphs.tensor_error import ratio_db
 from unblur.images.contract import Frame, PixelContract
 
 if TYPE_CHECKING:

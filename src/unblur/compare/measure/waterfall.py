@@ -41,6 +41,8 @@ CROP = 256
 WHOLE_PIXELS = 1280 * 720
 """An engine that takes no crop is looked at on one whole frame up to this size: its graphs run on the CPU."""
 
+NARROW_STEPS: Mapping[Narrow, StepName] = {"fp16": "fp16 graph", "bf16": "bf16 graph"}
+
 Picture = NDArray[np.float64]
 """(height, width, 3) RGB in [0, 1], not rounded to bytes."""
 
@@ -166,12 +168,12 @@ def _steps(
     stored: Narrow | None = "bf16" if "bf16" in kinds else "fp16" if "f16" in kinds else None
     eight = told.quantised > 0
     if stored and not eight:
-        yield f"{stored} graph", (graphs.written, stored), widen(model, stored), contract
+        yield NARROW_STEPS[stored], (graphs.written, stored), widen(model, stored), contract
     elif stored or graphs.narrow:
         narrow = stored or graphs.narrow
         assert narrow is not None
         wide = widen(cast_graph(exact, narrow).model, narrow)
-        yield f"{narrow} graph", (graphs.exact, narrow), wide, float_file.signature.contract
+        yield NARROW_STEPS[narrow], (graphs.exact, narrow), wide, float_file.signature.contract
     if eight:
         yield "8-bit graph", (graphs.written, "8 bits"), widen(model, stored) if stored else model, contract
 
@@ -184,7 +186,8 @@ def _unit(tensor: NDArray[Any], contract: PixelContract, frame: Frame) -> Pictur
     if contract.channel_order == "bgr":
         picture = picture[..., ::-1]
     low, span = (0.0, 255.0) if contract.dtype == "uint8" else (contract.low, contract.high - contract.low)
-    return (picture - low) / span
+    unit: Picture = (picture - low) / span
+    return unit
 
 
 def _told(

@@ -33,7 +33,7 @@ from unblur.images.files import Picture, encode_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.decibels import decibels_text, decibels_to_json
 from unblur.metrics.quality import psnr_db
-from unblur.networks.checkpoints import load_checkpoint
+from unblur.networks import checkpoints
 from unblur.pipeline.job import Size
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.store import Store
@@ -223,7 +223,7 @@ def _exact_graph(
     progress: Progress,
 ) -> Path:  # fmt: skip
     """The graph of a checkpoint that the other side can be held against: of its size, in its pixels."""
-    checkpoint = load_checkpoint(path, channel_order, progress)
+    checkpoint = checkpoints.load_checkpoint(path, channel_order, progress)
     contract = checkpoint.contract if other is None else other.told.signature.contract
     pixels = next((one for one in PIXELS if checkpoint.contract.as_pixels(one) == contract), None)
     if pixels is None:

@@ -216,7 +216,7 @@ def _why(first: onnx.ModelProto, second: onnx.ModelProto, node: NodeProto, found
             if off.max() > 1e-2 * max(np.abs(a).max(), np.finfo(np.float64).tiny) / 4:
                 at = tuple(map(int, np.unravel_index(int(off.argmax()), off.shape)))
                 return (
-                    f"{own} differs at {list(at)}: {a[at]:.6g} and {b[at]:.6g} ({int((off > 0).sum())} values differ)"
+                    f"{own} differs at {list(at)}: {a[at]:.6g} and {b[at]:.6g} ({int((off > 0).sum())} value(s) differ)"
                 )
     own_attributes, others_attributes = (
         {a.name: helper.get_attribute_value(a) for a in n.attribute} for n in (node, twin)

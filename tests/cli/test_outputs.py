@@ -94,6 +94,8 @@ TRIES = [
         lambda: shutil.copy("c.toml", "x.png")),
     Try("compare --frames frames --checkpoint w.safetensors --output mine", FOREIGN),
     Try("compare --frames mine --checkpoint w.safetensors --output mine", INPUT),
+    Try("blame w.safetensors g.onnx --output mine", FOREIGN, lambda: shutil.copy("q.json", "mine/blame.json")),
+    Try("blame blame.png g.onnx --output .", INPUT, lambda: shutil.copy("w.safetensors", "blame.png")),
     Try("speed --checkpoint w.safetensors --output mine", FOREIGN),
     Try("train --config c.toml --evaluate w.safetensors --report w.safetensors", INPUT),
     Try("train --config c.toml --evaluate w.safetensors --report c.toml", INPUT),

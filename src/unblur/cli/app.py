@@ -22,6 +22,7 @@ VERBS = {
     "search": ("search_precision", "which convolutions 8 bits suit, within a budget of decibels"),
     "deblur": ("deblur_images", "pictures in, deblurred pictures out"),
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
+    "blame": ("blame_engine", "the first tensor, layer and channel where two graphs or engines part"),
     "speed": ("measure_speed", "engines against PyTorch's own best, on one size of a network"),
     "networks": ("list_networks", "the networks that are known: paper, parameters, sizes"),
     "inspect": ("inspect_checkpoint", "what a checkpoint is, what it takes, and what else its file holds"),

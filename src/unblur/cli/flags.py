@@ -141,6 +141,7 @@ TABLE = (
     Row("--device", "compare.device", "compare", "of engines on a GPU: cuda, or cuda:1 for the second GPU"),
     Row("--rounds", "compare.rounds", "compare", "timed rounds", positive),
     Row("--no-latency", "compare.rounds", "compare", "measure fidelity and quality only", value=0, wins=True),
+    Row("--no-waterfall", "compare.waterfall", "compare", "leave out where engines lose their decibels", value=False),
     Row("--engine", "search.engine", "search", "what shall run it; tensorrt-rtx needs no GPU here",
         choices=("openvino", "onnxruntime", "tensorrt-rtx")),
     Row("--objective", "search.objective", "search", "what shall be small: measured time (tensorrt-rtx: the roofline's "

@@ -86,6 +86,30 @@ class Check(Part):
     kept: bool
 
 
+StepName = Literal["exact graph", "fp16 graph", "bf16 graph", "8-bit graph", "engine"]
+
+
+class Step(Part):
+    """A step from the reference to what an engine gave: fidelity to the reference, and to the step before (`alone`)."""
+
+    name: StepName
+    fidelity_db: Decibels
+    alone_db: Decibels
+
+
+class Waterfall(Part):
+    """Where an engine loses its fidelity, step by step, PSNR over so many `frames` of (height, width) together.
+
+    `missing`: why a step is not there, "" where none is missing.
+    """
+
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    steps: tuple[Step, ...] = ()
+    missing: str = ""
+
+
 class EngineResult(Part):
     """One engine: what it is, its frames, their means, latency and verdict. `not_measured` holds the reason if any;
     `timed` is False for one that was left out of the latency measurement on purpose.
@@ -115,6 +139,7 @@ class EngineResult(Part):
     gain_interval: Interval | None = None
     identical: int = 0
     latency: LatencyResult | None = None
+    waterfall: Waterfall | None = None
     checks: tuple[Check, ...] = ()
 
 

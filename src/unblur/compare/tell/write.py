@@ -15,6 +15,7 @@ from unblur.compare.tell.pictures import difference_lines, worst_lines
 from unblur.compare.tell.results import render_results
 from unblur.compare.tell.sentences import broken_lines, failure_lines, how_measured, missing_lines, verdict_sentence
 from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
+from unblur.compare.tell.waterfall import how_far, waterfall_lines
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.markdown import escaped, table_row
 
@@ -68,6 +69,10 @@ def render_markdown(report: Report) -> str:
     lines.append(table_row(HEADINGS[column] for column in columns))
     lines.append(table_row("---" if column in ("name", "verdict", "precision") else "---:" for column in columns))
     lines += [table_row(asdict(row)[column] for column in columns) for row in rows_of(report)]
+    falls = waterfall_lines(report)
+    if falls:
+        lines += ["", "## Where decibels are lost", "", escaped(how_far(report)), ""]
+        lines += [f"- {escaped(line)}" for line in falls]
     lines += ["", *(f"- {escaped(line)}" for line in how_measured(report))]
     lists = {
         "Worst pictures": worst_lines(report),

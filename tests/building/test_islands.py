@@ -16,10 +16,10 @@ from pixels import BGR
 from unblur.building.cast_frames import CastFrames
 from unblur.building.islands import Island, Judged, MeasuredCast, cast_measured
 from unblur.core.errors import BudgetError, InputError
-from unblur.graphs.blame import TensorError
 from unblur.graphs.rewrites.casting import Narrow, cast_graph
 from unblur.graphs.rewrites.emulation import widen
 from unblur.graphs.sessions import open_onnxruntime
+from unblur.graphs.tensor_error import TensorError
 from unblur.images.contract import METADATA_KEY, Frame
 from unblur.images.synthetic import synthetic_pair
 
@@ -71,8 +71,8 @@ def test_a_manifest_tells_an_overflow_from_an_exact_tensor(fixed_graph: Path) ->
     cast = cast_graph(onnx.load(fixed_graph), "bf16")
     island = Island("Sigmoid", 2, math.inf)
     tensors = (
-        TensorError("exact", "a", math.inf, math.inf, 1.0, 0.0),
-        TensorError("over", "b", -math.inf, math.inf, 1e9, math.inf),
+        TensorError("exact", "a", math.inf, math.inf, 1.0, 0.0, 1.0),
+        TensorError("over", "b", -math.inf, math.inf, 1e9, math.inf, 1.0),
     )
     judged = (Judged("4 crops", 61.0), Judged("1 whole frame", 51.234))
     told = json.loads(json.dumps(MeasuredCast(cast, judged, (island,), tensors).to_json(), allow_nan=False))

@@ -98,6 +98,8 @@ TRIES = [
     Try("accept report --reason x --output notes", FOREIGN, lambda: shutil.copytree(REPORT.parent, "report")),
     Try("accept r.json --reason x --output r.json", INPUT, lambda: shutil.copy(REPORT, "r.json")),
     Try("merge report mine/r.json --output mine", FOREIGN, lambda: two_reports()),
+    Try("blame w.safetensors g.onnx --output mine", FOREIGN, lambda: shutil.copy("q.json", "mine/blame.json")),
+    Try("blame blame.png g.onnx --output .", INPUT, lambda: shutil.copy("w.safetensors", "blame.png")),
     Try("speed --checkpoint w.safetensors --output mine", FOREIGN),
     Try("train --config c.toml --evaluate w.safetensors --report w.safetensors", INPUT),
     Try("train --config c.toml --evaluate w.safetensors --report c.toml", INPUT),

@@ -25,6 +25,9 @@ from unblur.networks.banet.network import BANet, BANetSpec
 NAMES = ("--checkpoint", "--evaluate")
 """Options that name a checkpoint."""
 
+BY_PLACE = ("checkpoint", "first")
+"""Arguments without an option that may be one."""
+
 # What each door needs besides: {weights}, {frames}, {config} and {out} are filled in.
 TAKES_A_CHECKPOINT = {
     "export": "--checkpoint {weights} --dynamic --output {out}/g.onnx",
@@ -39,6 +42,7 @@ TAKES_A_CHECKPOINT = {
     "train": "--evaluate {weights} --config {config}",
     "init": "{weights} --output {out}/pipeline.toml",
     "inspect": "{weights}",
+    "blame": "{weights} {weights}",
 }
 
 
@@ -64,7 +68,7 @@ def test_whoever_takes_a_checkpoint_takes_its_channel_order(monkeypatch: pytest.
     for verb in app.VERBS:
         options = {text: action for action in parsers.of(verb)._actions for text in action.option_strings}
         actions = parsers.of(verb)._actions
-        by_place = any(action.dest == "checkpoint" and not action.option_strings for action in actions)
+        by_place = any(action.dest in BY_PLACE and not action.option_strings for action in actions)
         takes = by_place or any(name in options for name in NAMES)
         assert takes == ("--channel-order" in options), verb
         if takes:

@@ -116,7 +116,7 @@ def written(tiny: Checkpoint, tmp_path: Path) -> Path:
 
     engines = [Candidate("twin", lambda _: open_engine(REFERENCE, tiny, None, 1)), Candidate("absent", missing)]
     quick = Protocol(rounds=2, warmup_window=1, warmup_rounds_max=1, settle_ms=0)
-    settings = Settings(1, quick, budgets={"*": Budget(fidelity_db_min=1)}, skip_missing=True)
+    settings = Settings(1, quick, budgets={"*": Budget(fidelity_db_min=1)}, skip_missing=True, waterfall=True)
     report = compare_engines(tiny, engines, find_frames(tmp_path / "blurred", tmp_path / "sharp"), settings)
     write_report(report, tmp_path / "report")
     return tmp_path / "report"

@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 from pixels import BGR
 
 from unblur.core.errors import InputError
-from unblur.graphs.blame import ROUNDING_DB, GraphPair, first_parting
+from unblur.graphs.blame import GraphPair
 from unblur.graphs.rewrites.casting import Narrow, cast_graph
 from unblur.graphs.rewrites.emulation import widen
 from unblur.graphs.sessions import WrittenGraph
+from unblur.graphs.tensor_error import ROUNDING_DB, first_parting
 from unblur.images.synthetic import synthetic_pair
 
 FRAMES = [BGR.encode(synthetic_pair(seed, 48, 64, "heldout")[0]) for seed in (0, 1)]

@@ -17,11 +17,12 @@ from onnx import numpy_helper
 from unblur.building.cast_frames import CastFrames
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import BudgetError, InputError
-from unblur.graphs.blame import ROUNDING_DB, GraphPair, TensorError, first_parting, ratio_db
+from unblur.graphs.blame import GraphPair
 from unblur.graphs.facts import CONVOLUTIONS
 from unblur.graphs.metadata import contract_of
 from unblur.graphs.rewrites.casting import NARROW_TYPES, CastGraph, Narrow, cast_graph
 from unblur.graphs.rewrites.emulation import MOVES, widen
+from unblur.graphs.tensor_error import ROUNDING_DB, TensorError, first_parting, ratio_db
 from unblur.metrics.decibels import check_limit, decibels_text, decibels_to_json, gain_decibels
 
 FLOORS_DB: Mapping[Narrow, float] = {"fp16": 60.0, "bf16": 45.0}

@@ -24,6 +24,7 @@ VERBS = {
     "compare": ("compare_engines", "fidelity, quality and latency of engines, as a report"),
     "accept": ("accept_report", "a report becomes the baseline that later comparisons are held against"),
     "merge": ("merge_reports", "reports of several machines side by side"),
+    "blame": ("blame_engine", "the first tensor, layer and channel where two graphs or engines part"),
     "speed": ("measure_speed", "engines against PyTorch's own best, on one size of a network"),
     "networks": ("list_networks", "the networks that are known: paper, parameters, sizes"),
     "inspect": ("inspect_checkpoint", "what a checkpoint is, what it takes, and what else its file holds"),

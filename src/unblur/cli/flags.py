@@ -145,6 +145,7 @@ TABLE = (
     Row("--cost", "compare.cost", "compare", "also memory, loading time and first frame of each engine, in a "
         "process of its own", value=True),
     Row("--no-latency", "compare.rounds", "compare", "measure fidelity and quality only", value=0, wins=True),
+    Row("--no-waterfall", "compare.waterfall", "compare", "leave out where engines lose their decibels", value=False),
     Row("--engine", "search.engine", "search", "what shall run it; tensorrt-rtx needs no GPU here",
         choices=("openvino", "onnxruntime", "tensorrt-rtx")),
     Row("--objective", "search.objective", "search", "what shall be small: measured time (tensorrt-rtx: the roofline's "

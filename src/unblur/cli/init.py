@@ -43,6 +43,7 @@ targets = []                 # such as ["RTX 4090", "sm120"]; none: every GPU fr
 [compare]
 engines = ["onnxruntime", "openvino"]   # `unblur doctor` lists those that run here
 rounds = 15                  # 0: no latency
+waterfall = true             # where each engine loses its decibels, step by step; false saves seconds for each engine
 
 [budgets."*"]                # broken, the run ends with exit code 3
 fidelity_db_min = 60.0

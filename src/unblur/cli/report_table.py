@@ -13,6 +13,7 @@ from unblur.compare.tell.answer import answer
 from unblur.compare.tell.pictures import worst_lines
 from unblur.compare.tell.sentences import verdict_sentence
 from unblur.compare.tell.table import HEADINGS, INTERVAL_COLUMNS, columns_of, rows_of
+from unblur.compare.tell.waterfall import waterfall_lines
 from unblur.core.console import printable
 from unblur.core.text_table import fitted, text_width
 from unblur.metrics.decibels import EMPTY
@@ -42,6 +43,9 @@ def report_lines(report: Report, width: int) -> list[str]:
     headings = {column: HEADINGS[column] for column in columns_of(report) if column not in left_out}
     rows = [{column: printable(cell) for column, cell in asdict(row).items()} for row in rows_of(report)]
     lines = fitted(headings, rows, width, left=("name", "verdict"), dispensable=DISPENSABLE, empty=("", EMPTY))
+    falls = waterfall_lines(report)
+    if falls:
+        lines += ["Fidelity after each step, in dB [of the step alone]:", *(printable(f"  {line}") for line in falls)]
     told = answer(report)
     lines.append(printable(verdict_sentence(report)))
     lines += [printable(f"Worst picture: {worst}") for worst in worst_lines(report)[:1]]

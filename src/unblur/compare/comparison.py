@@ -16,6 +16,8 @@ from unblur.compare.measure.frames import FrameFile
 from unblur.compare.measure.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
 from unblur.compare.measure.pictures import differences_of, interval_of, less
 from unblur.compare.measure.scores import Kept, Scores
+from unblur.compare.measure.waterfall import Graphs, measure_waterfalls
+from unblur.compare.parts import Waterfall
 from unblur.compare.report import (
     EngineResult,
     Failure,
@@ -56,12 +58,16 @@ UNALIGNED = (
 class Candidate:
     """An engine to compare. `open` gives a runner for one padded (height, width), or (None) for every size.
 
-    `timed`: False leaves it out of the latency measurement, for what only stands in for another engine.
+    `timed`: False leaves it out of the latency measurement, for what only stands in for another engine. `graphs`: what
+    it then runs, for its waterfall; None for what runs no graph. `refits`: opening it for another size compiles
+    nothing.
     """
 
     name: str
     open: Callable[[Size | None], Runner]
     timed: bool = True
+    graphs: Callable[[Size | None], Graphs | None] | None = None
+    refits: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,8 +103,9 @@ class Settings:
     """How to compare. `threads`: of the reference; candidates bring their own. `protocol`: None measures no latency.
 
     `latency_size`: (height, width), None for the most frequent of the frames. `pictures`: so many frames are shown.
-    `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising. `kept`: where
-    scores of single frames are found again and kept, None for nowhere.
+    `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising. `waterfall`:
+    where each engine loses its fidelity is measured, which takes seconds for each graph. `kept`: where scores of single
+    frames are found again and kept, None for nowhere.
     """
 
     threads: int | None = None
@@ -108,6 +115,7 @@ class Settings:
     pictures: int = 3
     skip_missing: bool = False
     kept: Kept | None = None
+    waterfall: bool = False
 
 
 def compare_engines(
@@ -140,6 +148,7 @@ def compare_engines(
     everything = [reference.engine, *candidates]
     session: LatencySession | None = None
     latencies: dict[str, LatencyResult] = {}
+    falls: dict[str, Waterfall] = {}
     with ExitStack() as stack:
         runners, missing = _open(everything, size, settings.skip_missing, stack, progress)
         good = [frame for frame in frames if frame.name in sizes]
@@ -148,6 +157,8 @@ def compare_engines(
         if base not in notes.frames:
             raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
         about = {name: (runner.description, runner.signature.contract) for name, runner in runners.items()}
+        if settings.waterfall:
+            falls = measure_waterfalls(candidates, runners, base, good, size, settings.threads, progress)
         if settings.protocol:
             at = settings.latency_size or most_frequent(list(sizes.values()))
             if contract.padded_size(*at) != size:
@@ -169,7 +180,12 @@ def compare_engines(
         result = _summarise(
             name, name == base, notes.frames.get(name, []), notes.frames[base], notes.blurred, latencies.get(name)
         )
-        told = {"timed": timed, "description": about[name][0], "contract": about[name][1]}
+        told = {
+            "timed": timed,
+            "description": about[name][0],
+            "contract": about[name][1],
+            "waterfall": falls.get(name),
+        }
         results.append(result.model_copy(update=told))
     report = Report(
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),

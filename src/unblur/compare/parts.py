@@ -55,3 +55,27 @@ class Cost(Part):
     first_frame_s: float
     peak_mib: float
     disk_mib: float | None
+
+
+StepName = Literal["exact graph", "fp16 graph", "bf16 graph", "8-bit graph", "engine"]
+
+
+class Step(Part):
+    """A step from the reference to what an engine gave: fidelity to the reference, and to the step before (`alone`)."""
+
+    name: StepName
+    fidelity_db: Decibels
+    alone_db: Decibels
+
+
+class Waterfall(Part):
+    """Where an engine loses its fidelity, step by step, PSNR over so many `frames` of (height, width) together.
+
+    `missing`: why a step is not there, "" where none is missing.
+    """
+
+    frames: int = 0
+    height: int = 0
+    width: int = 0
+    steps: tuple[Step, ...] = ()
+    missing: str = ""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from unblur.compare.parts import Cost, Part, Since
+from unblur.compare.parts import Cost, Part, Since, Waterfall
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.provenance import Conditions
 from unblur.images.contract import PixelContract
@@ -116,6 +116,7 @@ class EngineResult(Part):
     identical: int = 0
     latency: LatencyResult | None = None
     cost: Cost | None = None
+    waterfall: Waterfall | None = None
     checks: tuple[Check, ...] = ()
 
 

@@ -23,6 +23,7 @@ from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads
 from unblur.graphs.sessions import WHO, as_written, open_onnxruntime, open_session
 from unblur.graphs.shapes import Tensors, find_tensors
+from unblur.graphs.tensor_error import TensorError, ratio_db
 
 PART_BYTES = 96 << 20
 """Maps of the first graph in a part; the second's and the differences are as large again each."""
@@ -33,43 +34,6 @@ CHANNELS = 64
 SECOND = "second/"
 NUMBERS = ("/count", "/highest", "/lowest", "/power", "/error")
 """What a pair of tensors is reduced to: the first's values counted, their extremes, both sums of squares."""
-
-ROUNDING_DB = {"fp32": 120.0, "fp16": 66.0, "bf16": 48.0}
-"""What one rounding of each value leaves of a tensor, by the precision of the second graph, rounded down (a mantissa of
-24, 11 or 8 bits: 6.02 dB a bit, and 4.8 dB for an error that is spread over the last one)."""
-
-SUDDEN_DB = 12.0
-"""Rounding adds up over layers by a few dB at a time; more at once is a layer's own doing."""
-
-
-@dataclass(frozen=True)
-class TensorError:
-    """A tensor of the first graph that the second has too, over all frames.
-
-    node: that makes it. snr_db: 20 log10(rms / rms error), inf if exact, -inf where the second is not finite.
-    given_db: the least `snr_db` of what the node was given, inf if exact. largest: |value|, of the first graph.
-    worst_error: mean squared error of the worst frame.
-    """
-
-    name: str
-    node: str
-    snr_db: float
-    given_db: float
-    largest: float
-    worst_error: float
-
-    @property
-    def lost_db(self) -> float:
-        """What its node took away."""
-        return 0.0 if self.given_db == self.snr_db else self.given_db - self.snr_db
-
-
-def first_parting(errors: Iterable[TensorError], rounding_db: float) -> TensorError | None:
-    """The first tensor, in the order of computation, that is further off than its inputs and rounding explain.
-
-    rounding_db: what one rounding leaves (ROUNDING_DB). None where the graphs part nowhere.
-    """
-    return next((e for e in errors if e.snr_db < min(e.given_db, rounding_db) - SUDDEN_DB), None)
 
 
 class GraphPair:
@@ -115,23 +79,45 @@ class GraphPair:
         power, error, worst = (powers / count).mean(0), (errors / count).mean(0), (errors / count).max(0)
         ratios = {name: ratio_db(power[k], error[k]) for k, name in enumerate(self.tensors)}
         given = self._given(ratios)
+        rms = np.sqrt(power)
         return tuple(
-            TensorError(name, self._makers[name].name, ratios[name], given[name], float(largest[k]), float(worst[k]))
+            TensorError(
+                name,
+                self._makers[name].name,
+                ratios[name],
+                given[name],
+                float(largest[k]),
+                float(worst[k]),
+                float(rms[k]),
+            )
             for k, name in enumerate(self.tensors)
         )
 
-    def _run(self, tensor: NDArray[Any]) -> list[list[float]]:
-        live = {self._source: self._onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(tensor))}
-        row = []
+    def values(self, name: str, tensor: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What either graph makes of one of `tensors` for an input; nothing after it is run."""
+        live = self._begin(tensor)
         for part in self._parts:
-            made = part.session.run_with_ort_values(list(part.outputs), {name: live[name] for name in part.inputs})
-            values = dict(zip(part.outputs, made, strict=True))
-            row += [[float(values.pop(f"{name}{end}").numpy()) for end in NUMBERS] for name in part.tensors]
-            live.update(values)
-            del made, values
-            for name in part.last:
-                live.pop(name, None)
-        return row
+            if name in part.tensors:
+                return part.values(name, live)
+            self._step(part, live)
+        raise KeyError(name)
+
+    def _begin(self, tensor: NDArray[Any]) -> dict[str, Any]:
+        return {self._source: self._onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(tensor))}
+
+    def _run(self, tensor: NDArray[Any]) -> list[list[float]]:
+        live = self._begin(tensor)
+        return [row for part in self._parts for row in self._step(part, live)]
+
+    def _step(self, part: _OpenPart, live: dict[str, Any]) -> list[list[float]]:
+        """Run a part: the numbers of its tensors; what later parts read is live then."""
+        made = part.session.run_with_ort_values(list(part.outputs), {name: live[name] for name in part.inputs})
+        values = dict(zip(part.outputs, made, strict=True))
+        rows = [[float(values.pop(f"{name}{end}").numpy()) for end in NUMBERS] for name in part.tensors]
+        live.update(values)
+        for name in part.last:
+            live.pop(name, None)
+        return rows
 
     def _given(self, ratios: Mapping[str, float]) -> dict[str, float]:
         """What each node was given, at worst; through tensors that are not compared to those that are."""
@@ -141,13 +127,6 @@ class GraphPair:
             given[name] = min((of[each] for each in node.input if each in of), default=math.inf)
             of[name] = ratios.get(name, given[name])
         return given
-
-
-def ratio_db(power: float, error: float) -> float:
-    """10 log10(power / error): inf without an error, -inf for one that is not finite."""
-    if not math.isfinite(error):
-        return -math.inf
-    return 10 * math.log10(power / error) if power and error else math.inf
 
 
 def _grouped(tensors: Sequence[str], known: Tensors, part_bytes: int) -> list[list[str]]:
@@ -170,11 +149,24 @@ def _grouped(tensors: Sequence[str], known: Tensors, part_bytes: int) -> list[li
 class _OpenPart:
     """`inputs`, `outputs`: values of the pair, and the numbers of `tensors`; `last`: inputs nobody reads later."""
 
+    model: onnx.ModelProto
     session: Any
+    threads: int
     tensors: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     last: tuple[str, ...]
+
+    def values(self, name: str, live: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Both values of a tensor of this part, which for once are outputs."""
+        asked = onnx.ModelProto()
+        asked.CopyFrom(self.model)
+        pair = [name, f"{SECOND}{name}"]
+        del asked.graph.output[:]
+        asked.graph.output.extend(onnx.ValueInfoProto(name=one) for one in pair)
+        session = open_session(asked, "two graphs side by side", threads=self.threads, adjust=_frugal)
+        first, second = session.run_with_ort_values(pair, {one: live[one] for one in self.inputs})
+        return first.numpy(), second.numpy()
 
 
 @dataclass(frozen=True)
@@ -187,7 +179,7 @@ class _Part:
         graph = self.model.graph
         session = open_session(self.model, "two graphs side by side", threads=threads, adjust=_frugal)
         inputs, outputs = (tuple(value.name for value in values) for values in (graph.input, graph.output))
-        return _OpenPart(session, self.tensors, inputs, outputs, self.last)
+        return _OpenPart(self.model, session, threads, self.tensors, inputs, outputs, self.last)
 
 
 class _Pair:

@@ -215,7 +215,8 @@ class CalibrationSection(Section):
 
 
 class CompareSection(Section):
-    """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency).
+    """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency), and
+    whether it is measured where each engine loses its decibels.
 
     `baseline`: an accepted report that this one must not lose against. `cost`: also memory, loading and first frame
     of each engine, in a process of its own.
@@ -227,6 +228,7 @@ class CompareSection(Section):
     rounds: int = Field(15, ge=0, le=100_000)
     baseline: Path | None = None
     cost: bool = False
+    waterfall: bool = True
 
 
 class SearchSection(Section):

@@ -126,14 +126,14 @@ def compare(
     frames: PathLike, engines: Sequence[str] = ("onnxruntime", "openvino"), *, truth: PathLike | None = None,
     checkpoint: PathLike | None = None, output: PathLike | None = None,
     budgets: Mapping[str, Mapping[str, float]] | None = None, rounds: int = 0, threads: int | None = None,
-    channel_order: Literal["bgr", "rgb"] | None = None,
+    channel_order: Literal["bgr", "rgb"] | None = None, waterfall: bool = False,
 ) -> Report:  # fmt: skip
     """Compare engines with eager float32 PyTorch on pictures, and with their sharp partners in `truth`.
 
     `engines`: as `unblur compare --engines` takes them; `budgets`: {"*" or an engine: {"fidelity_db_min": 60}};
-    `rounds`: timed ones, 0 for no latency; `output`: a folder for report.html, .md and .json. A budget that is broken
-    raises when you call `report.enforce()`. Raises InputError and MissingRuntimeError as
-    `unblur.compare.comparison.compare_engines`.
+    `rounds`: timed ones, 0 for no latency; `waterfall`: also measure where each engine loses its decibels; `output`: a
+    folder for report.html, .md and .json. A budget that is broken raises when you call `report.enforce()`. Raises
+    InputError and MissingRuntimeError as `unblur.compare.comparison.compare_engines`.
     """
     job = _job(checkpoint, channel_order=channel_order)
     files = find_frames(Path(frames), None if truth is None else Path(truth))
@@ -143,6 +143,7 @@ def compare(
         threads=threads,
         protocol=Protocol(rounds=rounds) if rounds else None,
         budgets={name: Budget(**limits) for name, limits in (budgets or {}).items()},
+        waterfall=waterfall,
     )
     report = compare_engines(job.checkpoint, candidates, files, settings)
     if output is not None:

@@ -19,6 +19,7 @@ from unblur.graphs.file import read_graph
 from unblur.graphs.rewrites.forms import find_form
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoints import Checkpoint
+from unblur.pipeline.compared_graphs import graphs_of_file, graphs_of_stored
 from unblur.pipeline.held_out import calibration_frames_like
 from unblur.pipeline.job import BUNDLED, Calibration, CalibrationSet
 from unblur.pipeline.making.eight_bits import stored_quantised
@@ -147,22 +148,35 @@ def make_candidate(
                 f"{checkpoint.path.name}`, or name the float32 graph that it shall be held against: --reference "
                 "FILE.onnx."
             )
-        return Candidate(named.label, lambda _: _open_named(named, checkpoint, threads, output, device, contract))
 
-    def open_stored(size: Size | None) -> Runner:
-        made: Path | None = None
-        if size is None and engine.fixed:
-            raise _several_sizes(name)
+        def float_graph(size: Size | None) -> Path:
+            return stored_graph(store, checkpoint, size, progress=progress).path
+
+        graphs = graphs_of_file(named, float_graph, output, contract)
+        return Candidate(
+            named.label, lambda _: _open_named(named, checkpoint, threads, output, device, contract), graphs=graphs
+        )
+
+    def fitting(size: Size | None) -> Size | None:
+        return None if dynamic and engine.runs == "graph" and not engine.fixed else size
+
+    def made(size: Size | None) -> Path | None:
         if engine.runs == "graph":
-            at = None if dynamic and not engine.fixed else size
-            made = engine_graph(name, store, checkpoint, at, calibration, threads, progress).path
-        elif engine.runs == "engine":
+            return engine_graph(name, store, checkpoint, size, calibration, threads, progress).path
+        if engine.runs == "engine":
             if size is None:
                 raise _several_sizes(name)
-            made = stored_engine(name, store, checkpoint, {size: 1}, progress, calibration, gpu)
-        return open_engine(name, checkpoint, made, threads, device=device)
+            return stored_engine(name, store, checkpoint, {size: 1}, progress, calibration, gpu)
+        return None
 
-    return Candidate(name, open_stored)
+    def open_stored(size: Size | None) -> Runner:
+        if size is None and engine.fixed:
+            raise _several_sizes(name)
+        return open_engine(name, checkpoint, made(fitting(size)), threads, device=device)
+
+    of_size = graphs_of_stored(engine, store, checkpoint, made, progress)
+    graphs = of_size and (lambda size: of_size(fitting(size)))
+    return Candidate(name, open_stored, graphs=graphs, refits=engine.runs == "graph")
 
 
 def _several_sizes(name: str) -> InputError:
@@ -236,4 +250,5 @@ def make_file_candidate(
             f"{name}: {named.file} is of another checkpoint than the reference {reference}; name its own float32 graph."
         )
     device = device if named.engine.device == "cuda" else ""
-    return Candidate(named.label, lambda _: _open_named(named, None, threads, output, device, contract))
+    graphs = graphs_of_file(named, lambda _: reference, output, contract)
+    return Candidate(named.label, lambda _: _open_named(named, None, threads, output, device, contract), graphs=graphs)

@@ -194,7 +194,8 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     parents |= {f"engine {precision}": built.digest for precision, built in compiled.items()}
     # ONNX Runtime also runs the compiled graphs.
     depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
-    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | depends.spec
+    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds, "waterfall": settings.waterfall}
+    spec |= depends.spec
     spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(job, settings.engines)
     spec |= {"cost": True} if settings.cost else {}
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
@@ -202,7 +203,9 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
 
     def write(path: Path) -> None:
         kept = kept_scores(job, rows, checkpoint.digest)
-        how = Settings(threads=job.threads, protocol=protocol, skip_missing=True, kept=kept)
+        how = Settings(
+            threads=job.threads, protocol=protocol, skip_missing=True, waterfall=settings.waterfall, kept=kept
+        )
         report = compare_engines(checkpoint, candidates, frames.files, how, job.progress)
         if settings.cost:
             report = with_costs(job, report, settings.engines)

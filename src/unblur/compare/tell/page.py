@@ -38,6 +38,7 @@ from unblur.compare.tell.table import (
     columns_of,
     rows_of,
 )
+from unblur.compare.tell.waterfall import bars_of, how_far, ticks_of
 from unblur.core.page import render
 
 SECOND_LINES = {
@@ -98,6 +99,9 @@ def render_page(report: Report) -> str:
         when=when(report),
         since=since_lines(report),
         samples=samples_of(report),
+        waterfalls=bars_of(report),
+        waterfall_how=how_far(report),
+        waterfall_ticks=ticks_of(),
         strip_height=STRIP_HEIGHT,
         ticks=latency_ticks(longest_ms(report)),
         check_text=check_text,

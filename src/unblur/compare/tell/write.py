@@ -22,6 +22,7 @@ from unblur.compare.tell.sentences import (
     verdict_sentence,
 )
 from unblur.compare.tell.table import HEADINGS, columns_of, rows_of
+from unblur.compare.tell.waterfall import how_far, waterfall_lines
 from unblur.core.artefacts import json_bytes, write_together
 from unblur.core.markdown import escaped, table_row
 
@@ -75,6 +76,10 @@ def render_markdown(report: Report) -> str:
     lines.append(table_row(HEADINGS[column] for column in columns))
     lines.append(table_row("---" if column in ("name", "verdict", "precision") else "---:" for column in columns))
     lines += [table_row(asdict(row)[column] for column in columns) for row in rows_of(report)]
+    falls = waterfall_lines(report)
+    if falls:
+        lines += ["", "## Where decibels are lost", "", escaped(how_far(report)), ""]
+        lines += [f"- {escaped(line)}" for line in falls]
     lines += ["", *(f"- {escaped(line)}" for line in how_measured(report))]
     lists = {
         "Since the baseline": since_lines(report),

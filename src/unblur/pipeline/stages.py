@@ -196,8 +196,7 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
     spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds, "waterfall": settings.waterfall}
     spec |= depends.spec
-    spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(job, settings.engines)
-    spec |= {"cost": True} if settings.cost else {}
+    spec |= {"contract": checkpoint.contract.to_json(), "cost": settings.cost} | _calibrated(job, settings.engines)
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
 

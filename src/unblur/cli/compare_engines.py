@@ -140,6 +140,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
         pictures=args.pictures or 3,
         skip_missing=args.skip_missing or resolved.origin("compare.engines") != "--engines",
         waterfall=config.compare.waterfall,
+        detectors=config.compare.detectors,
     )
     report = compare_engines(against, engines, frames.files, settings, job.progress)
     written = write_report(report, args.output)

@@ -216,13 +216,14 @@ class CalibrationSection(Section):
 
 class CompareSection(Section):
     """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency), and
-    whether it is measured where each engine loses its decibels."""
+    whether it is measured where each engine loses its decibels, and whether the detectors look at every picture."""
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
     device: Device = ""
     threads: Threads = 0
     rounds: int = Field(15, ge=0, le=100_000)
     waterfall: bool = True
+    detectors: bool = True
 
 
 class SearchSection(Section):

@@ -192,7 +192,8 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     parents |= {f"engine {precision}": built.digest for precision, built in compiled.items()}
     # ONNX Runtime also runs the compiled graphs.
     depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
-    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds, "waterfall": settings.waterfall}
+    how = {"waterfall": settings.waterfall, "detectors": settings.detectors}
+    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | how
     spec |= depends.spec
     spec |= {"contract": checkpoint.contract.to_json()} | _calibrated(job, settings.engines)
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
@@ -200,10 +201,15 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
 
     def write(path: Path) -> None:
         kept = kept_scores(job, rows, checkpoint.digest)
-        how = Settings(
-            threads=job.threads, protocol=protocol, skip_missing=True, waterfall=settings.waterfall, kept=kept
+        options = Settings(
+            threads=job.threads,
+            protocol=protocol,
+            skip_missing=True,
+            waterfall=settings.waterfall,
+            kept=kept,
+            detectors=settings.detectors,
         )
-        report = compare_engines(checkpoint, candidates, frames.files, how, job.progress)
+        report = compare_engines(checkpoint, candidates, frames.files, options, job.progress)
         strips = [strip.model_dump(mode="json") for strip in report.strips]
         path.write_text(json_text({"report": report.to_json(), "strips": strips}, indent=None))
 

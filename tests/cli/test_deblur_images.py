@@ -137,11 +137,12 @@ def test_the_result_as_json(tmp_path: Path, deblur) -> None:
     (tmp_path / "in/b.png").write_bytes(b"no picture")
     code, out, err = deblur(tmp_path / "in", tmp_path / "out", "--json")
     (left_out,) = json.loads(out).pop("left_out")
-    assert json.loads(out) == {"deblurred": 1, "finished_before": 0, "engine": "torch", "left_out": [left_out],
-                               "output": str(tmp_path / "out")}  # fmt: skip
+    assert json.loads(out) == {"deblurred": 1, "with_warning": 1, "finished_before": 0, "engine": "torch",
+                               "left_out": [left_out], "output": str(tmp_path / "out")}  # fmt: skip
     assert code == 2
     assert "b.png" in left_out
     assert "1 deblurred, 0 finished before, 1 left out" in err
+    assert re.search(r"WARNING: a\.png: colour cast, .* at row 0, column 0\); look at ", err), "the weights are random"
     assert deblur(tmp_path / "in/a.png", tmp_path / "c.png", "--quiet")[2] == ""
 
 

@@ -19,7 +19,8 @@ from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkp
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(threads=1, protocol=QUICK)
+    """Without detectors: the faults here are put in on purpose, and `test_alarms.py` looks for the alarms."""
+    return Settings(threads=1, protocol=QUICK, detectors=False)
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
     from unblur.compare.tell.write import write_report
     from unblur.metrics.stopwatch import Protocol
     from unblur.pipeline import stages
-    from unblur.pipeline.cost import with_costs
+    from unblur.pipeline.cost import since_baseline, with_costs
     from unblur.pipeline.kept_scores import kept_scores
 
     config = job.config
@@ -145,11 +145,12 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
         pictures=args.pictures or 3,
         skip_missing=args.skip_missing or resolved.origin("compare.engines") != "--engines",
         waterfall=config.compare.waterfall,
+        detectors=config.compare.detectors,
     )
     report = compare_engines(against, engines, frames.files, settings, job.progress)
     if config.compare.cost:
         report = with_costs(job, report, config.compare.engines, dynamic=True)
-    report = stages.since_baseline(job, report)
+    report = since_baseline(job, report)
     written = write_report(report, args.output)
     print_report(report, out.people)
     out.say(str(written.html))

@@ -112,9 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress=progress,
     )
     where = args.output if args.source.is_dir() else plan.tasks[0].output
+    if outcome.suspects:
+        progress.note(f"WARNING: {outcome.suspects} of {outcome.done} pictures look wrong; above is what and where")
     out.say(f"{outcome.done} deblurred, {outcome.skipped} finished before, {len(outcome.failed)} left out: {where}")
-    out.figures({"engine": named.label, "deblurred": outcome.done, "finished_before": outcome.skipped,
-                 "left_out": outcome.failed, "output": where})  # fmt: skip
+    out.figures({"engine": named.label, "deblurred": outcome.done, "with_warning": outcome.suspects,
+                 "finished_before": outcome.skipped, "left_out": outcome.failed, "output": where})  # fmt: skip
     if outcome.failed:
         listed = "\n  ".join(outcome.failed)
         total = len(plan.tasks) + len(plan.passed_over)

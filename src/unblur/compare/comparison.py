@@ -36,6 +36,7 @@ from unblur.engines.runner import Runner
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.sizes import picture_size
 from unblur.metrics.decibels import gain_over_input, loss_decibels, mean_decibels
+from unblur.metrics.detectors.detect import DETECTORS
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
 
@@ -52,6 +53,11 @@ UNALIGNED = (
     "of the papers but lower. Differences between engines hold."
 )
 """Nobody shall take numbers of RealBlur for the papers' that are not."""
+
+UNGUARDED = (
+    "The detectors were turned off (compare.detectors = false): a black block, a shift by a pixel or a colour cast "
+    "that the means hide would not have been seen."
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ class Settings:
     `latency_size`: (height, width), None for the most frequent of the frames. `pictures`: so many frames are shown.
     `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising. `waterfall`:
     where each engine loses its fidelity is measured, which takes seconds for each graph. `kept`: where scores of single
-    frames are found again and kept, None for nowhere.
+    frames are found again and kept, None for nowhere. `detectors`: False turns
+    them off, and the report says so.
     """
 
     threads: int | None = None
@@ -116,6 +123,7 @@ class Settings:
     skip_missing: bool = False
     kept: Kept | None = None
     waterfall: bool = False
+    detectors: bool = True
 
 
 def compare_engines(
@@ -141,7 +149,7 @@ def compare_engines(
         raise InputError(f"Every engine is compared once, got {', '.join(names)}.")
     with_truth = any(frame.truth for frame in frames)
     check_budgets(settings.budgets, names, truth=with_truth, latency=settings.protocol is not None)
-    notes = Notes(base)
+    notes = Notes(base, settings.detectors)
     sizes = _read_sizes(frames, notes, progress)
     padded = {contract.padded_size(*size) for size in sizes.values()}
     size = padded.pop() if len(padded) == 1 else None
@@ -152,7 +160,7 @@ def compare_engines(
     with ExitStack() as stack:
         runners, missing = _open(everything, size, settings.skip_missing, stack, progress)
         good = [frame for frame in frames if frame.name in sizes]
-        scores = Scores(settings.kept, base, size)
+        scores = Scores(settings.kept, base, [size, settings.detectors])
         compare_frames(good, runners, notes, settings.pictures, scores, progress)
         if base not in notes.frames:
             raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
@@ -200,7 +208,11 @@ def compare_engines(
         blurred_quality=mean_quality(notes.blurred),
         latency=session,
         failures=tuple(notes.failures),
-        notes=tuple({ALIGNED if frame.aligned else UNALIGNED for frame in frames if frame.from_two_cameras}),
+        notes=(
+            *{ALIGNED if frame.aligned else UNALIGNED for frame in frames if frame.from_two_cameras},
+            *(() if settings.detectors else (UNGUARDED,)),
+        ),
+        detectors=tuple(one.name for one in DETECTORS) if settings.detectors else (),
         blurred=tuple(notes.blurred),
         differences=differences_of(notes.frames),
         worst=tuple(worst for worst, _ in notes.worst),

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from unblur.metrics.decibels import Decibels
+from unblur.metrics.quantiles import Interval
 
 
 class Part(BaseModel):
@@ -79,3 +80,27 @@ class Waterfall(Part):
     width: int = 0
     steps: tuple[Step, ...] = ()
     missing: str = ""
+
+
+class Difference(Part):
+    """PSNR of `better` less that of `other` against truth, in dB: the mean over the `pictures` that have both, and its
+    interval. Where that has zero in it, neither is better as far as was measured."""
+
+    better: str
+    other: str
+    pictures: int
+    psnr_db: Interval
+
+    @property
+    def is_none(self) -> bool:
+        return self.psnr_db.low <= 0 <= self.psnr_db.high
+
+
+class WorstFrame(Part):
+    """A frame that an engine gives with little fidelity; its quality beside the reference's where there is truth."""
+
+    frame: str
+    engine: str
+    fidelity_db: Decibels
+    psnr_db: Decibels | None
+    reference_psnr_db: Decibels | None

@@ -7,17 +7,24 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from unblur.compare.parts import Cost, Part, Since, Waterfall
+from unblur.compare.parts import Cost, Difference, Part, Since, Waterfall, WorstFrame
 from unblur.core.errors import BudgetError, InputError
 from unblur.core.provenance import Conditions
 from unblur.images.contract import PixelContract
 from unblur.metrics.decibels import Decibels, Loss
+from unblur.metrics.detectors.detect import Finding
 from unblur.metrics.quantiles import Interval, Quantiles, Ratio, Summary
 from unblur.metrics.stationarity import Stationarity
 from unblur.metrics.stopwatch import Protocol, Sample
 
 SHOWN = 5
 """So many frames are named in a sentence."""
+
+FINDINGS = "findings_max"
+"""The check that an engine with any budget gets where detectors found something. Nobody states it; its limit is 0."""
+
+TOLD = 3
+"""So many findings of an engine are told in a sentence; report.json holds all."""
 
 
 class Fidelity(Part):
@@ -53,13 +60,15 @@ class MeanQuality(Quality):
 
 
 class FrameResult(Part):
-    """One engine on one frame. `quality` is None without truth."""
+    """One engine on one frame. `quality` is None without truth. `findings`: of the detectors, () also where they were
+    off."""
 
     frame: str
     height: int
     width: int
     fidelity: Fidelity
     quality: Quality | None
+    findings: tuple[Finding, ...] = ()
 
 
 class LatencyResult(Part):
@@ -119,6 +128,24 @@ class EngineResult(Part):
     waterfall: Waterfall | None = None
     checks: tuple[Check, ...] = ()
 
+    @property
+    def findings(self) -> list[tuple[str, Finding]]:
+        """Frame and finding, in the order of the frames."""
+        return [(frame.frame, finding) for frame in self.frames for finding in frame.findings]
+
+    @property
+    def findings_text(self) -> str:
+        """The worst finding of each detector with its frame and place, TOLD of them; "" for none."""
+        worst: dict[str, list[tuple[str, Finding]]] = {}
+        for frame, finding in self.findings:
+            worst.setdefault(finding.detector, []).append((frame, finding))
+        parts = []
+        for found in list(worst.values())[:TOLD]:
+            frame, finding = max(found, key=lambda one: one[1].value)
+            parts.append(f"{frame}: {finding.text}{f', and {len(found) - 1} more' if len(found) > 1 else ''}")
+        more = f"; {len(worst) - TOLD} more kinds are in report.json" if len(worst) > TOLD else ""
+        return "; ".join(parts) + more
+
 
 class LatencySession(Part):
     """How latency was measured, with every raw sample, warm-up included.
@@ -140,30 +167,6 @@ class LatencySession(Part):
     def latencies_ms(self, name: str) -> list[float]:
         """An engine's samples without warm-up, by rounds."""
         return [sample.elapsed_ms for sample in self.samples if sample.name == name and not sample.warmup]
-
-
-class Difference(Part):
-    """PSNR of `better` less that of `other` against truth, in dB: the mean over the `pictures` that have both, and its
-    interval. Where that has zero in it, neither is better as far as was measured."""
-
-    better: str
-    other: str
-    pictures: int
-    psnr_db: Interval
-
-    @property
-    def is_none(self) -> bool:
-        return self.psnr_db.low <= 0 <= self.psnr_db.high
-
-
-class WorstFrame(Part):
-    """A frame that an engine gives with little fidelity; its quality beside the reference's where there is truth."""
-
-    frame: str
-    engine: str
-    fidelity_db: Decibels
-    psnr_db: Decibels | None
-    reference_psnr_db: Decibels | None
 
 
 class Failure(Part):
@@ -221,7 +224,7 @@ class Report(Part):
     `notes`: what else a reader must know. `warnings`: what nobody may overlook, whatever the budgets say. `budgets`: as
     they were stated. `blurred`: quality of the inputs, in the order of the reference's frames. `differences`: of every
     two engines. `worst`: frames of the least fidelity, the worst first. `since`: what has changed since the baseline,
-    if one was named. `strips` are shown on the page only."""
+    if one was named. `detectors`: names of those that looked at every picture. `strips` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -243,6 +246,7 @@ class Report(Part):
     differences: tuple[Difference, ...] = ()
     worst: tuple[WorstFrame, ...] = ()
     since: Since | None = None
+    detectors: tuple[str, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
 
     @property
@@ -269,8 +273,10 @@ class Report(Part):
         values: dict[str, Any] = self.model_dump(mode="json")
         return values
 
-    def _frames_of_the_loss(self, engine: EngineResult, check: Check) -> str:
-        remark = self.loss_remark(engine) if check.budget == "psnr_loss_db_max" else ""
+    def remark_on(self, engine: EngineResult, check: Check) -> str:
+        """What a number alone does not say of a check, in brackets: frames of a loss, findings; "" for others."""
+        remarks = {"psnr_loss_db_max": self.loss_remark(engine), FINDINGS: engine.findings_text}
+        remark = remarks.get(check.budget, "")
         return f" ({remark})" if remark else ""
 
     def enforce(self) -> None:
@@ -287,7 +293,7 @@ class Report(Part):
         if broken:
             lines = "".join(
                 f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(engine, check.measured)}"
-                f"{self._frames_of_the_loss(engine, check)}"
+                f"{self.remark_on(engine, check)}"
                 for engine, check in broken
             )
             also = f"\nFrames that could not be compared:{failed}" if failed else ""

@@ -216,7 +216,7 @@ class CalibrationSection(Section):
 
 class CompareSection(Section):
     """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency), and
-    whether it is measured where each engine loses its decibels.
+    whether it is measured where each engine loses its decibels, and whether the detectors look at every picture.
 
     `baseline`: an accepted report that this one must not lose against. `cost`: also memory, loading and first frame
     of each engine, in a process of its own.
@@ -229,6 +229,7 @@ class CompareSection(Section):
     baseline: Path | None = None
     cost: bool = False
     waterfall: bool = True
+    detectors: bool = True
 
 
 class SearchSection(Section):

@@ -15,7 +15,6 @@ from unblur.building.cast_frames import CROP
 from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
 from unblur.compare.comparison import Candidate, Settings, compare_engines
-from unblur.compare.judge.baselines import hold_against, load_baseline
 from unblur.compare.judge.budgets import EVERY_CANDIDATE, TRUTH_BUDGETS, Budget, check_budgets
 from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
 from unblur.compare.measure.frames import FrameFile, find_frames
@@ -35,7 +34,7 @@ from unblur.images.files import Picture, write_picture
 from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
-from unblur.pipeline.cost import with_costs
+from unblur.pipeline.cost import since_baseline, with_costs
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
 from unblur.pipeline.held_out import Named
 from unblur.pipeline.job import Job
@@ -194,7 +193,8 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     parents |= {f"engine {precision}": built.digest for precision, built in compiled.items()}
     # ONNX Runtime also runs the compiled graphs.
     depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
-    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds, "waterfall": settings.waterfall}
+    how = {"waterfall": settings.waterfall, "detectors": settings.detectors}
+    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | how
     spec |= depends.spec
     spec |= {"contract": checkpoint.contract.to_json(), "cost": settings.cost} | _calibrated(job, settings.engines)
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
@@ -202,10 +202,15 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
 
     def write(path: Path) -> None:
         kept = kept_scores(job, rows, checkpoint.digest)
-        how = Settings(
-            threads=job.threads, protocol=protocol, skip_missing=True, waterfall=settings.waterfall, kept=kept
+        options = Settings(
+            threads=job.threads,
+            protocol=protocol,
+            skip_missing=True,
+            waterfall=settings.waterfall,
+            kept=kept,
+            detectors=settings.detectors,
         )
-        report = compare_engines(checkpoint, candidates, frames.files, how, job.progress)
+        report = compare_engines(checkpoint, candidates, frames.files, options, job.progress)
         if settings.cost:
             report = with_costs(job, report, settings.engines)
         strips = [strip.model_dump(mode="json") for strip in report.strips]
@@ -237,12 +242,6 @@ def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
         write_json(folder / "pipeline.json", resolved)
 
     return report, job.store.make(recipe, report.network, write)
-
-
-def since_baseline(job: Job, report: Report) -> Report:
-    """The report held against the configuration's baseline, if it names one. Raises as `hold_against`."""
-    path = job.config.compare.baseline
-    return report if path is None else hold_against(report, load_baseline(path), path)
 
 
 def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dict[str, Budget]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unblur.compare.judge.budgets import Budget, Budgets, budget_of
-from unblur.compare.report import Check, EngineResult, Report
+from unblur.compare.report import FINDINGS, Check, EngineResult, Report
 from unblur.metrics.decibels import decibels_text
 
 LATENCY_BUDGETS = frozenset({"latency_ms_max", "speedup_min"})
@@ -19,6 +19,8 @@ def judge(report: Report, budgets: Budgets) -> Report:
     for engine in report.engines:
         alone = engine.is_reference or engine.not_measured is not None
         checks = check(engine, budget_of(engine.name, budgets, alone=alone))
+        if checks and engine.findings:  # in a gate, a picture gone wrong is as bad as a lost decibel
+            checks += (Check(budget=FINDINGS, limit=0, measured=len(engine.findings), kept=False),)
         engines.append(engine.model_copy(update={"checks": checks}))
     stated = {name: budget.model_dump(exclude_none=True) for name, budget in budgets.items()}
     warned = warnings_of(report)
@@ -26,10 +28,14 @@ def judge(report: Report, budgets: Budgets) -> Report:
 
 
 def warnings_of(report: Report) -> tuple[str, ...]:
-    """A sentence for each engine whose pictures are further from the truth than its blurred input was."""
+    """A sentence for each engine whose pictures are further from the truth than its blurred input was, and one for each
+    that detectors found something wrong with."""
     reference = next(engine for engine in report.engines if engine.is_reference)
     sentences = []
     for engine in report.engines:
+        if engine.findings:
+            held = "input" if engine.is_reference else "reference's"
+            sentences.append(f"{engine.name} makes pictures that are wrong beside the {held}: {engine.findings_text}.")
         if not spoils(engine) or engine.mean_quality is None or report.blurred_quality is None:
             continue
         restored, blurred = (decibels_text(q.psnr_db) for q in (engine.mean_quality, report.blurred_quality))

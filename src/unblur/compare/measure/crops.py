@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unblur.compare.report import Crop, Strip, View, WorstFrame
+from unblur.compare.parts import WorstFrame
+from unblur.compare.report import Crop, Strip, View
 from unblur.images.contract import Frame
 from unblur.metrics.decibels import decibels_text
 

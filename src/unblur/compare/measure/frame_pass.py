@@ -14,13 +14,15 @@ from unblur.compare.measure.crops import strips_of, worst_strip
 from unblur.compare.measure.fidelity import Restored, fidelity, quality
 from unblur.compare.measure.frames import FrameFile
 from unblur.compare.measure.scores import Scores
-from unblur.compare.report import Failure, FrameResult, Quality, Strip, WorstFrame
+from unblur.compare.parts import WorstFrame
+from unblur.compare.report import Failure, FrameResult, Quality, Strip
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.overlap import ahead
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
 from unblur.metrics.decibels import decibels_text
+from unblur.metrics.detectors.detect import detect
 
 SCORERS = 2
 """Threads that score. Two keep up with eight frames a second of 720x1280 and one engine, and hold two frames more."""
@@ -38,10 +40,11 @@ class Notes:
     """What piles up frame by frame: results by engine, the inputs' own quality, failures, and shown strips.
 
     `reference`: name of the engine that the others are held against. `worst`: the worst first, each with its strip or
-    None where nobody would see the difference.
+    None where nobody would see the difference. `detectors`: whether they look at each picture.
     """
 
     reference: str
+    detectors: bool = True
     frames: dict[str, list[FrameResult]] = field(default_factory=dict)
     blurred: list[Quality] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -88,7 +91,7 @@ def compare_frames(
     where it is shown. Raises ChangedError for a pinned file that is another now, and what engines raise that is no
     InputError: scores of the frames before are kept.
     """
-    bench = _Bench(runners, notes.reference, scores or Scores(None, notes.reference, None))
+    bench = _Bench(runners, notes.reference, scores or Scores(None, notes.reference, None), notes.detectors)
     bench.scores.load(runners)
     wanted = bench.wanted(frames)
     with ahead(frames, bench.read) as read, ahead(map(bench.run, read), bench.score, workers=SCORERS) as scored:
@@ -106,6 +109,7 @@ class _Bench:
     runners: Mapping[str, Runner]
     reference: str
     scores: Scores
+    detectors: bool
 
     def read(self, file: FrameFile, *, again: bool = False) -> _Pass:
         """What is known of a frame, and its pixels where something is not, or (`again`) pixels and nothing else."""
@@ -172,7 +176,10 @@ class _Bench:
             if name in results:
                 continue
             try:
-                near = fidelity(shown.restored[self.reference], restored)
+                base = shown.restored[self.reference]
+                near = fidelity(base, restored)
+                against = None if name == self.reference else base.frame
+                findings = detect(shown.blurred, restored.frame, against) if self.detectors else ()
                 good = None if truth is None else quality(restored.frame, truth, aligned=aligned)
             except InputError as error:
                 del shown.restored[name]
@@ -181,7 +188,9 @@ class _Bench:
                     return one
                 continue
             height, width = shown.blurred.shape[:2]
-            results[name] = FrameResult(frame=one.file.name, height=height, width=width, fidelity=near, quality=good)
+            results[name] = FrameResult(
+                frame=one.file.name, height=height, width=width, fidelity=near, quality=good, findings=findings
+            )
         for name, result in results.items():  # here, so that an end in the next frame does not lose this one
             self.scores.keep(name, one.file, result, one.blurred if name == self.reference else None)
         return replace(one, results=results)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from unblur.compare.report import Difference, FrameResult
+from unblur.compare.parts import Difference
+from unblur.compare.report import FrameResult
 from unblur.metrics.quantiles import Interval, mean_interval
 
 

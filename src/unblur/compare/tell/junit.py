@@ -16,7 +16,7 @@ def render_junit(report: Report) -> bytes:
     root = ElementTree.Element("testsuites", {"name": name})
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, "timestamp": report.created_utc})
     for engine in report.engines:
-        _engine(suite, engine)
+        _engine(suite, report, engine)
     for failure in report.failures:
         case = _case(suite, failure.engine or "every engine", f"frame {failure.frame}")
         ElementTree.SubElement(case, "error", {"message": printable(failure.reason)})
@@ -29,7 +29,7 @@ def render_junit(report: Report) -> bytes:
     return text + b"\n"
 
 
-def _engine(suite: ElementTree.Element, engine: EngineResult) -> None:
+def _engine(suite: ElementTree.Element, report: Report, engine: EngineResult) -> None:
     if not engine.checks and not engine.is_reference:
         case = _case(suite, engine.name, "no budget")
         reason = engine.not_measured or "no budget was held against it"
@@ -37,7 +37,8 @@ def _engine(suite: ElementTree.Element, engine: EngineResult) -> None:
     for check in engine.checks:
         case = _case(suite, engine.name, f"{check.budget} {check.limit:g}")
         if not check.kept:
-            told = f"{check_text(check)}{f' ({engine.not_measured})' if engine.not_measured else ''}"
+            reason = f" ({engine.not_measured})" if engine.not_measured else report.remark_on(engine, check)
+            told = f"{check_text(check)}{reason}"
             ElementTree.SubElement(case, "failure", {"message": printable(told)})
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unblur.compare.report import Difference, Report, WorstFrame
+from unblur.compare.parts import Difference, WorstFrame
+from unblur.compare.report import Report
 from unblur.compare.tell.table import interval_text
 from unblur.metrics.decibels import decibels_text, gain_decibels
 

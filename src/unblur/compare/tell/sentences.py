@@ -57,7 +57,11 @@ def verdict_sentence(report: Report) -> str:
 
 def broken_lines(report: Report) -> list[str]:
     """One line per broken budget: engine, limit, measured value."""
-    return [f"{engine.name}: {check_text(check)}" for engine, check in report.checks if not check.kept]
+    return [
+        f"{engine.name}: {check_text(check)}{report.remark_on(engine, check)}"
+        for engine, check in report.checks
+        if not check.kept
+    ]
 
 
 def failure_lines(report: Report) -> list[str]:
@@ -96,6 +100,11 @@ def how_measured(report: Report) -> list[str]:
     if same:
         lines.append(f"Pictures that are the reference's to the last byte: {', '.join(same)}.")
     lines += report.notes
+    if report.detectors:
+        lines.append(
+            f"{len(report.detectors)} detectors of what means hide ({', '.join(report.detectors)}) looked at every "
+            "picture: an engine's against the reference's, the reference's against its input."
+        )
     if report.latency:
         session = report.latency
         lines.append(

@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from unblur.images.alpha import fill_hidden, put_back_hidden
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, decode_picture, encode_picture, read_bytes, write_encoded
 from unblur.images.sizes import picture_size
+from unblur.metrics.detectors.detect import Finding, detect
 from unblur.pipeline.deblur.finished import Finished
 from unblur.pipeline.deblur.frame_memory import FrameMemory
 from unblur.pipeline.deblur.tasks import Plan, Task
@@ -41,11 +42,14 @@ _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many pictures were deblurred now, how many were finished before, and why others were not."""
+    """How many pictures were deblurred now, how many were finished before, and why others were not. `suspects`: of
+    those done, in how many detectors found something; each was told, and an outcome is no other for it.
+    """
 
     done: int
     skipped: int
     failed: tuple[str, ...]
+    suspects: int = field(default=0, compare=False)
 
 
 def task_key(
@@ -96,7 +100,7 @@ def deblur_pictures(
     failed = [_fail(sentence, progress) for sentence in plan.passed_over]
     todo, foreign, unread = _unfinished(plan, Finished(plan.record), key)
     failed += [_fail(error, progress) for error in unread]
-    done, skipped = 0, len(plan.tasks) - len(todo) - len(unread)
+    done, suspects, skipped = 0, 0, len(plan.tasks) - len(todo) - len(unread)
     if not todo:
         return Outcome(done, skipped, tuple(failed))
     with contextlib.ExitStack() as stack:
@@ -112,8 +116,11 @@ def deblur_pictures(
                 if one.error is not None:
                     failed.append(_fail(one.error, progress))
                 done += one.done
+                for finding in one.findings:
+                    progress.note(f"WARNING: {one.task.label}: {finding.text}; look at {one.task.output}")
+                suspects += bool(one.findings)
                 skipped += one.skipped
-    return Outcome(done, skipped, tuple(failed))
+    return Outcome(done, skipped, tuple(failed), suspects)
 
 
 @contextlib.contextmanager
@@ -138,6 +145,7 @@ class _Step:
     error: InputError | None = None
     skipped: bool = False
     done: bool = False
+    findings: tuple[Finding, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -195,6 +203,7 @@ class _Bench:
         with _named(one) as failed:
             shown = put_back_hidden(one.restored, one.picture.frame, one.picture.alpha)
             encoded = encode_picture(task.output, one.picture, shown)
+            findings = detect(fill_hidden(one.picture.frame, one.picture.alpha), one.restored)
         if failed:
             return replace(one, error=failed[0])
         if self.record.state(task.label, task.output, one.key) == "foreign" and not self.overwrite:
@@ -206,7 +215,7 @@ class _Bench:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in _HOPELESS:
                 raise
             return replace(one, error=error)
-        return _Step(task, done=True)
+        return _Step(task, done=True, findings=findings)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Detectors of pictures gone wrong in ways that an average hides."""

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.measure.fidelity import quality
 from unblur.compare.measure.frames import find_frames
 from unblur.core.overlap import ahead

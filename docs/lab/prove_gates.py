@@ -22,7 +22,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.judge.baselines import accept, hold_against, load_baseline
 from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.report import EngineResult, Report

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from small_frames import QUICK, save_frame
 
-from unblur.compare.comparison import Candidate, Settings
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import Settings
 from unblur.engines.base import BaseRunner
 from unblur.engines.runner import Runner
 from unblur.images.signature import Signature

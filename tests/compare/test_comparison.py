@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from small_frames import QUICK, save_frame
 
-from unblur.compare.comparison import Candidate, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import compare_engines
 from unblur.compare.judge.budgets import Budget
 from unblur.compare.measure.frames import find_frames
 from unblur.compare.report import Report

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_frames import QUICK
 
-from unblur.compare.comparison import Candidate
+from unblur.compare.candidates import Candidate
 from unblur.compare.speed import HEADINGS, measure_speed, notes_of, rows_of, write_speed
 from unblur.core.errors import InputError, MissingRuntimeError
 

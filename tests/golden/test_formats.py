@@ -20,7 +20,8 @@ import pytest
 
 from unblur.building.engine import BuildOptions, build_engine
 from unblur.calibration.manifest import Crop, Entry, write_manifest
-from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.judge.budgets import Budget
 from unblur.compare.load import load_report, schema
 from unblur.compare.measure.frames import find_frames

@@ -16,7 +16,7 @@ from unblur.cli.sizes import size
 from unblur.core.errors import InputError, MissingRuntimeError
 
 if TYPE_CHECKING:
-    from unblur.compare.comparison import Candidate, Reference
+    from unblur.compare.candidates import Candidate, Reference
     from unblur.networks.checkpoints import Checkpoint
     from unblur.pipeline.job import Job
     from unblur.pipeline.resolve import Resolved
@@ -129,7 +129,8 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
     from unblur.compare.tell.write import write_report
     from unblur.metrics.stopwatch import Protocol
     from unblur.pipeline import stages
-    from unblur.pipeline.cost import since_baseline, with_costs
+    from unblur.pipeline.baseline import since_baseline
+    from unblur.pipeline.cost import with_costs
     from unblur.pipeline.kept_scores import kept_scores
 
     config = job.config

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from unblur.compare.candidates import Candidate, Reference, torch_reference
 from unblur.compare.judge.budgets import Budgets, check_budgets
 from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.fidelity import mean_quality
@@ -16,7 +17,7 @@ from unblur.compare.measure.frames import FrameFile
 from unblur.compare.measure.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
 from unblur.compare.measure.pictures import differences_of, interval_of, less
 from unblur.compare.measure.scores import Kept, Scores
-from unblur.compare.measure.waterfall import Graphs, measure_waterfalls
+from unblur.compare.measure.waterfall import measure_waterfalls
 from unblur.compare.parts import Waterfall
 from unblur.compare.report import (
     EngineResult,
@@ -28,20 +29,17 @@ from unblur.compare.report import (
     Report,
     Strip,
 )
-from unblur.core.console import SILENT, Progress, printable
+from unblur.core.bounds import Size
+from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
-from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner
-from unblur.images.contract import Frame, PixelContract
+from unblur.images.contract import Frame
 from unblur.images.sizes import picture_size
 from unblur.metrics.decibels import gain_over_input, loss_decibels, mean_decibels
 from unblur.metrics.detectors.detect import DETECTORS
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint
-
-Size = tuple[int, int]
-
 
 ALIGNED = (
     "RealBlur, as its tables have it: each result is first brought to the truth's intensity and aligned with it by a "
@@ -61,58 +59,13 @@ UNGUARDED = (
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An engine to compare. `open` gives a runner for one padded (height, width), or (None) for every size.
-
-    `timed`: False leaves it out of the latency measurement, for what only stands in for another engine. `graphs`: what
-    it then runs, for its waterfall; None for what runs no graph. `refits`: opening it for another size compiles
-    nothing.
-    """
-
-    name: str
-    open: Callable[[Size | None], Runner]
-    timed: bool = True
-    graphs: Callable[[Size | None], Graphs | None] | None = None
-    refits: bool = False
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What every engine is held against; it is a row of its own.
-
-    `text`: in words. `network`, `source` and `digest`: name, file and SHA-256 of the checkpoint or graph. `contract`:
-    its pixels.
-    """
-
-    engine: Candidate
-    text: str
-    network: str
-    source: str
-    digest: str
-    contract: PixelContract
-
-
-def torch_reference(checkpoint: Checkpoint, threads: int | None) -> Reference:
-    """The checkpoint's network in eager float32 PyTorch."""
-    return Reference(
-        engine=Candidate(REFERENCE, lambda _: open_engine(REFERENCE, checkpoint, None, threads)),
-        text="eager float32 PyTorch",
-        network=checkpoint.name,
-        source=printable(checkpoint.path.name),
-        digest=checkpoint.digest,
-        contract=checkpoint.contract,
-    )
-
-
-@dataclass(frozen=True)
 class Settings:
     """How to compare. `threads`: of the reference; candidates bring their own. `protocol`: None measures no latency.
 
     `latency_size`: (height, width), None for the most frequent of the frames. `pictures`: so many frames are shown.
     `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising. `waterfall`:
     where each engine loses its fidelity is measured, which takes seconds for each graph. `kept`: where scores of single
-    frames are found again and kept, None for nowhere. `detectors`: False turns
-    them off, and the report says so.
+    frames are found again and kept, None for nowhere. `detectors`: False turns them off, and the report says so.
     """
 
     threads: int | None = None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from unblur.compare.comparison import Candidate
+from unblur.compare.candidates import Candidate
 from unblur.compare.measure.latency import measure_latency
 from unblur.compare.parts import Part
 from unblur.compare.report import LatencyResult, LatencySession

@@ -1,4 +1,4 @@
-"""What an engine costs besides milliseconds, in a process of its own, and what it has lost since its baseline.
+"""What an engine costs besides milliseconds, in a process of its own.
 
 Beside others memory has no owner, and what one engine has imported the next one has for nothing.
 """
@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 
-from unblur.compare.judge.baselines import hold_against, load_baseline
 from unblur.compare.parts import Cost
 from unblur.compare.report import Report
 from unblur.core.artefacts import json_text
@@ -59,12 +58,6 @@ def with_costs(job: Job, report: Report, names: Sequence[str], *, dynamic: bool 
                 notes.append(f"The cost of {engine.name} was not measured: {found}")
         engines.append(engine)
     return report.model_copy(update={"engines": tuple(engines), "notes": (*report.notes, *notes)})
-
-
-def since_baseline(job: Job, report: Report) -> Report:
-    """The report held against the configuration's baseline, if it names one. Raises as `hold_against`."""
-    path = job.config.compare.baseline
-    return report if path is None else hold_against(report, load_baseline(path), path)
 
 
 def _elsewhere(asked: str) -> Cost | str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from unblur.compare.comparison import Candidate, Reference
+from unblur.compare.candidates import Candidate, Reference
 from unblur.compare.measure.frames import FrameFile
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress, printable

@@ -14,7 +14,8 @@ from typing import Any
 from unblur.building.cast_frames import CROP
 from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
-from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.judge.budgets import EVERY_CANDIDATE, TRUTH_BUDGETS, Budget, check_budgets
 from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
 from unblur.compare.measure.frames import FrameFile, find_frames
@@ -34,7 +35,8 @@ from unblur.images.files import Picture, write_picture
 from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
-from unblur.pipeline.cost import since_baseline, with_costs
+from unblur.pipeline.baseline import since_baseline
+from unblur.pipeline.cost import with_costs
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
 from unblur.pipeline.held_out import Named
 from unblur.pipeline.job import Job

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from small_frames import save_frame
 
-from unblur.compare.comparison import Candidate, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import compare_engines
 from unblur.compare.measure.frames import find_frames
 from unblur.compare.measure.scores import Kept
 from unblur.core.errors import ChangedError

@@ -10,7 +10,8 @@ import pytest
 from onnx import numpy_helper
 from small_frames import save_frame
 
-from unblur.compare.comparison import Candidate, Settings, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.measure.frames import find_frames
 from unblur.compare.measure.waterfall import Graphs
 from unblur.compare.parts import Waterfall

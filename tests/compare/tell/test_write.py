@@ -17,7 +17,8 @@ import pytest
 from small_frames import save_frame
 
 from unblur.cli.report_table import print_report
-from unblur.compare.comparison import Candidate, compare_engines
+from unblur.compare.candidates import Candidate
+from unblur.compare.comparison import compare_engines
 from unblur.compare.judge.budgets import Budget
 from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.frames import find_frames

@@ -30,7 +30,7 @@ from unblur.graphs.tensor_error import ratio_db
 from unblur.images.contract import Frame, PixelContract
 
 if TYPE_CHECKING:
-    from unblur.compare.comparison import Candidate
+    from unblur.compare.candidates import Candidate
 
 MOST = 4
 """Frames: each costs a run of every graph."""

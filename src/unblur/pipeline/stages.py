@@ -226,12 +226,8 @@ def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
     values = json.loads(measured.path.read_text())
     report = Report.model_validate(values["report"])
     budgets = spread_budgets(job.config.budgets, [one.name for one in report.engines if not one.not_measured])
-    check_budgets(
-        budgets,
-        [engine.name for engine in report.engines],
-        truth=report.has_truth,
-        latency=report.latency is not None,
-    )
+    names = [engine.name for engine in report.engines]
+    check_budgets(budgets, names, truth=report.has_truth, latency=report.latency is not None)
     strips = tuple(Strip.model_validate(strip) for strip in values["strips"])
     report = since_baseline(job, judge(report.model_copy(update={"strips": strips}), budgets))
     resolved = job.config.model_dump(mode="json")

@@ -155,12 +155,40 @@ def test_the_reference_is_no_row_of_checks_unless_it_lost(report: Report, held) 
 
 
 def test_engines_of_one_side_are_named(report: Report, held) -> None:
-    renamed = tuple(e.model_copy(update={"name": "new"}) if e.name == "near" else e for e in report.engines)
-    now = held(report, report.model_copy(update={"engines": renamed}))
+    near = next(e for e in report.engines if e.name == "near")
+
+    def beside(name: str) -> Report:
+        return report.model_copy(update={"engines": (*report.engines, near.model_copy(update={"name": name}))})
+
+    now = held(beside("old"), beside("new"))
     assert now.since is not None
     assert "new is new: the baseline has no such engine." in now.since.notes
-    assert "near is in the baseline and was not compared now." in now.since.notes
+    assert "old is in the baseline and was not compared now." in now.since.notes
     assert broken(now) == []
+    alone = report.model_copy(update={"engines": tuple(e for e in report.engines if e.name != "near")})
+    with pytest.raises(InputError, match="none of these was compared now"):
+        held(report, alone)
+
+
+def test_an_engine_that_cannot_be_measured_any_more_has_lost(report: Report, held) -> None:
+    gone = {"not_measured": "no such processor", "frames": ()}
+    engines = tuple(e.model_copy(update=gone) if e.name == "near" else e for e in report.engines)
+    now = held(report, report.model_copy(update={"engines": engines}))
+    assert {name for name, *_ in broken(now)} == {"near"}
+
+
+@pytest.mark.parametrize("left", ["nothing", "the reference alone", "no reference", "a name twice", "no frames"])
+def test_a_report_of_nothing_is_no_baseline(report: Report, held, left: str) -> None:
+    reference, *others = sorted(report.engines, key=lambda e: not e.is_reference)
+    engines = {
+        "nothing": (),
+        "the reference alone": (reference,),
+        "no reference": tuple(others),
+        "a name twice": (reference, others[0], others[0]),
+        "no frames": (reference, others[0].model_copy(update={"frames": ()})),
+    }[left]
+    with pytest.raises(InputError, match="no whole report"):
+        held(report.model_copy(update={"engines": engines}), report)
 
 
 @pytest.mark.parametrize(

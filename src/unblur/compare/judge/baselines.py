@@ -68,11 +68,31 @@ def load_baseline(path: Path) -> Baseline:
         found = values.get("form") if isinstance(values, dict) else None
         raise InputError(f"{path} is no baseline: its form is {found!r}, not {form!r}; write one with unblur accept.")
     try:
-        return Baseline.model_validate(values)
+        baseline = Baseline.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path} is no whole baseline: {place}: {first['msg']}; accept a report anew.") from error
+    demand_whole(baseline.report, str(path))
+    return baseline
+
+
+def demand_whole(report: Report, what: str) -> None:
+    """Raise InputError, naming `what`, for a report that says nothing of its reference, or of no engine beside it."""
+    references = [engine for engine in report.engines if engine.is_reference]
+    measured = [engine for engine in report.engines if not engine.not_measured]
+    if (
+        len(references) != 1
+        or len(measured) < 2
+        or len({engine.name for engine in report.engines}) < len(report.engines)
+    ):
+        raise InputError(
+            f"{what} is no whole report: it takes one reference, an engine beside it that was measured, and each name "
+            f"once, and has {len(references)} and {len(measured) - len(references)}; compare again."
+        )
+    bare = [engine.name for engine in measured if not engine.frames]
+    if bare:
+        raise InputError(f"{what} is no whole report: {bare[0]} has no frames; compare again.")
 
 
 def accept(report: Report, path: Path, reason: str) -> Baseline:
@@ -84,6 +104,7 @@ def accept(report: Report, path: Path, reason: str) -> Baseline:
         raise InputError("A baseline needs a reason: --reason TEXT, such as what is slower now and why that is right.")
     if report.failures:
         raise InputError(f"{len(report.failures)} comparison(s) of this report failed; a baseline is of a whole one.")
+    demand_whole(report, "This")
     baseline = Baseline(
         accepted_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=reason.strip(),
@@ -106,12 +127,20 @@ def hold_against(report: Report, baseline: Baseline, path: Path) -> Report:
     both = [name for name in now if name in then]
     notes = [f"{name} is new: the baseline has no such engine." for name in now if name not in then]
     notes += [f"{name} is in the baseline and was not compared now." for name in then if name not in now]
+    others = [name for name in then if not then[name].is_reference]
+    if not set(others) & set(now):
+        raise InputError(
+            f"The baseline {path.name} is of {', '.join(others)}, and none of these was compared now: nothing would be "
+            "held. Name one with --engines, or another baseline."
+        )
     for name in both:
         for which, engine in (("now", now[name]), ("when the baseline was taken", then[name])):
             if engine.not_measured:
                 notes.append(f"{name} was not measured {which}: {engine.not_measured}")
     held = [n for n in both if not now[n].not_measured and not then[n].not_measured]
-    changes = [change for name in held for change in _decibels(then[name], now[name])]
+    # One that was measured then and cannot be now has lost everything.
+    known = [name for name in both if not then[name].not_measured]
+    changes = [change for name in known for change in _decibels(then[name], now[name])]
     latency, why_not = _latencies(old, report, held)
     since = Since(
         file=path.name,

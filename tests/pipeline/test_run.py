@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from unblur.compare.judge.budgets import Budget
-from unblur.core.errors import BudgetError
+from unblur.compare.judge.budgets import Budget, spread_budgets
+from unblur.core.errors import BudgetError, InputError
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import (
@@ -95,12 +95,14 @@ def test_budgets_of_patterns_reach_what_was_measured_and_an_engines_own_holds() 
         "*": Budget(fidelity_db_min=60.0),
         "*int8": Budget(fidelity_db_min=40.0, psnr_loss_db_max=0.05),
         "openvino-int8": Budget(fidelity_db_min=50.0),
-        "none*": Budget(fidelity_db_min=1.0),
+        "torch-cuda*": Budget(fidelity_db_min=1.0),  # an engine that was not asked for
     }
-    spread = stages.spread_budgets(budgets, ["openvino", "openvino-int8", "tensorrt-graph-int8"])
+    spread = spread_budgets(budgets, ["openvino", "openvino-int8", "tensorrt-graph-int8"])
     assert set(spread) == {"*", "openvino-int8", "tensorrt-graph-int8"}
     assert (spread["openvino-int8"].fidelity_db_min, spread["openvino-int8"].psnr_loss_db_max) == (50.0, 0.05)
     assert spread["tensorrt-graph-int8"].fidelity_db_min == 40.0
+    with pytest.raises(InputError, match=r"'opnvino\*' reaches no engine"):
+        spread_budgets({"opnvino*": Budget(fidelity_db_min=99.0)}, ["openvino"])
 
 
 def test_engines_of_a_job_share_its_store_and_its_checkpoint(tmp_path: Path, tiny: Checkpoint) -> None:

@@ -126,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Output) -> int:
     from unblur.cli.report_table import print_report
     from unblur.compare.comparison import Settings, compare_engines
+    from unblur.compare.judge.budgets import spread_budgets
     from unblur.compare.tell.write import write_report
     from unblur.metrics.stopwatch import Protocol
     from unblur.pipeline import stages
@@ -142,7 +143,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
         threads=job.threads,
         protocol=Protocol(rounds=config.compare.rounds) if config.compare.rounds else None,
         latency_size=args.latency_size,
-        budgets=stages.spread_budgets(config.budgets, [engine.name for engine in engines]),
+        budgets=spread_budgets(config.budgets, [engine.name for engine in engines]),
         pictures=args.pictures or 3,
         skip_missing=args.skip_missing or resolved.origin("compare.engines") != "--engines",
         waterfall=config.compare.waterfall,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
 from unblur.compare.candidates import Candidate
 from unblur.compare.comparison import Settings, compare_engines
-from unblur.compare.judge.budgets import EVERY_CANDIDATE, TRUTH_BUDGETS, Budget, check_budgets
+from unblur.compare.judge.budgets import TRUTH_BUDGETS, Budget, check_budgets, spread_budgets
 from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
 from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.report import Report, Strip
@@ -240,21 +238,6 @@ def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
         write_json(folder / "pipeline.json", resolved)
 
     return report, job.store.make(recipe, report.network, write)
-
-
-def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dict[str, Budget]:
-    """Budgets of patterns such as "*-int8" as those of the engines that they match; what an engine's own says holds.
-
-    As "*", a pattern does not reach an engine that was not measured.
-    """
-    patterns = [name for name in budgets if name != EVERY_CANDIDATE and re.fullmatch(r"[\w.-]*\*[\w.*-]*", name)]
-    spread = {name: budget for name, budget in budgets.items() if name not in patterns}
-    for pattern in patterns:
-        for name in engines:
-            if fnmatchcase(name, pattern):
-                own = spread.get(name, Budget()).model_dump(exclude_none=True)
-                spread[name] = Budget(**{**budgets[pattern].model_dump(exclude_none=True), **own})
-    return spread
 
 
 def fitting_budgets(

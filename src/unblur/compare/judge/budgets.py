@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from unblur.core.errors import InputError, nearest
+from unblur.engines.catalogue import CATALOGUE
 
 EVERY_CANDIDATE = "*"
 """Key of the budget of all candidates; the reference keeps only a budget under its own name."""
@@ -94,3 +97,21 @@ def parse_budgets(texts: Iterable[str]) -> dict[str, Budget]:
             raise InputError(f"--budget {text}: {key} must be a finite number{' above 0' if value <= 0 else ''}.")
         values[name][key] = value
     return {name: Budget(**limits) for name, limits in values.items()}
+
+
+def spread_budgets(budgets: Mapping[str, Budget], engines: Sequence[str]) -> dict[str, Budget]:
+    """Budgets of patterns such as "*-int8" as those of the engines that they match; what an engine's own says holds.
+
+    As "*", a pattern does not reach an engine that was not measured. Raises InputError for one that no engine of the
+    catalogue has the name for.
+    """
+    patterns = [name for name in budgets if name != EVERY_CANDIDATE and re.fullmatch(r"[\w.-]*\*[\w.*-]*", name)]
+    spread = {name: budget for name, budget in budgets.items() if name not in patterns}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in (*CATALOGUE, *engines)):
+            raise InputError(f"Budget {pattern!r} reaches no engine; known: {', '.join(CATALOGUE)}.")
+        for name in engines:
+            if fnmatchcase(name, pattern):
+                own = spread.get(name, Budget()).model_dump(exclude_none=True)
+                spread[name] = Budget(**{**budgets[pattern].model_dump(exclude_none=True), **own})
+    return spread

@@ -323,8 +323,10 @@ def test_an_engine_this_machine_cannot_run(checkpoint, pictures, settings, fault
         "All 1 budgets kept. The budget of all engines was not held against bf16: not measured."
     )
     alone = compare_engines(checkpoint, engines[:1], frames, skipping)
-    assert verdict_sentence(alone).startswith("No budget was held against anything. The budget of all engines")
-    alone.enforce()
+    # Nothing was measured: a gate that held nothing is not kept.
+    assert verdict_sentence(alone) == "1 of 1 budgets broken."
+    with pytest.raises(BudgetError, match=r"bf16: fidelity_db_min is 60, measured nothing"):
+        alone.enforce()
     own = replace(skipping, budgets={"*": Budget(fidelity_db_min=60), "bf16": Budget(latency_ms_max=9, speedup_min=1)})
     report = compare_engines(checkpoint, engines, frames, own)
     assert [check.budget for check in report.engines[1].checks] == ["latency_ms_max", "speedup_min"]

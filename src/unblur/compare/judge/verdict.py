@@ -13,11 +13,12 @@ def judge(report: Report, budgets: Budgets) -> Report:
     """The report under these budgets.
 
     An engine that this machine cannot run breaks a budget of its own name; that of all candidates does not reach it,
-    and the verdict says so.
+    and the verdict says so. Where no candidate was measured at all it does: a gate that held nothing is not kept.
     """
+    held = any(not engine.is_reference and engine.not_measured is None for engine in report.engines)
     engines = []
     for engine in report.engines:
-        alone = engine.is_reference or engine.not_measured is not None
+        alone = engine.is_reference or (engine.not_measured is not None and held)
         checks = check(engine, budget_of(engine.name, budgets, alone=alone))
         if checks and engine.findings:  # in a gate, a picture gone wrong is as bad as a lost decibel
             checks += (Check(budget=FINDINGS, limit=0, measured=len(engine.findings), kept=False),)

@@ -43,8 +43,9 @@ def verdict_sentence(report: Report) -> str:
     checks = report.checks
     broken = sum(not check.kept for _, check in checks)
     skipped = [engine.name for engine in report.engines if engine.not_measured]
+    measured = any(not engine.is_reference and not engine.not_measured for engine in report.engines)
     passed_over = ""
-    if skipped and EVERY_CANDIDATE in report.budgets:
+    if skipped and measured and EVERY_CANDIDATE in report.budgets:  # else it reached them (`judge`)
         passed_over = f" The budget of all engines was not held against {', '.join(skipped)}: not measured."
     if broken:
         return f"{broken} of {len(checks)} budgets broken.{passed_over}"

@@ -59,6 +59,14 @@ def test_the_best_is_the_fastest_within_the_budgets(
     assert bool(told.cost) == (best is not None)
 
 
+def test_the_fastest_is_so_of_those_that_were_timed(timed: Report) -> None:
+    """A row that stands in for an engine elsewhere keeps budgets and has no milliseconds."""
+    stand_in = timed.engines[-1].model_copy(update={"name": "graph", "latency": None})
+    report = timed.model_copy(update={"engines": (*timed.engines, stand_in)})
+    told = answer(judge(report, {"*": Budget(fidelity_db_min=1)}))
+    assert told.sentence == "rough may ship: the fastest of 2 timed engines that keep their budgets."
+
+
 def test_cost_and_gain_are_told(timed: Report) -> None:
     told = answer(judge(timed, {"*": Budget(fidelity_db_min=60)}))
     assert told.cost.startswith("20.0 ms a ")

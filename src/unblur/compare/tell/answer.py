@@ -44,7 +44,9 @@ def answer(report: Report) -> Answer:
     if not judged:
         sentence = f"No budget was stated, so nothing here is judged. {_capital(praise)} engine is {best.name}."
         return Answer("none", sentence, cost(report, best), best.name)
-    group = f"{praise} of {len(kept)} engines that keep their budgets" if len(kept) > 1 else "it keeps its budgets"
+    rivals = timed or kept
+    which = "timed engines" if 0 < len(timed) < len(kept) else "engines"
+    group = f"{praise} of {len(rivals)} {which} that keep their budgets" if len(rivals) > 1 else "it keeps its budgets"
     sentence = f"{best.name} may ship: {group}."
     if broken:
         sentence += f" {_listed(broken)} may not."

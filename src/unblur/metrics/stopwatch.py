@@ -12,11 +12,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
+from unblur.core.errors import CrashError, InputError
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Timed:
 
     `synchronize` waits for a device that works asynchronously (torch.cuda.synchronize); it is called before the
     clock starts and again before it stops. None where `call` returns only when the work is done.
+
+    `away`: the work is done in another process, and `call` gives what `time_call` gave there.
     """
 
     name: str
-    call: Callable[[int], object]
+    call: Callable[[int], Any]
     synchronize: Callable[[], None] | None = None
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Session:
-    """Everything that was measured. `stable` tells per candidate whether its warm-up ended by the criterion."""
+    """Everything that was measured. `stable` tells per candidate whether its warm-up ended by the criterion.
+
+    `crashed`: candidates that did not come to the end, and why; they have no samples.
+    """
 
     protocol: Protocol
     samples: tuple[Sample, ...]
     stable: dict[str, bool]
     warmup_rounds: int
+    crashed: dict[str, str] = field(default_factory=dict)
 
     def latencies_ms(self, name: str) -> list[float]:
         """The candidate's samples without warm-up, in the order of rounds: index i of two candidates is one round."""
@@ -100,7 +108,8 @@ def measure(
 ) -> Session:
     """Measure the candidates in interleaved rounds. `clock_ns` and `sleep` are replaced in tests only.
 
-    Raises InputError when there is no candidate or a name is there twice. What a candidate raises goes through.
+    Raises InputError when there is no candidate or a name is there twice. A candidate that raises CrashError is left
+    out from there on; whatever else one raises goes through.
     """
     protocol = protocol or Protocol()
     names = [candidate.name for candidate in candidates]
@@ -109,16 +118,23 @@ def measure(
     order = random.Random(protocol.seed)
     origin = clock_ns()
     samples: list[Sample] = []
+    crashed: dict[str, str] = {}
 
     def one_round(number: int, warmup: bool) -> None:
         for candidate in order.sample(list(candidates), len(candidates)):
+            if candidate.name in crashed:
+                continue
             sleep(protocol.settle_ms / 1000.0)
-            started, elapsed = _time_one(candidate, number, clock_ns)
+            try:
+                started, elapsed = _time_one(candidate, number, clock_ns)
+            except CrashError as error:
+                crashed[candidate.name] = str(error)
+                continue
             samples.append(Sample(candidate.name, number, (started - origin) / 1e6, elapsed / 1e6, warmup))
 
     warmup_rounds = 0
     stable = dict.fromkeys(names, False)
-    while not all(stable.values()):
+    while not all(is_stable or name in crashed for name, is_stable in stable.items()):
         if warmup_rounds == protocol.warmup_limit or clock_ns() - origin > protocol.warmup_s_max * 1e9:
             progress.note(f"latency: no steady state after {warmup_rounds} warm-up rounds; measuring all the same.")
             break
@@ -127,16 +143,27 @@ def measure(
         stable = {name: _is_stable([s.elapsed_ms for s in samples if s.name == name], protocol) for name in names}
     for number in progress.track(range(protocol.rounds), "latency", protocol.rounds):
         one_round(number, warmup=False)
-    return Session(protocol, tuple(samples), stable, warmup_rounds)
+    whole = tuple(sample for sample in samples if sample.name not in crashed)
+    return Session(protocol, whole, stable, warmup_rounds, crashed)
 
 
 def _time_one(candidate: Timed, number: int, clock_ns: Callable[[], int]) -> tuple[int, int]:
-    wait = candidate.synchronize
+    if candidate.away:
+        started, elapsed = candidate.call(number)
+        return started, elapsed
+    return time_call(candidate.call, number, candidate.synchronize, clock_ns)
+
+
+def time_call(
+    call: Callable[[int], Any], number: int, wait: Callable[[], None] | None = None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> tuple[int, int]:  # fmt: skip
+    """When a call began, and how long it took, in ns of a clock that is the same in all processes of the machine."""
     with _no_collection():
         if wait:
             wait()
         started = clock_ns()
-        result = candidate.call(number)
+        result = call(number)
         if wait:
             wait()
         elapsed = clock_ns() - started

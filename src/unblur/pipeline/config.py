@@ -16,6 +16,7 @@ from unblur.core.bounds import check_pixels
 from unblur.core.config import Section, Seed, Side, Threads
 from unblur.core.errors import InputError, nearest
 from unblur.engines.catalogue import parse_device
+from unblur.engines.engine import HANG_SECONDS
 from unblur.engines.tensorrt.builder import LEVELS
 from unblur.engines.tensorrt.profiles import parse_profile
 from unblur.engines.tensorrt.targets import parse_targets
@@ -220,6 +221,9 @@ class CompareSection(Section):
 
     `baseline`: an accepted report that this one must not lose against. `cost`: also memory, loading and first frame
     of each engine, in a process of its own.
+
+    `hang_seconds`: each engine runs in a process of its own, and one that does not answer for so long is ended; 0 runs
+    all in one process, for a debugger.
     """
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
@@ -230,6 +234,7 @@ class CompareSection(Section):
     cost: bool = False
     waterfall: bool = True
     detectors: bool = True
+    hang_seconds: float = Field(HANG_SECONDS, ge=0, le=1e6, allow_inf_nan=False)
 
 
 class SearchSection(Section):

@@ -186,7 +186,9 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     for precision, built in compiled.items():
         graph_file = companions(engine_file(built.path))[0]
         name, text = f"{COMPILED_GRAPH}-{precision}", f"{GRAPH_REFERENCE}:{graph_file}"
-        row = make_candidate(text, job.store, checkpoint, job.threads, job.progress)
+        row = make_candidate(
+            text, job.store, checkpoint, job.threads, job.progress, hang_s=job.config.compare.hang_seconds
+        )
         candidates.append(replace(row, name=name, timed=False))
         rows[name] = text
     parents = {"checkpoint": checkpoint.digest, "frames": frames.digest}
@@ -199,6 +201,7 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     spec |= {"contract": checkpoint.contract.to_json(), "cost": settings.cost} | _calibrated(job, settings.engines)
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
+    crashed: list[str] = []
 
     def write(path: Path) -> None:
         kept = kept_scores(job, rows, checkpoint.digest)
@@ -213,10 +216,11 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
         report = compare_engines(checkpoint, candidates, frames.files, options, job.progress)
         if settings.cost:
             report = with_costs(job, report, settings.engines)
+        crashed.extend(engine.name for engine in report.engines if engine.crashed)
         strips = [strip.model_dump(mode="json") for strip in report.strips]
         path.write_text(json_text({"report": report.to_json(), "strips": strips}, indent=None))
 
-    return job.store.make(recipe, f"{checkpoint.name}.json", write)
+    return job.store.make(recipe, f"{checkpoint.name}.json", write, whole=lambda: not crashed)
 
 
 def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
@@ -282,8 +286,8 @@ def pictures(job: Job, frames: Frames) -> Artefact:
 
 
 def _candidate(job: Job, name: str) -> Candidate:
-    device = job.config.compare.device
-    return make_candidate(name, job.store, job.checkpoint, job.threads, job.progress, job.calibration, device=device)
+    how: dict[str, Any] = {"device": job.config.compare.device, "hang_s": job.config.compare.hang_seconds}
+    return make_candidate(name, job.store, job.checkpoint, job.threads, job.progress, job.calibration, **how)
 
 
 def _depends(job: Job, engines: Sequence[str]) -> Dependence:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from unblur.compare.report import LatencyResult, LatencySession
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
+from unblur.core.errors import CrashError, InputError
 from unblur.core.provenance import conditions
+from unblur.engines.own_process import OwnProcessRunner, within
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
 from unblur.metrics.quantiles import quantiles, speedup, summarise
 from unblur.metrics.stationarity import stationarity
-from unblur.metrics.stopwatch import Protocol, Timed, measure
+from unblur.metrics.stopwatch import Protocol, Timed, measure, time_call
 
 FRAMES_MAX = 4
 """So many frames take turns: enough that no cache holds the answer, few enough to stay in memory."""
@@ -45,19 +46,31 @@ def measure_latency(
     frames: Mapping[str, Frame],
     protocol: Protocol,
     progress: Progress = SILENT,
+    crashed: dict[str, str] | None = None,
 ) -> tuple[LatencySession, dict[str, LatencyResult]]:
     """Interleaved latency of all runners on frames of one size, encoded beforehand: `run` alone is timed.
 
-    `frames`: report name to (H, W, 3) RGB uint8. `reference` is the runner that `speedup` divides by.
-    Raises InputError when frames differ in size or there is none; errors of runners go through.
+    `frames`: report name to (H, W, 3) RGB uint8. `reference` is the runner that `speedup` divides by. An engine in a
+    process of its own is timed in there. Engines that crash are added to `crashed` and have no latency.
+    Raises InputError when frames differ in size or there is none; other errors of runners go through, and those of the
+    reference.
     """
     sizes = {frame.shape[:2] for frame in frames.values()}
     if len(sizes) != 1:
         raise InputError(f"Latency is measured at one size, got {sorted(sizes)}.")
     height, width = sizes.pop()
-    timed = [Timed(name, _caller(runner, list(frames.values()))) for name, runner in runners.items()]
+    crashed = {} if crashed is None else crashed
+    timed = []
+    for name, runner in runners.items():
+        try:
+            timed.append(_timed(name, runner, list(frames.values())))
+        except CrashError as error:
+            crashed[name] = str(error)
     before = conditions()
     session = measure(timed, protocol, progress=progress)
+    crashed.update(session.crashed)
+    if reference in crashed:
+        raise CrashError(f"The reference {reference}: {crashed[reference]}")
     base = session.latencies_ms(reference)
     results = {
         name: LatencyResult(
@@ -69,6 +82,7 @@ def measure_latency(
             stationarity=stationarity(session.latencies_ms(name)),
         )
         for name, runner in runners.items()
+        if name not in crashed
     }
     about = LatencySession(
         height=height,
@@ -82,6 +96,18 @@ def measure_latency(
         after=conditions(),
     )
     return about, results
+
+
+def _timed(name: str, runner: Runner, frames: list[Frame]) -> Timed:
+    if isinstance(runner, OwnProcessRunner):
+        return Timed(name, within(runner, stopwatch_of, frames), away=True)
+    return Timed(name, _caller(runner, frames))
+
+
+def stopwatch_of(runner: Runner, frames: Sequence[Frame]) -> Callable[[int], tuple[int, int]]:
+    """What times the number of a round on one of the frames, as `time_call`."""
+    call = _caller(runner, frames)
+    return lambda number: time_call(call, number)
 
 
 def _caller(runner: Runner, frames: Sequence[Frame]) -> Callable[[int], NDArray[Any]]:

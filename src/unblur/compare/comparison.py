@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from unblur.compare.candidates import Candidate, Reference, torch_reference
 from unblur.compare.judge.budgets import Budgets, check_budgets
 from unblur.compare.judge.verdict import judge
+from unblur.compare.measure.attention import attention_of
 from unblur.compare.measure.fidelity import mean_quality
 from unblur.compare.measure.frame_pass import Notes, compare_frames
 from unblur.compare.measure.frames import FrameFile
@@ -18,7 +19,7 @@ from unblur.compare.measure.latency import FRAMES_MAX, fit_frame, measure_latenc
 from unblur.compare.measure.pictures import differences_of, interval_of, less
 from unblur.compare.measure.scores import Kept, Scores
 from unblur.compare.measure.waterfall import measure_waterfalls
-from unblur.compare.parts import Waterfall
+from unblur.compare.parts import Attention, Waterfall
 from unblur.compare.report import (
     EngineResult,
     Failure,
@@ -118,6 +119,9 @@ def compare_engines(
         compare_frames(good, runners, notes, settings.pictures, scores, progress)
         if base not in notes.frames:
             raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
+        attention: tuple[Attention, ...] = ()
+        if isinstance(against, Checkpoint) and settings.pictures:
+            attention = attention_of(against, runners[base], good, notes, progress)
         about = {name: (runner.description, runner.signature.contract) for name, runner in runners.items()}
         if settings.waterfall:
             threads = settings.threads
@@ -175,6 +179,7 @@ def compare_engines(
         differences=differences_of(notes.frames),
         worst=tuple(worst for worst, _ in notes.worst),
         strips=_strips(notes),
+        attention=attention,
     )
     return judge(report, settings.budgets)
 

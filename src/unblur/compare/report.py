@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from unblur.compare.parts import Cost, Difference, Part, Since, Waterfall, WorstFrame
+from unblur.compare.parts import Attention, Cost, Crop, Difference, Part, Since, Waterfall, WorstFrame
 from unblur.core.errors import BudgetError, CrashError, InputError
 from unblur.core.provenance import Conditions
 from unblur.images.contract import PixelContract
@@ -179,14 +179,6 @@ class Failure(Part):
     reason: str
 
 
-class Crop(Part):
-    """One picture of a strip as a data URI; `note` is the figure under its caption."""
-
-    caption: str
-    uri: str
-    note: str = ""
-
-
 class View(Part):
     """A wider part of a frame, as it was blurred and as each engine restored it, to be slid one over the other.
 
@@ -226,7 +218,8 @@ class Report(Part):
     `notes`: what else a reader must know. `warnings`: what nobody may overlook, whatever the budgets say. `budgets`: as
     they were stated. `blurred`: quality of the inputs, in the order of the reference's frames. `differences`: of every
     two engines. `worst`: frames of the least fidelity, the worst first. `since`: what has changed since the baseline,
-    if one was named. `detectors`: names of those that looked at every picture. `strips` are shown on the page only."""
+    if one was named. `detectors`: names of those that looked at every picture. `strips` and `attention` are shown
+    on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -250,6 +243,7 @@ class Report(Part):
     since: Since | None = None
     detectors: tuple[str, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
+    attention: tuple[Attention, ...] = Field(default=(), exclude=True)
 
     @property
     def has_truth(self) -> bool:

@@ -103,6 +103,7 @@ def test_what_a_calibration_is_told_by(manifest: Path, tmp_path: Path) -> None:
     other = tmp_path / "three.toml"
     other.write_text(manifest.read_text() + "\n")
     changed = [Calibration(other), Calibration(manifest, "mse"), Calibration(manifest, repairs=("bias-correction",))]
+    changed += [Calibration(manifest, keep=("none",))]
     assert all(one.to_json() != told for one in changed)
     depends = depends_on([name_engine("openvino-int8")])
     keys = {task_key(b"picture", "d" * 64, depends, about) for about in (told, changed[0].to_json(), None)}

@@ -20,6 +20,7 @@ from unblur.engines.engine import HANG_SECONDS
 from unblur.engines.tensorrt.builder import LEVELS
 from unblur.engines.tensorrt.profiles import parse_profile
 from unblur.engines.tensorrt.targets import parse_targets
+from unblur.graphs.rewrites.keeping import DEFAULT, NONE
 from unblur.images.contract import PixelContract, Pixels, parse_contract
 from unblur.pipeline.places import BUNDLED, BUNDLED_MANIFEST
 
@@ -189,11 +190,14 @@ class CalibrationSection(Section):
 
     `form`: which runtime `unblur calibrate` writes for. What that graph must keep of fidelity on the worst frame and
     may lose of PSNR: None demands nothing.
+
+    `keep`: what stays in floating point: "default", "none", files of names, names or patterns of them.
     """
 
     manifest: Path = BUNDLED_MANIFEST
     algorithm: str = DEFAULT_ALGORITHM
     repairs: tuple[str, ...] = ()
+    keep: tuple[str, ...] = Field((DEFAULT,), min_length=1)
     form: Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8"] = "openvino"
     fidelity_db: float | None = None
     psnr_loss_db: float | None = None
@@ -205,6 +209,18 @@ class CalibrationSection(Section):
         if name not in known:
             raise ValueError(f"unknown algorithm {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         return name
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _read_keep(cls, words: Any) -> Any:
+        return tuple(_listed(words))
+
+    @field_validator("keep")
+    @classmethod
+    def _none_stands_alone(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if NONE in words and len(words) > 1:
+            raise ValueError(f"keep is {NONE!r} alone, or names what stays; got {', '.join(words)}")
+        return words
 
     @field_validator("repairs")
     @classmethod

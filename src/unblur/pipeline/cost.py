@@ -47,7 +47,7 @@ def with_costs(job: Job, report: Report, names: Sequence[str], *, dynamic: bool 
                 "name": asked_for[engine.name], "checkpoint": str(network.checkpoint), "order": network.channel_order,
                 "store": str(job.store.root), "size": size, "threads": job.threads, "dynamic": dynamic,
                 "device": job.config.compare.device, "manifest": str(calibration.path),
-                "algorithm": calibration.algorithm, "repairs": calibration.repairs,
+                "algorithm": calibration.algorithm, "repairs": calibration.repairs, "keep": calibration.keep,
             }  # fmt: skip
             found = _elsewhere(json_text(asked, indent=None), 2 * job.config.compare.hang_seconds or None)
             if isinstance(found, Cost):
@@ -74,10 +74,11 @@ def _elsewhere(asked: str, seconds: float | None) -> Cost | str:
 def measure(
     name: str, checkpoint: str, order: Literal["bgr", "rgb"] | None, store: str, size: Size, threads: int | None,
     dynamic: bool, device: str, manifest: str, algorithm: str, repairs: Sequence[str],
+    keep: Sequence[str],
 ) -> Cost:  # fmt: skip
     """Of an engine of a checkpoint in this process; raises as what opens and runs it."""
     loaded = load_checkpoint(Path(checkpoint), order)
-    kept, calibration = Store(Path(store)), Calibration(Path(manifest), algorithm, tuple(repairs))
+    kept, calibration = Store(Path(store)), Calibration(Path(manifest), algorithm, tuple(repairs), tuple(keep))
     padded = loaded.contract.padded_size(*size)
     candidate = make_candidate(name, kept, loaded, threads, calibration=calibration, dynamic=dynamic, device=device)
     start = time.perf_counter()

@@ -112,7 +112,7 @@ def engine_graph(
     if not form:
         return stored_graph(store, checkpoint, size, progress=progress)
     manifest = stored_manifest(store, calibration.path, progress)
-    of = CalibrationSet(checkpoint, manifest, threads=threads or 0)
+    of = CalibrationSet(checkpoint, manifest, threads=threads or 0, keep=calibration.keep)
     return stored_quantised(
         store, store.root, of, size, find_form(form), calibration.algorithm, calibration.repairs, progress
     )

@@ -35,7 +35,7 @@ def attention_maps(network: nn.Module, frame: Frame, contract: PixelContract | N
 
 
 @contextmanager
-def watched(gates: dict[str, nn.Module], contract: PixelContract) -> Iterator[Callable[[Frame], Maps]]:
+def watched(gates: Mapping[str, nn.Module], contract: PixelContract) -> Iterator[Callable[[Frame], Maps]]:
     """Within, whoever runs the network shows its gates: the function yielded gives those of the last run, cut to the
     frame that was run, (H, W, 3).
     """

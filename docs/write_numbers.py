@@ -41,6 +41,10 @@ def table(path: Path, front: bool = False) -> str:
         return gains(values)
     if "exports" in values:
         return exports(values)
+    if "published" in values:
+        return published(values, json.loads((path.parent / "networks.json").read_text())["exports"])
+    if "stated" in values:
+        return stated(values)
     if "rows" in values:
         return forms(values)
     if "gate" in values:
@@ -133,6 +137,62 @@ def exports(values: dict[str, Any]) -> str:
                 made = f"| {row['kernels']} | {row['gb_moved']:.3f} | {bound:.2f} on {gpu} |"
             lines.append(f"| {name} | {row['export']} | {row['nodes']} | {row['processor_seconds']} {made}")
     return "\n".join(lines)
+
+
+def published(values: dict[str, Any], exports: Sequence[dict[str, Any]]) -> str:
+    """Every published network in every engine of a CPU, and the X-ray of its engine for a GPU from `exports`."""
+    xrays = {row["network"]: row for row in exports if row["export"] == "rewritten" and "kernels" in row}
+    names = list(dict.fromkeys(row["engine"] for one in values["published"] for row in one["rows"]))
+    base, engines = names[0], names[1:]
+    lines = [
+        table_row(["network", f"{base} (ms)", *engines, "kernels", "GB moved", "not below (ms)"]),
+        table_row(["---", *["---:"] * (len(engines) + 4)]),
+    ]
+    failed, noisy, times = [], [], set()
+    for one in values["published"]:
+        cells = {}
+        for row in one["rows"]:
+            if "reason" in row:
+                failed.append(f"- {one['network']}, {row['engine']}: {escaped(row['reason'])}")
+            elif row["engine"] == base:
+                cells[base] = f"{row['median_ms']:.0f}"
+            else:
+                decibels = decibels_text(decibels_from_json(row["fidelity_db"]), 0)
+                cells[row["engine"]] = f"{row['times_torch'][0]:.2f}×, {decibels} dB"
+        gpu = ["–"] * 3
+        if (xray := xrays.get(one["network"])) is not None:
+            card, bound = min(xray["lower_bound_ms"].items(), key=lambda pair: pair[1])
+            gpu = [str(xray["kernels"]), f"{xray['gb_moved']:.3f}", f"{bound:.2f} on {card}"]
+        lines.append(table_row([one["network"], *(cells.get(name, "failed") for name in names), *gpu]))
+        noisy += [one["network"]] * bool(one["noise"])
+        times.add(one["measured_utc"][:10])
+    about = f"{values['machine']['cpu']}, {values['machine']['usable_cores']} core(s); {', '.join(sorted(times))}."
+    if noisy:
+        about += f" The machine was not quiet for {', '.join(noisy)}: believe the decibels there, not the ratios."
+    return "\n".join([*lines, "", *failed, *([""] if failed else []), about])
+
+
+def stated(values: dict[str, Any]) -> str:
+    """What papers say a frame takes, beside what its arithmetic takes at the card's peak in float32."""
+    lines = [
+        "| network | frame | card | stated (ms) | GMAC | peak (TFLOP/s) | arithmetic alone (ms) "
+        "| stated of that | µs an operator |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in values["stated"]:
+        card = values["cards"][row["card"]]
+        peak = 2e-3 * card["cores"] * card["boost_ghz"]
+        least = 2e-9 * row["macs"] / peak
+        lines.append(
+            f"| {row['network']} | {row['size'][0]}x{row['size'][1]} | {row['card']} | {row['ms']} | "
+            f"{row['macs'] / 1e9:.0f} | {peak:.1f} | {least:.0f} | {row['ms'] / least:.2f} | "
+            f"{1e3 * row['ms'] / row['operators']:.0f} of {row['operators']} |"
+        )
+    cards = [
+        f"- {name}: {card['cores']} cores x 2 x {card['boost_ghz']:g} GHz ({card['source']})."
+        for name, card in values["cards"].items()
+    ]
+    return "\n".join([*lines, "", *cards])
 
 
 def forms(values: dict[str, Any]) -> str:

@@ -210,7 +210,7 @@ def layers(values: dict[str, Any]) -> str:
     lines.append(table_row(["**a frame**", *(f"**{column['frame_ms']:.0f}**" for column in columns)]))
     has = ", ".join(name for name, there in values["instructions"].items() if there)
     size = "x".join(str(side) for side in values["size"])
-    about = f"{values['network']}, {size}, {values['threads']} threads, median of {values['rounds']} frames"
+    about = f"{values['network']}, {size}, {values['threads']} threads, mean of {values['rounds']} frames"
     return "\n".join(
         [*lines, "", f"{about}; {values['machine']['cpu']} ({has}), OpenVINO {values['versions']['openvino']}."]
     )

@@ -1,10 +1,10 @@
 """Where OpenVINO's milliseconds go, layer by layer; writes openvino-layers.json beside this file.
 
-    python docs/lab/openvino_layers.py FOLDER [ROUNDS]
+    python docs/lab/openvino_layers.py FLOAT.onnx INT8.onnx [ROUNDS]
 
-BANet-18M with random weights at 256x256, two threads. FOLDER keeps what is made once (graph, ranges). Layers are those
-of the execution model, after fusion, with the median of their performance counters; the counters themselves cost next
-to nothing: their sum is the frame's time within 5 %. "plain" leaves constants as OpenVINO takes them (free_constants).
+Graphs of one size, as `unblur export --size 256x256` and `unblur calibrate --form openvino` write them. Layers are
+those of the execution model, after fusion, with the mean of their performance counters over ROUNDS frames. "plain":
+constants as OpenVINO takes them (free_constants).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -23,20 +22,18 @@ import openvino
 from unblur.core.artefacts import write_json
 from unblur.core.provenance import cpu_features, machine, package_versions
 from unblur.engines.openvino_runner import free_constants
-from unblur.networks.random_weights import random_checkpoint
-from unblur.pipeline.opening import engine_graph
-from unblur.pipeline.store import Store
+from unblur.graphs.file import read_graph
 
-SIZE, THREADS, SEED, WARM_UP = (256, 256), 2, 0, 3
-ENGINES = (
-    ("openvino", "openvino", "f32", False),
-    ("openvino-bf16, plain", "openvino-bf16", "bf16", False),
-    ("openvino-bf16", "openvino-bf16", "bf16", True),
-    ("openvino-int8", "openvino-int8", "f32", False),
-    ("openvino-int8-bf16, plain", "openvino-int8-bf16", "bf16", False),
-    ("openvino-int8-bf16", "openvino-int8-bf16", "bf16", True),
+THREADS, WARM_UP = 2, 3
+COLUMNS = (
+    ("openvino", False, "f32", False),
+    ("openvino-bf16, plain", False, "bf16", False),
+    ("openvino-bf16", False, "bf16", True),
+    ("openvino-int8", True, "f32", False),
+    ("openvino-int8-bf16, plain", True, "bf16", False),
+    ("openvino-int8-bf16", True, "bf16", True),
 )
-"""What a column is called, its engine, OpenVINO's hint, and whether constants are freed."""
+"""What a column is called, whether its graph is in 8 bits, OpenVINO's hint, and whether constants are freed."""
 
 KINDS = {
     "Subgraph": "gates, residuals, quantisers", "Eltwise": "gates, residuals, quantisers",
@@ -54,8 +51,8 @@ def kind_of(layer: dict[str, Any]) -> str:
     return KINDS.get(layer["type"], "other")
 
 
-def profile(graph: Path, hint: str, freed: bool, rounds: int) -> dict[str, Any]:
-    """The frame's median time and every layer that took any."""
+def profile(graph: Path, size: tuple[int, int], hint: str, freed: bool, rounds: int) -> dict[str, Any]:
+    """The frame's mean time, and every layer that took any."""
     core = openvino.Core()
     model = core.read_model(graph)
     if freed:
@@ -65,33 +62,33 @@ def profile(graph: Path, hint: str, freed: bool, rounds: int) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": hint, "PERF_COUNT": True,
     }  # fmt: skip
     compiled = core.compile_model(model, "CPU", settings)
-    told = {op.friendly_name: op for op in compiled.get_runtime_model().get_ordered_ops()}
     request = compiled.create_infer_request()
-    tensor = np.random.default_rng(0).random((1, 3, *SIZE), np.float32) - 0.5
-    frames, counters = [], defaultdict(list)
-    for number in range(WARM_UP + rounds):
-        began = time.perf_counter()
+    tensor = np.random.default_rng(0).random((1, 3, *size), np.float32) - 0.5
+    for _ in range(WARM_UP):
         request.infer([tensor])
-        if number >= WARM_UP:
-            frames.append(1e3 * (time.perf_counter() - began))
-            for info in request.get_profiling_info():
-                counters[info.node_name, info.node_type, info.exec_type].append(1e3 * info.real_time.total_seconds())
+    cold = {info.node_name: info.real_time.total_seconds() for info in request.get_profiling_info()}
+    began = time.perf_counter()
+    for _ in range(rounds):
+        request.infer([tensor])
+    frame_ms = 1e3 * (time.perf_counter() - began) / rounds
     layers = []
-    for (name, kind, kernel), samples in counters.items():
-        if median(samples) > 0:
-            about = told[name].get_rt_info() if name in told else {}
-            layouts = str(about["outputLayouts"].astype(str)) if "outputLayouts" in about else ""
-            layers.append({"name": name, "type": kind, "kernel": kernel, "layout": layouts, "ms": median(samples)})
-    return {"frame_ms": round(median(frames), 2), "layers": layers}
+    for info in request.get_profiling_info():
+        # A counter is the mean of all runs since the graph was compiled.
+        total = info.real_time.total_seconds() * (WARM_UP + rounds) - cold[info.node_name] * WARM_UP
+        if total > 0:
+            layers.append({"name": info.node_name, "type": info.node_type, "kernel": info.exec_type,
+                           "ms": 1e3 * total / rounds})  # fmt: skip
+    return {"frame_ms": round(frame_ms, 2), "layers": layers}
 
 
-def main(folder: Path, rounds: int) -> None:
-    store = Store(folder / "store")
-    checkpoint = random_checkpoint("banet", SEED, folder)
+def main(floats: Path, eight_bits: Path, rounds: int) -> None:
+    signature = read_graph(floats).signature
+    if signature.height is None or signature.width is None:
+        raise SystemExit(f"{floats} takes every size; export one for a size.")
+    size = (signature.height, signature.width)
     columns = []
-    for title, name, hint, freed in ENGINES:
-        graph = engine_graph(name, store, checkpoint, SIZE, threads=THREADS).path
-        found = profile(graph, hint, freed, rounds)
+    for title, in_8_bits, hint, freed in COLUMNS:
+        found = profile(eight_bits if in_8_bits else floats, size, hint, freed, rounds)
         groups: dict[str, dict[str, float]] = defaultdict(lambda: {"layers": 0, "ms": 0.0})
         for layer in found["layers"]:
             group = groups[kind_of(layer)]
@@ -107,10 +104,11 @@ def main(folder: Path, rounds: int) -> None:
         print(json.dumps({"engine": title, "frame_ms": found["frame_ms"]}), flush=True)
     write_json(
         Path(__file__).parent / "openvino-layers.json",
-        {"network": checkpoint.name, "size": list(SIZE), "threads": THREADS, "rounds": rounds,
+        {"network": floats.stem.partition("-")[0], "size": list(size), "threads": THREADS, "rounds": rounds,
+         "graphs": {path.name: read_graph(path).digest for path in (floats, eight_bits)},
          "machine": machine(), "instructions": cpu_features(), "versions": package_versions(), "columns": columns},
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 15)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 30)

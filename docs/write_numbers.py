@@ -49,6 +49,10 @@ def table(path: Path, front: bool = False) -> str:
         return forms(values)
     if "gate" in values:
         return gate(values)
+    if "columns" in values:
+        return layers(values)
+    if "folders" in values:
+        return folders(values)
     if values["form"].startswith("unblur speed"):
         speed = SpeedReport.model_validate(values)
         with tempfile.TemporaryDirectory() as folder:
@@ -231,6 +235,45 @@ def gate(values: dict[str, Any]) -> str:
     size = f"{values['height']}x{values['width']}"
     about = f"{values['network']}, {values['pictures']} drawn pictures of {size} a trial; {values['machine']['cpu']}."
     return "\n".join([*lines, "", about])
+
+
+def folders(values: dict[str, Any]) -> str:
+    """What a folder of pictures takes beside its engine."""
+    lines = [
+        "| network | engine | threads | pictures | the folder (s) | the engine alone (s) | times |",
+        "|---|---|---:|---|---:|---:|---:|",
+    ]
+    for row in values["folders"]:
+        size = "x".join(str(side) for side in row["size"])
+        lines.append(
+            f"| {row['network']} | {row['engine']} | {row['threads']} | {row['pictures']} of {size} "
+            f"| {row['folder_s']:.1f} | {row['engine_s']:.1f} | {row['times_the_engine']:.2f} |"
+        )
+    machines = dict.fromkeys(f"{row['machine']['cpu']} ({row['machine']['instructions']})" for row in values["folders"])
+    return "\n".join([*lines, "", escaped("; ".join(machines) + ".")])
+
+
+def layers(values: dict[str, Any]) -> str:
+    """Milliseconds of a frame by kinds of layers, one column an engine."""
+    columns = values["columns"]
+    kinds = sorted(
+        {kind for column in columns for kind in column["groups"]},
+        key=lambda kind: -max(column["groups"].get(kind, {"ms": 0.0})["ms"] for column in columns),
+    )
+    lines = [
+        table_row(["layers, ms (how many)", *(column["engine"] for column in columns)]),
+        table_row(["---", *("---:" for _ in columns)]),
+    ]
+    for kind in kinds:
+        cells = [column["groups"].get(kind) for column in columns]
+        lines.append(table_row([kind, *(f"{c['ms']:.1f} ({c['layers']})" if c else "–" for c in cells)]))
+    lines.append(table_row(["**a frame**", *(f"**{column['frame_ms']:.0f}**" for column in columns)]))
+    has = ", ".join(name for name, there in values["instructions"].items() if there)
+    size = "x".join(str(side) for side in values["size"])
+    about = f"{values['network']}, {size}, {values['threads']} threads, mean of {values['rounds']} frames"
+    return "\n".join(
+        [*lines, "", f"{about}; {values['machine']['cpu']} ({has}), OpenVINO {values['versions']['openvino']}."]
+    )
 
 
 def gpu(folder: Path) -> str:

@@ -141,6 +141,30 @@ def test_synchronize_is_inside_the_sample_and_before_it() -> None:
     assert session.latencies_ms("gpu") == pytest.approx([8.1] * 3)
 
 
+def test_what_is_prepared_and_finished_is_beside_the_sample_and_within_the_whole() -> None:
+    clock = Clock()
+    seen: list[object] = []
+
+    def prepare(number: int) -> str:
+        clock.work(2)
+        return f"frame {number}"
+
+    def call(given: str) -> str:
+        clock.work(30)
+        return f"{given}, restored"
+
+    def finish(result: str) -> None:
+        clock.work(5)
+        seen.append(result)
+
+    candidates = [Timed("a", call, prepare=prepare, finish=finish), Timed("b", _steady(clock, 7))]
+    session = _measure(clock, candidates, rounds=2, warmup_rounds_max=1)
+    assert session.latencies_ms("a") == [30.0, 30.0]
+    assert session.wholes_ms("a") == [37.0, 37.0]
+    assert session.wholes_ms("b") == []
+    assert seen[-1] == "frame 1, restored"
+
+
 def test_each_call_gets_the_number_of_its_round() -> None:
     clock = Clock()
     seen: list[int] = []

@@ -130,19 +130,22 @@ def _demand_precision(
     return kinds
 
 
-def run_openvino(
-    model: onnx.ModelProto, threads: int, precision: str = "f32"
-) -> Callable[[NDArray[Any]], dict[str, NDArray[Any]]]:
-    """A graph of one input that is being worked on, compiled in memory as the runner would: tensor -> outputs by name.
-
-    `precision`: OpenVINO's hint; without the CPU's instructions for it OpenVINO computes in float32. Needs openvino.
+def compile_openvino(model: onnx.ModelProto, threads: int, precision: str = "f32") -> Any:
+    """A graph in memory, compiled as the runner would. Without the CPU's instructions for it OpenVINO computes in
+    float32: `convolution_precisions` tells. Needs openvino.
     """
     import openvino
 
     core = openvino.Core()
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
-    compiled = core.compile_model(core.read_model(model=model.SerializeToString()), DEVICE, settings)
-    request = compiled.create_infer_request()
+    return core.compile_model(core.read_model(model=model.SerializeToString()), DEVICE, settings)
+
+
+def run_openvino(
+    model: onnx.ModelProto, threads: int, precision: str = "f32"
+) -> Callable[[NDArray[Any]], dict[str, NDArray[Any]]]:
+    """A graph of one input that is being worked on, by `compile_openvino`: tensor -> outputs by name."""
+    request = compile_openvino(model, threads, precision).create_infer_request()
     names = [value.name for value in model.graph.output]
 
     def run(tensor: NDArray[Any]) -> dict[str, NDArray[Any]]:

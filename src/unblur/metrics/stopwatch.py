@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
@@ -25,11 +26,15 @@ class Timed:
 
     `synchronize` waits for a device that works asynchronously (torch.cuda.synchronize); it is called before the
     clock starts and again before it stops. None where `call` returns only when the work is done.
+    `prepare` makes of the number what `call` gets, and `finish` takes what it gives: both are outside of the sample's
+    `elapsed_ms` and within its `whole_ms`.
     """
 
     name: str
-    call: Callable[[int], object]
+    call: Callable[[Any], object]
     synchronize: Callable[[], None] | None = None
+    prepare: Callable[[int], Any] | None = None
+    finish: Callable[[Any], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,17 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Sample:
-    """One call. `started_ms` counts from the start of the session; warm-up samples are kept, too, but marked."""
+    """One call. `started_ms` counts from the start of the session; warm-up samples are kept, too, but marked.
+
+    `whole_ms`: with what came before and after the call; None where nothing did.
+    """
 
     name: str
     round: int
     started_ms: float
     elapsed_ms: float
     warmup: bool
+    whole_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,11 @@ class Session:
     def latencies_ms(self, name: str) -> list[float]:
         """The candidate's samples without warm-up, in the order of rounds: index i of two candidates is one round."""
         return [s.elapsed_ms for s in self.samples if s.name == name and not s.warmup]
+
+    def wholes_ms(self, name: str) -> list[float]:
+        """As `latencies_ms`, of what was prepared and finished, too; empty for a candidate without."""
+        samples = (s for s in self.samples if s.name == name and not s.warmup)
+        return [s.whole_ms for s in samples if s.whole_ms is not None]
 
 
 def measure(
@@ -113,8 +127,7 @@ def measure(
     def one_round(number: int, warmup: bool) -> None:
         for candidate in order.sample(list(candidates), len(candidates)):
             sleep(protocol.settle_ms / 1000.0)
-            started, elapsed = _time_one(candidate, number, clock_ns)
-            samples.append(Sample(candidate.name, number, (started - origin) / 1e6, elapsed / 1e6, warmup))
+            samples.append(_time_one(candidate, number, warmup, origin, clock_ns))
 
     warmup_rounds = 0
     stable = dict.fromkeys(names, False)
@@ -130,18 +143,25 @@ def measure(
     return Session(protocol, tuple(samples), stable, warmup_rounds)
 
 
-def _time_one(candidate: Timed, number: int, clock_ns: Callable[[], int]) -> tuple[int, int]:
-    wait = candidate.synchronize
+def _time_one(candidate: Timed, number: int, warmup: bool, origin: int, clock_ns: Callable[[], int]) -> Sample:
+    wait, prepare, finish = candidate.synchronize, candidate.prepare, candidate.finish
     with _no_collection():
         if wait:
             wait()
+        began = clock_ns()
+        given = prepare(number) if prepare else number
         started = clock_ns()
-        result = candidate.call(number)
+        result = candidate.call(given)
         if wait:
             wait()
-        elapsed = clock_ns() - started
-    del result  # freed after the clock has stopped
-    return started, elapsed
+        ended = clock_ns()
+        made = finish(result) if finish else None
+        whole = clock_ns() - began
+    del given, result, made  # freed after the clock has stopped
+    return Sample(
+        candidate.name, number, (started - origin) / 1e6, (ended - started) / 1e6, warmup,
+        whole / 1e6 if prepare or finish else None,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unblur.compare.judge.noise import noise_of
-from unblur.compare.report import LatencySession
+from unblur.compare.timing import LatencySession
 from unblur.metrics.stopwatch import Protocol, Sample
 
 MACHINE = {"usable_cores": "2"}

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.compare.report import LatencySession
+from unblur.compare.timing import LatencySession
 from unblur.metrics.stationarity import stationarity
 
 BUSY = 1.25
 """Load per core above which others were at work: this process alone makes about 1."""
+
+STOLEN = 0.02
+"""Of the session's core seconds that the host gave to others; below this no sample in fifty is a core short."""
 
 CHANCE = 0.01
 """That a quiet session is called unsteady by its rounds, and once more by one of its engines (Bonferroni)."""
@@ -21,7 +24,8 @@ DRIFT = 0.03
 def noise_of(session: LatencySession, machine: dict[str, str]) -> tuple[str, ...]:
     """What made the session noisy, a reason each; none where it was quiet, as far as its records tell.
 
-    The load as it began (what this process does itself is in it only later); the order of the rounds, each the median
+    The load as it began (what this process does itself is in it only later); cores that were slowed down for heat, or
+    taken away by the machine's host, meanwhile; the order of the rounds, each the median
     of how much longer than usual its engines took, since what others do strikes all of them; and the order of each
     engine's samples (`unblur.metrics.stationarity`). The samples are in every report, also in those of old.
     """
@@ -29,6 +33,7 @@ def noise_of(session: LatencySession, machine: dict[str, str]) -> tuple[str, ...
     cores = int(machine["usable_cores"])
     if session.load_before is not None and session.load_before > BUSY * cores:
         reasons.append(f"load {session.load_before:.1f} on {cores} core(s)")
+    reasons += _disturbed(session, cores)
     names = list(dict.fromkeys(sample.name for sample in session.samples))
     of_each = {name: np.asarray(session.latencies_ms(name)) for name in names}
     usual = [values / np.median(values) for values in of_each.values() if values.size]
@@ -37,6 +42,22 @@ def noise_of(session: LatencySession, machine: dict[str, str]) -> tuple[str, ...
     for name, values in of_each.items():
         reasons += _drifting(name, values, CHANCE / len(names))
     return tuple(reasons)
+
+
+def _disturbed(session: LatencySession, cores: int) -> list[str]:
+    """What counters of the system say that the processor was kept from, between beginning and end."""
+    before, after = session.before, session.after
+    if not before or not after:
+        return []
+    reasons = []
+    if before.throttled is not None and after.throttled is not None and after.throttled > before.throttled:
+        reasons.append(f"cores were slowed down for heat {after.throttled - before.throttled} time(s)")
+    if before.stolen_s is not None and after.stolen_s is not None and session.samples:
+        last = session.samples[-1]
+        share = (after.stolen_s - before.stolen_s) / ((last.started_ms + last.elapsed_ms) / 1e3 * cores)
+        if share > STOLEN:
+            reasons.append(f"the machine's host took {share:.0%} of its cores' time away")
+    return reasons
 
 
 def _drifting(name: str, values: NDArray[np.float64], chance: float) -> list[str]:

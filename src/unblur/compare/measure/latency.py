@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.compare.report import LatencyResult, LatencySession
+from unblur.compare.timing import EndToEnd, FileTimes, LatencyResult, LatencySession, OnDevice, PaperLoop
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import conditions
-from unblur.engines.runner import Runner
+from unblur.engines.runner import Queueing, Runner
 from unblur.images.contract import Frame
+from unblur.images.files import Picture, decode_picture, encode_picture
 from unblur.metrics.quantiles import quantiles, speedup, summarise
 from unblur.metrics.stationarity import stationarity
-from unblur.metrics.stopwatch import Protocol, Timed, measure
+from unblur.metrics.stopwatch import Protocol, Session, Timed, measure
 
 FRAMES_MAX = 4
 """So many frames take turns: enough that no cache holds the answer, few enough to stay in memory."""
+
+FILE_ROUNDS = 5
+"""Of reading and writing pictures, which no engine's threads disturb."""
 
 
 def most_frequent(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -45,8 +52,11 @@ def measure_latency(
     frames: Mapping[str, Frame],
     protocol: Protocol,
     progress: Progress = SILENT,
+    *,
+    paper: bool = False,
 ) -> tuple[LatencySession, dict[str, LatencyResult]]:
-    """Interleaved latency of all runners on frames of one size, encoded beforehand: `run` alone is timed.
+    """Interleaved latency of all runners on frames of one size: `run` alone, and in the same calls from an 8-bit frame
+    to an 8-bit frame. What queues its work on a device is also timed there; `paper`: each as the papers did, too.
 
     `frames`: report name to (H, W, 3) RGB uint8. `reference` is the runner that `speedup` divides by.
     Raises InputError when frames differ in size or there is none; errors of runners go through.
@@ -55,9 +65,19 @@ def measure_latency(
     if len(sizes) != 1:
         raise InputError(f"Latency is measured at one size, got {sorted(sizes)}.")
     height, width = sizes.pop()
-    timed = [Timed(name, _caller(runner, list(frames.values()))) for name, runner in runners.items()]
+    pictures = list(frames.values())
+    no_picture: set[str] = set()
+    timed = [_frame_to_frame(name, runner, pictures, no_picture) for name, runner in runners.items()]
+    for name, runner in runners.items():
+        shape = runner.signature.contract.encode(pictures[0]).shape
+        if isinstance(runner, Queueing):
+            timed.append(_queued(_on_device(name), runner, shape, runner.wait))
+            timed += [_queued(_as_papers(name), runner, shape, None)] if paper else []
+        elif paper:
+            timed.append(Timed(_as_papers(name), _caller(runner, pictures)))
     before = conditions()
     session = measure(timed, protocol, progress=progress)
+    after = conditions()
     base = session.latencies_ms(reference)
     results = {
         name: LatencyResult(
@@ -67,6 +87,9 @@ def measure_latency(
             warmed_up=session.stable[name],
             quantiles=quantiles(session.latencies_ms(name)),
             stationarity=stationarity(session.latencies_ms(name)),
+            end_to_end=None if name in no_picture else _end_to_end(session, name),
+            on_device=_device_alone(session, name),
+            paper=_paper_loop(session, name),
         )
         for name, runner in runners.items()
     }
@@ -79,11 +102,86 @@ def measure_latency(
         warmup_rounds=session.warmup_rounds,
         samples=session.samples,
         before=before,
-        after=conditions(),
+        after=after,
+        files=_file_times(pictures),
     )
     return about, results
+
+
+def _on_device(name: str) -> str:
+    return f"{name} (device alone)"
+
+
+def _as_papers(name: str) -> str:
+    return f"{name} (papers' loop)"
+
+
+def _frame_to_frame(name: str, runner: Runner, frames: Sequence[Frame], no_picture: set[str]) -> Timed:
+    """Conversion and padding are what is prepared, cropping and conversion what finishes; the sample is `run` alone.
+    An engine that gives no pixels (NaN) has no such time, and is named in `no_picture`."""
+    contract = runner.signature.contract
+    height, width = frames[0].shape[:2]
+
+    def decode(tensor: NDArray[Any]) -> Frame | None:
+        try:
+            return contract.decode(tensor, height, width)
+        except InputError:
+            no_picture.add(name)
+            return None
+
+    return Timed(name, runner.run, None, lambda number: contract.encode(frames[number % len(frames)]), decode)
 
 
 def _caller(runner: Runner, frames: Sequence[Frame]) -> Callable[[int], NDArray[Any]]:
     inputs = [runner.signature.contract.encode(frame) for frame in frames]
     return lambda number: runner.run(inputs[number % len(inputs)])
+
+
+def _queued(name: str, runner: Queueing, shape: tuple[int, ...], synchronize: Callable[[], None] | None) -> Timed:
+    """The work of a frame on a device; outside of a sample nothing of its engine's is in force (streams, flags)."""
+    inside: list[ExitStack] = []
+
+    def enter(_: int) -> Callable[[], Any]:
+        with ExitStack() as stack:
+            work = stack.enter_context(runner.resident(shape))
+            inside.append(stack.pop_all())
+        return work
+
+    return Timed(name, lambda work: work(), synchronize, enter, lambda _: inside.pop().close())  # which waits
+
+
+def _end_to_end(session: Session, name: str) -> EndToEnd:
+    whole = session.wholes_ms(name)
+    beside = [both - run for both, run in zip(whole, session.latencies_ms(name), strict=True)]
+    return EndToEnd(summary=summarise(whole), conversion_ms=median(beside))
+
+
+def _device_alone(session: Session, name: str) -> OnDevice | None:
+    alone = session.latencies_ms(_on_device(name))
+    if not alone:
+        return None
+    copies = [run - work for run, work in zip(session.latencies_ms(name), alone, strict=True)]
+    return OnDevice(summary=summarise(alone), copies_ms=median(copies))
+
+
+def _paper_loop(session: Session, name: str) -> PaperLoop | None:
+    loop = session.latencies_ms(_as_papers(name))
+    if not loop:
+        return None
+    alone = session.latencies_ms(_on_device(name))
+    true = alone or session.latencies_ms(name)
+    return PaperLoop(median_ms=median(loop), true_ms=median(true), short=speedup(true, loop), queued=bool(alone))
+
+
+def _file_times(frames: Sequence[Frame]) -> FileTimes:
+    """Of PNGs in memory: what a disk takes is another machine's."""
+    name, count = Path("frame.png"), len(frames)
+    pictures = [Picture(frame) for frame in frames]
+    files = [encode_picture(name, one, one.frame) for one in pictures]
+    timed = [
+        Timed("decode", lambda turn: decode_picture(files[turn % count], name)),
+        Timed("encode", lambda turn: encode_picture(name, pictures[turn % count], frames[turn % count])),
+    ]
+    session = measure(timed, Protocol(rounds=FILE_ROUNDS, warmup_window=1, warmup_rounds_max=1, settle_ms=0))
+    decode, encode = (median(session.latencies_ms(one.name)) for one in timed)
+    return FileTimes(decode_ms=decode, encode_ms=encode, kilobytes=median(map(len, files)) / 1e3)

@@ -7,8 +7,9 @@ from datetime import datetime
 from unblur.compare.judge.budgets import EVERY_CANDIDATE
 from unblur.compare.judge.noise import noise_of
 from unblur.compare.parts import Change
-from unblur.compare.report import LatencySession, Report
+from unblur.compare.report import Report
 from unblur.compare.tell.table import check_text
+from unblur.compare.timing import LatencySession
 from unblur.core.provenance import Conditions
 from unblur.metrics.decibels import decibels_text
 
@@ -157,16 +158,47 @@ def noise_sentences(session: LatencySession, machine: dict[str, str]) -> list[st
             "each other by spinning, suffers more than others. Repeat on an idle machine before believing a ratio."
         )
     if session.before and session.after:
-        lines.append(f"The machine before and after: {_conditions(session.before)}; {_conditions(session.after)}.")
+        before, after = session.before, session.after
+        lines.append(f"The machine before and after: {_conditions(before)}; {_conditions(after)}.{_counted(session)}")
+        if untold := [
+            word
+            for word, found in (
+                ("clocks", after.clock_mhz),
+                ("governor", after.governor),
+                ("temperature", after.temperature_c),
+                ("throttling", after.throttled),
+            )
+            if found in (None, "")
+        ]:
+            lines.append(f"This system does not tell {_and(untold)}: absent here, which is not zero.")
     return lines
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _conditions(found: Conditions) -> str:
     parts = [] if found.load is None else [f"load {found.load:.1f}"]
+    parts += [] if found.waiting is None else [f"{found.waiting:.0f}% of the time waiting for a core"]
     parts += [] if found.clock_mhz is None else [f"{found.clock_mhz:.0f} MHz"]
     parts += [f"governor {found.governor}"] if found.governor else []
+    parts += [f"turbo {found.turbo}"] if found.turbo else []
     parts += [] if found.temperature_c is None else [f"{found.temperature_c:.0f} °C"]
-    return ", ".join(parts) or "unknown"
+    return ", ".join([*parts, *found.gpus]) or "unknown"
+
+
+def _counted(session: LatencySession) -> str:
+    """What the system counted meanwhile."""
+    before, after = session.before, session.after
+    if not before or not after:
+        return ""
+    parts = []
+    if before.throttled is not None and after.throttled is not None:
+        parts.append(f"slowed down for heat {after.throttled - before.throttled} time(s)")
+    if before.stolen_s is not None and after.stolen_s is not None:
+        parts.append(f"{after.stolen_s - before.stolen_s:.1f} core seconds taken by its host")
+    return f" Meanwhile: {', '.join(parts)}." if parts else ""
 
 
 def indifferent_sentence(report: Report) -> list[str]:

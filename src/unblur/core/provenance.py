@@ -84,8 +84,8 @@ class Conditions:
 
     load: average over the last minute. clock_mhz: mean of the cores. governor: of their clocks. temperature_c: the
     hottest sensor. turbo: "on" or "off". throttled: how often the cores were slowed down since the machine began.
-    stolen_s: seconds of all cores since then that its host gave to others. waiting: percent of the last 10 seconds in
-    which something that could run had no core. gpus: each GPU's name, clock, temperature, watts, and why it is slowed
+    stolen_s: seconds of all cores since then that its host gave to others. waited_s: seconds since then in which
+    something that could run had no core. gpus: each GPU's name, clock, temperature, watts, and why it is slowed
     down (0 for no reason).
     """
 
@@ -96,7 +96,7 @@ class Conditions:
     turbo: str = ""
     throttled: int | None = None
     stolen_s: float | None = None
-    waiting: float | None = None
+    waited_s: float | None = None
     gpus: tuple[str, ...] = ()
 
 
@@ -113,7 +113,7 @@ def conditions() -> Conditions:
         turbo=turbo(),
         throttled=throttled(),
         stolen_s=getattr(psutil.cpu_times(), "steal", None),
-        waiting=waiting(),
+        waited_s=waited_s(),
         gpus=gpus(),
     )
 
@@ -141,11 +141,11 @@ def throttled(cpus: Path = CPUS) -> int | None:
     return sum(map(int, counts)) if counts else None
 
 
-def waiting(file: Path = Path("/proc/pressure/cpu")) -> float | None:
-    """Percent of the last 10 seconds in which something waited for a core, by Linux's pressure stall information."""
-    with suppress(OSError, StopIteration, ValueError):
+def waited_s(file: Path = Path("/proc/pressure/cpu")) -> float | None:
+    """Seconds in which something waited for a core, by Linux's pressure stall information; None where it has none."""
+    with suppress(OSError, StopIteration, ValueError, KeyError):
         some = next(line for line in file.read_text().splitlines() if line.startswith("some"))
-        return float(dict(part.split("=") for part in some.split()[1:])["avg10"])
+        return int(dict(part.split("=") for part in some.split()[1:])["total"]) / 1e6
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -54,11 +55,13 @@ def measure_latency(
     progress: Progress = SILENT,
     *,
     paper: bool = False,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> tuple[LatencySession, dict[str, LatencyResult]]:
     """Interleaved latency of all runners on frames of one size: `run` alone, and in the same calls from an 8-bit frame
     to an 8-bit frame. What queues its work on a device is also timed there; `paper`: each as the papers did, too.
 
     `frames`: report name to (H, W, 3) RGB uint8. `reference` is the runner that `speedup` divides by.
+    `clock_ns` is replaced in tests only.
     Raises InputError when frames differ in size or there is none; errors of runners go through.
     """
     sizes = {frame.shape[:2] for frame in frames.values()}
@@ -76,7 +79,7 @@ def measure_latency(
         elif paper:
             timed.append(Timed(_as_papers(name), _caller(runner, pictures)))
     before = conditions()
-    session = measure(timed, protocol, progress=progress)
+    session = measure(timed, protocol, clock_ns=clock_ns, progress=progress)
     after = conditions()
     base = session.latencies_ms(reference)
     results = {

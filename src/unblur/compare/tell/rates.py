@@ -8,6 +8,7 @@ from unblur.compare.judge.noise import BUSY
 from unblur.compare.timing import Ceilings, Rates
 from unblur.metrics.decibels import EMPTY
 
+TITLE = "Of what this machine gives"
 HEADINGS = {
     "name": "engine",
     "precision": "precision",

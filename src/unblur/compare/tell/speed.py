@@ -75,7 +75,7 @@ def tables_of(report: SpeedReport) -> list[Table]:
     if any(engine.rates for engine in report.engines):
         notes = rates.ceiling_lines(report.ceilings, int(report.machine["usable_cores"]))
         rows = rates.rate_rows({engine.name: engine.rates for engine in report.engines})
-        found.append(Table("Of what this machine gives", rates.HEADINGS, rows, notes))
+        found.append(Table(rates.TITLE, rates.HEADINGS, rows, notes))
     return found
 
 

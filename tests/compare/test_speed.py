@@ -49,7 +49,9 @@ def notes_of(report: SpeedReport) -> list[str]:
 
 def test_the_busy_machine_is_told(checkpoint, faulty) -> None:
     report = measure_speed(checkpoint, [], (16, 16), "random weights", threads=1, protocol=QUICK)
-    busy = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 500.0})})
+    busy = report.model_copy(
+        update={"latency": report.latency.model_copy(update={"load_before": 500.0, "before": None})}
+    )
     idle = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 0.1})})
     assert any("run was noisy (load 500.0" in note for note in notes_of(busy))
     assert not any("busy" in note for note in notes_of(idle))

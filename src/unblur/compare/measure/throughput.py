@@ -20,7 +20,7 @@ from unblur.images.contract import Frame
 from unblur.images.files import Picture, decode_picture, encode_picture
 from unblur.metrics.stopwatch import Protocol, Timed, measure
 
-TURN_S = 1.5
+TURN_S = 0.5
 FEWEST, MOST = 6, 60
 """A turn is of so many frames as take an engine about TURN_S, within these: pipes fill and drain within it, too."""
 

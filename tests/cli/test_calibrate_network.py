@@ -22,6 +22,7 @@ from unblur.cli import app, collect_frames
 from unblur.cli.calibrate_network import _row, main
 from unblur.core.artefacts import file_digest
 from unblur.graphs.file import read_graph
+from unblur.graphs.metadata import calibration_of
 from unblur.graphs.rewrites.forms import FORMS as KNOWN_FORMS
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
@@ -95,6 +96,21 @@ def test_a_bake_off_names_the_best_and_writes_graph_and_report(
     assert graph.calibration.startswith(f"{rows[0][0]}, bias-correction, on 2 frames of frames.toml")
 
 
+def test_what_stays_in_floating_point_is_said_and_told(place: Path, tiny_path: Path) -> None:
+    (place / "keep.txt").write_text("# of a search\nde_layer3.0/Conv\nBAM_1.final_conv/Conv  # late\n")
+    kept = {}
+    for words in (("none",), ("keep.txt",), ("default", "BAM_1.BA.*"), ("default",)):
+        assert calibrate(tiny_path, "--drawn", "1", "--keep", *words) == 0
+        report = json.loads((place / "made.json").read_text())
+        assert set(calibration_of(onnx.load(place / "made.onnx"))["kept"]) == set(report["kept"])
+        kept[words[-1]] = set(report["kept"])
+    assert report["keep"] == ["default"]
+    assert kept["keep.txt"] == kept["none"] | {"de_layer3.0/Conv", "BAM_1.final_conv/Conv"}
+    assert kept["none"] < kept["default"] < kept["BAM_1.BA.*"]
+    assert {"BAM_1.BA.mask_conv_1/Conv", "BAM_1.BA.tall.0/Conv"} <= kept["BAM_1.BA.*"]
+    assert "BAM_1.final_conv/Conv" not in kept["BAM_1.BA.*"]
+
+
 def test_a_score_that_differs_in_nothing_is_printed() -> None:
     """As graphs of bytes have it on dark frames."""
     exact = Score.from_json(Score((math.inf, math.inf), Loss(math.inf, 1, spoilt=1)).to_json())
@@ -160,6 +176,8 @@ def test_frames_of_the_manifest_are_refused_under_any_name_or_told(
         (["--algorithm", "minmx"], "did you mean 'minmax'"),
         (["--algorithm", "entropy", "--form", "fp8"], "grid of integers"),
         (["--repair", "adaround"], "Unknown repair 'adaround'"),
+        (["--keep", "none", "BAM_1"], "keep is 'none' alone"),
+        (["--keep", "BAM_1.imput_conv"], "did you mean 'BAM_1.input_conv'"),
         (["--form", "opnvino"], "invalid choice"),
         (["--manifest", "no.toml"], "no.toml does not exist"),
         (["--algorithm", "mse", "--bake-off"], "exclude each other"),

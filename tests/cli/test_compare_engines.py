@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from crashing import CRASHING, HOW
 from PIL import Image
 
 from unblur.cli.compare_engines import _arguments, _parser, main
 from unblur.cli.deblur_images import main as deblur
 from unblur.cli.sizes import size
 from unblur.compare.judge.budgets import parse_budgets
-from unblur.engines.catalogue import find_engine
+from unblur.engines.catalogue import added, find_engine
 from unblur.export.graph import export_graph
 from unblur.networks.banet.network import BANet, BANetSpec
 from unblur.networks.checkpoints import load_checkpoint, save_checkpoint
@@ -60,6 +61,23 @@ def test_three_engines_with_truth(place: Path, tmp_path: Path, capsys: pytest.Ca
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "report.html", "report.json", "report.md", "report.xml", "results.csv",
     ]  # fmt: skip
+
+
+def test_an_engine_that_crashes_costs_its_row_and_is_measured_again(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison that the store keeps: one with a crash in it is not found again, and what others scored is."""
+    command = ["--frames", "frames", "--checkpoint", "tiny.safetensors", "--threads", "1", "--no-latency",
+               "--engines", "crashing", "--no-waterfall", "--set", f"paths.artifacts={tmp_path}"]  # fmt: skip
+    verdicts = []
+    with added(CRASHING):
+        for how in ("segfault", ""):
+            monkeypatch.setenv(HOW, how)
+            verdicts.append(main(command))
+            report = json.loads((tmp_path / "report" / "report.json").read_text())
+            verdicts.append([len(engine["frames"]) for engine in report["engines"]])
+    assert verdicts == [4, [1, 0], 0, [1, 1]]
+    assert "crashing: a.png: its process was ended by SIGSEGV" in capsys.readouterr().err
 
 
 def test_what_is_compared_is_what_deblur_runs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,10 +157,11 @@ def test_a_missing_package_is_exit_code_4_or_a_row(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert _run(place, tmp_path / "out", "--engines", "openvino") == 4
+    here = ["--engines", "openvino", "--set", "compare.hang_seconds=0"]  # another process would find it
+    assert _run(place, tmp_path / "out", *here) == 4
     assert 'pip install -e ".[cpu]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert _run(place, tmp_path / "out", "--engines", "openvino", "--skip-missing", "--no-latency") == 0
+    assert _run(place, tmp_path / "out", *here, "--skip-missing", "--no-latency") == 0
     assert "not measured" in capsys.readouterr().out
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from unblur.cli.inspect_checkpoint import main
+from unblur.images.synthetic import synthetic_pair
+from unblur.networks.attention import attention_maps
 from unblur.networks.bag.network import BAGSpec, Critic, Generator
+from unblur.networks.checkpoints import load_checkpoint
 
 
 def written(tmp_path: Path, value: object) -> Path:
@@ -70,3 +75,32 @@ def test_a_critic_is_told_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_what_is_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(written(tmp_path, [1, 2]))]) == 2
     assert "not a state dict" in capsys.readouterr().err
+
+
+def test_what_a_network_looks_at_is_written_as_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(1)
+    path = written(tmp_path, Generator(BAGSpec(stem=2, depth=2, layers=1, growth=2)).state_dict())
+    frame = synthetic_pair(0, 64, 64, "heldout")[0][:30, :41]
+    picture, folder = tmp_path / "blurred.png", tmp_path / "maps"
+    Image.fromarray(frame).save(picture)
+    for _ in range(2):  # its own pictures are written over
+        assert main([str(path), "--maps", str(picture), "--output", str(folder), "--json", "--quiet"]) == 0
+    told = json.loads(capsys.readouterr().out.partition("\n}\n")[0] + "}")["maps"]
+    maps = attention_maps(load_checkpoint(path).network, frame)
+    assert [one["name"] for one in told] == list(maps) == ["module 1", "module 2"]
+    assert {file.name for file in folder.iterdir()} == {"module-1.png", "module-2.png"}
+    for one, gate in zip(told, maps.values(), strict=True):
+        grey = np.asarray(Image.open(one["path"])) / 255
+        assert grey.shape == (30, 41)
+        assert np.allclose(one["black"] + grey * (one["white"] - one["black"]), gate, atol=0.003 * np.ptp(gate))
+    Image.fromarray(frame).save(folder / "module-2.png")
+    before = (folder / "module-1.png").read_bytes()
+    assert main([str(path), "--maps", str(folder / "module-2.png"), "--output", str(folder)]) == 2
+    assert main([str(path), "--maps", str(picture), "--output", str(folder)]) == 2
+    assert "module-2.png exists and is not what unblur writes" in capsys.readouterr().err
+    assert (folder / "module-1.png").read_bytes() == before
+
+
+def test_maps_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(written(tmp_path, weights())), "--maps", "some.png"]) == 2
+    assert "--output DIR go together" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_a_frame_that_is_its_own_truth_hides_no_loss_and_cannot_be_lost(checkpoi
     assert "not in its mean: torch 1, second 1, same 1." in told
     assert "second: mean over 1 of 2 frames; 1 identical to the truth in both." in told
     again = Report.model_validate(json.loads(json.dumps(report.to_json(), allow_nan=False)))
-    assert again == report.model_copy(update={"strips": ()})
+    assert again == report.model_copy(update={"strips": (), "attention": ()})
 
 
 def test_one_changed_weight_breaks_a_fidelity_budget(checkpoint, pictures, settings, tmp_path) -> None:
@@ -342,7 +342,7 @@ def test_the_report_survives_json(checkpoint, pictures, settings, faulty) -> Non
     report = compare_engines(checkpoint, [faulty("x", _right)], find_frames(*pictures), settings)
     text = json.dumps(report.to_json(), allow_nan=False)  # identical pictures are infinitely alike
     again = Report.model_validate(json.loads(text))
-    assert again == report.model_copy(update={"strips": ()})
+    assert again == report.model_copy(update={"strips": (), "attention": ()})
     assert again.engines[1].worst_fidelity_db == math.inf
     assert str(Path.cwd()) not in text
     assert str(pictures[0].parent) not in text

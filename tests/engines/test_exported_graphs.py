@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import openvino
 import pytest
 import torch
 
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.engines.catalogue import open_engine
+from unblur.engines.openvino_runner import free_constants
 from unblur.engines.runner import restore_frame
 from unblur.images.contract import LONGEST_SIDE
 from unblur.networks.checkpoints import Checkpoint
@@ -50,6 +52,23 @@ def test_bfloat16_puts_no_strip_elsewhere(tiny: Checkpoint, dynamic_graph: Path)
                 expected = tiny.network(torch.from_numpy(tensor)).clamp(-0.5, 0.5).numpy()
             # Observed 0.010 to 0.0125; with the index computed in floats 0.035 to 0.067.
             assert np.abs(runner.run(tensor) - expected).max() < 0.02, width
+
+
+def test_products_with_a_constant_follow_the_hint(fixed_graph: Path) -> None:
+    core = openvino.Core()
+    plain, freed = core.read_model(fixed_graph), core.read_model(fixed_graph)
+    assert free_constants(freed) == 4, "two blocks, each pools twice"
+    tensor = np.random.default_rng(0).random((1, 3, *SIZE), np.float32) - 0.5
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    results = [core.compile_model(model, "CPU", exact)(tensor)[0] for model in (plain, freed)]
+    assert np.array_equal(*results)
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("a CPU without bf16 computes no product in it")
+    for model, expected in ((plain, {"f32"}), (freed, {"bf16"})):
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+        infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
+        products = [info for info in infos if info["layerType"].astype(str) == "MatMul"]
+        assert {info["runtimePrecision"].astype(str) for info in products} == expected
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

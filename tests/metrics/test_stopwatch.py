@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.metrics.stopwatch import Protocol, Session, Timed, measure
+from unblur.metrics.stopwatch import Lap, Protocol, Session, Timed, measure, time_call
 
 
 class Clock:
@@ -157,11 +157,19 @@ def test_what_is_prepared_and_finished_is_beside_the_sample_and_within_the_whole
         clock.work(5)
         seen.append(result)
 
-    candidates = [Timed("a", call, prepare=prepare, finish=finish), Timed("b", _steady(clock, 7))]
+    def refuse(result: str) -> None:
+        raise InputError(f"{result}: no picture")
+
+    def timed(name: str, finish: Callable[[str], None]) -> Timed:
+        return Timed(
+            name, lambda number: time_call(call, number, None, clock, prepare=prepare, finish=finish), away=True
+        )
+
+    candidates = [timed("a", finish), Timed("b", _steady(clock, 7)), timed("refused", refuse)]
     session = _measure(clock, candidates, rounds=2, warmup_rounds_max=1)
-    assert session.latencies_ms("a") == [30.0, 30.0]
+    assert session.latencies_ms("a") == session.latencies_ms("refused") == [30.0, 30.0]
     assert session.wholes_ms("a") == [37.0, 37.0]
-    assert session.wholes_ms("b") == []
+    assert session.wholes_ms("b") == session.wholes_ms("refused") == []
     assert seen[-1] == "frame 1, restored"
 
 

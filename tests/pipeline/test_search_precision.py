@@ -18,9 +18,11 @@ from unblur.calibration.search.page import SearchReport
 from unblur.calibration.search.search import Budget
 from unblur.core.errors import BudgetError, InputError
 from unblur.engines.catalogue import open_engine
+from unblur.graphs.facts import CONVOLUTIONS
 from unblur.graphs.file import read_graph
 from unblur.graphs.rewrites.emulation import widen
 from unblur.graphs.rewrites.forms import find_form
+from unblur.graphs.rewrites.keeping import kept
 from unblur.graphs.rewrites.quantise import tensors_to_measure
 from unblur.graphs.rewrites.ranges import Range, Ranges
 from unblur.graphs.sessions import WrittenGraph
@@ -28,10 +30,11 @@ from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
 from unblur.pipeline import search_bench
+from unblur.pipeline.job import read_keep
 from unblur.pipeline.making import graph as graphs
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.search_bench import Assignments, Bench, Question
-from unblur.pipeline.search_precision import RANGES, Calibrated, search_precision, write_point
+from unblur.pipeline.search_precision import KEEP, RANGES, Calibrated, search_precision, write_point
 from unblur.pipeline.store import Store
 
 SIZE = (48, 64)
@@ -126,6 +129,10 @@ def test_every_point_is_written_again_and_scores_what_the_report_says(
         assert min(score.fidelity_db_mean, search_bench.EXACT_DB) == pytest.approx(point["fidelity_db"], abs=1e-4)
         assert score.psnr_loss_db == pytest.approx(point["psnr_loss_db"], abs=1e-6)
     assert read_graph(path).calibration == "min-max, on 1 frames of m.toml"
+    kept_wide = kept(onnx.load(graph), find_form("onnxruntime"), read_keep([str(folder / KEEP)]))
+    chosen = onnx.load(tmp_path / f"{report['chosen']}.onnx")
+    weights = {node.name: node.input[1] for node in chosen.graph.node if node.op_type in CONVOLUTIONS}
+    assert set(kept_wide) == {name for name, weight in weights.items() if not weight.endswith("/dequantised")}
     narrow = [report["points"][number - 1]["fidelity_db"] for number in report["front"]]
     assert len({round(db, 3) for db in narrow}) == len(narrow) > 1  # so that another point's graph would be noticed
 

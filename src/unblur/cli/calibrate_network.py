@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.graphs.file import is_exported
     from unblur.graphs.rewrites.forms import find_form
     from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
-    from unblur.pipeline.job import CalibrationSet, Job
+    from unblur.pipeline.job import CalibrationSet, Job, read_keep
     from unblur.pipeline.making.ranges import stored_manifest
     from unblur.pipeline.stages import size_text
 
@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What is wrong with pairs, their names and headers tell: before the minutes that the rest takes.
     files = find_frames(config.frames.blurred, config.frames.sharp, progress) if config.frames.blurred else []
     manifest = stored_manifest(job.store, section.manifest, progress)
-    of = CalibrationSet(job.origin, manifest, config.graph.pixels, config.graph.opset, job.threads or 0)
+    of = CalibrationSet(
+        job.origin, manifest, config.graph.pixels, config.graph.opset, job.threads or 0, read_keep(section.keep)
+    )
     sizes = (manifest.size,) if resolved.origin("graph.sizes") == "default" else config.graph.sizes
     if arguments.output and len(sizes) > 1:
         raise InputError("--output names one graph, and graph.sizes has several; choose one with --size HxW.")

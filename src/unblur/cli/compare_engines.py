@@ -176,6 +176,7 @@ def _against(
     )
 
     names, calibration, device = job.config.compare.engines, job.calibration, job.config.compare.device
+    hang_s = job.config.compare.hang_seconds
     if args.reference:
         if not args.engines:  # what the file names beside a checkpoint may need one
             runnable = (
@@ -184,7 +185,9 @@ def _against(
             names = tuple(runnable)
         named = (args.reference, job.threads, args.output_name)
         reference = graph_reference(*named, args.contract)
-        candidates = [make_file_candidate(n, *named, device=device, contract=args.contract) for n in names]
+        candidates = [
+            make_file_candidate(n, *named, device=device, contract=args.contract, hang_s=hang_s) for n in names
+        ]
         texts = [n if is_file_engine(n) else f"{n}:{args.reference}" for n in names]
         rows = {reference.engine.name: f"{GRAPH_REFERENCE}:{args.reference}"}
         return reference, candidates, rows | {c.name: n for c, n in zip(candidates, texts, strict=True)}
@@ -201,6 +204,7 @@ def _against(
             dynamic=True,
             device=device,
             contract=args.contract,
+            hang_s=hang_s,
         )
         for name in names
     ]

@@ -57,6 +57,11 @@ def _hxw(given: tuple[int, int]) -> list[str]:
     return [f"{given[0]}x{given[1]}"]
 
 
+def _words(given: list[str]) -> list[str]:
+    """Files as the working directory has them; other words as they are."""
+    return [str(Path(word).absolute()) if Path(word).is_file() else word for word in given]
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -131,6 +136,10 @@ TABLE = (
     Row("--bake-off", "calibration.algorithm", "calibrate", "score every algorithm and take the best", value="best"),
     Row("--repair", "calibration.repairs", "build calibrate", "equalisation, adaptive-rounding, bias-correction",
         options={"nargs": "*", "metavar": "NAME"}),
+    Row("--keep", "calibration.keep", "build calibrate", "what stays in floating point in the place of the default: "
+        "none; a file of names (keep.txt of a search); names or patterns of nodes, layers, blocks, as \"BAM_1.*\"; "
+        "with \"default\" among them besides it", read=_words,
+        options={"nargs": "+", "metavar": "none|FILE|PATTERN"}),
     Row("--fidelity-db", "calibration.fidelity_db", "calibrate", "that the worst frame must keep", finite, options=DB),
     Row("--psnr-loss-db", "calibration.psnr_loss_db", "calibrate", "mean PSNR that may be lost against truth", finite,
         options=DB),

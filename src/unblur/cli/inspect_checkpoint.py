@@ -14,17 +14,24 @@ from unblur.core.errors import InputError
 
 @door
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print it; 2 for a file that is no checkpoint, or of no known network, naming the nearest miss."""
+    """Print it, and write its maps where they are asked for; 2 for a file that is no checkpoint, or of no known
+    network, naming the nearest miss."""
     parser = Arguments(
         "unblur inspect",
         "What a checkpoint is: its network and sizes, the pixels it takes, how its weights are stored, and what else "
-        "the file holds. Nothing in the file is executed.",
+        "the file holds. Nothing in the file is executed. With --maps also what the network looks at: the blur masks "
+        "or attention that its paper shows, as pictures.",
         "unblur inspect weights.pth",
         "unblur inspect last.pth --json",
+        "unblur inspect weights.pth --maps blurred.png --output maps",
     )
     parser.add_argument("checkpoint", type=Path, help="a .pth, .pt or .safetensors file")
     add_channel_order(parser)
+    parser.add_argument("--maps", type=Path, metavar="PICTURE", help="run the network on it and write its maps")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for the maps")
     arguments = parser.parse_args(argv)
+    if bool(arguments.maps) != bool(arguments.output):
+        raise InputError("--maps PICTURE and --output DIR go together: the picture to run, and the folder of its maps.")
     out = Output(arguments)
     # After the arguments: --help loads no torch.
     from unblur.networks.checkpoints import load_checkpoint
@@ -54,9 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"  pixels      {contract.channel_order.upper()} from {contract.low:g} to {contract.high:g}, sides multiples "
         f"of {contract.multiple} ({contract.padding} padding) from {family.exact.smallest} on"
     )
+    maps = []
+    if arguments.maps:
+        from unblur.cli.attention_pictures import write_maps
+
+        maps = write_maps(found, arguments.maps, arguments.output)
+        for one in maps:
+            out.say(f"  {one['path']}  {one['name']}: black {one['black']:.3f}, white {one['white']:.3f}")
     out.figures({
         **figures, "network": found.name, "family": family.name, "paper": family.paper, "spec": spec,
         "contract": asdict(contract), "smallest": family.exact.smallest,
-        "parameters": sum(p.numel() for p in found.network.parameters()),
+        "parameters": sum(p.numel() for p in found.network.parameters()), "maps": maps,
     })  # fmt: skip
     return 0

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from unblur.compare.candidates import Candidate, Reference, torch_reference
 from unblur.compare.judge.budgets import Budgets, check_budgets
 from unblur.compare.judge.verdict import judge
+from unblur.compare.measure.attention import attention_of
 from unblur.compare.measure.fidelity import mean_quality
 from unblur.compare.measure.frame_pass import Notes, compare_frames
 from unblur.compare.measure.frames import FrameFile
@@ -18,12 +19,12 @@ from unblur.compare.measure.latency import FRAMES_MAX, fit_frame, measure_latenc
 from unblur.compare.measure.pictures import differences_of, interval_of, less
 from unblur.compare.measure.scores import Kept, Scores
 from unblur.compare.measure.waterfall import measure_waterfalls
-from unblur.compare.parts import Waterfall
+from unblur.compare.parts import Attention, Waterfall
 from unblur.compare.report import EngineResult, Failure, FrameResult, Quality, Report, Strip
 from unblur.compare.timing import LatencyResult, LatencySession
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.errors import CrashError, InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
@@ -81,9 +82,10 @@ def compare_engines(
     """Compare the engines with eager float32 PyTorch, or with another reference, on these frames; the reference itself
     is always a row.
 
-    Truth is given for all frames or for none (`find_frames`). A frame that fails is listed and the others are
-    finished: write the report, then call its `enforce`. Raises InputError for budgets that cannot be checked, engines
-    given twice, or when no frame can be read; MissingRuntimeError as the engines do, unless `skip_missing`.
+    Truth is given for all frames or for none (`find_frames`). A frame that fails is listed, an engine that crashes too,
+    and the others are finished: write the report, then call its `enforce`. Raises InputError for budgets that cannot be
+    checked, engines given twice, or when no frame can be read; MissingRuntimeError as the engines do, unless
+    `skip_missing`; CrashError where the reference crashes.
     """
     settings = settings or Settings()
     reference = against if isinstance(against, Reference) else torch_reference(against, settings.threads)
@@ -103,28 +105,34 @@ def compare_engines(
     latencies: dict[str, LatencyResult] = {}
     falls: dict[str, Waterfall] = {}
     with ExitStack() as stack:
-        runners, missing = _open(everything, size, settings.skip_missing, stack, progress)
+        runners, missing = _open(everything, size, settings.skip_missing, stack, progress, notes.crashed)
         good = [frame for frame in frames if frame.name in sizes]
         scores = Scores(settings.kept, base, [size, settings.detectors])
         compare_frames(good, runners, notes, settings.pictures, scores, progress)
         if base not in notes.frames:
             raise InputError(f"No frame came through the reference:{_listed(notes.failures)}")
+        attention: tuple[Attention, ...] = ()
+        if isinstance(against, Checkpoint) and settings.pictures:
+            attention = attention_of(against, runners[base], good, notes, progress)
         about = {name: (runner.description, runner.signature.contract) for name, runner in runners.items()}
         if settings.waterfall:
-            falls = measure_waterfalls(candidates, runners, base, good, size, settings.threads, progress)
+            threads = settings.threads
+            falls = measure_waterfalls(candidates, runners, base, good, size, threads, progress, notes.crashed)
         if settings.protocol:
             at = settings.latency_size or most_frequent(list(sizes.values()))
             if contract.padded_size(*at) != size:
                 stack.close()
-                present = [engine for engine in everything if engine.name not in missing and engine.timed]
-                runners, _ = _open(present, contract.padded_size(*at), False, stack, progress)
-            runners = {
-                engine.name: runners[engine.name] for engine in everything if engine.timed and engine.name in runners
-            }
+                gone = {*missing, *notes.crashed}
+                present = [engine for engine in everything if engine.name not in gone and engine.timed]
+                runners, _ = _open(present, contract.padded_size(*at), False, stack, progress, notes.crashed)
+            present = [e for e in everything if e.timed and e.name in runners and e.name not in notes.crashed]
+            runners = {engine.name: runners[engine.name] for engine in present}
             whole = {frame.frame for frame in notes.frames[base]}
             pictures = _latency_frames([frame for frame in good if frame.name in whole], sizes, at)
             _drop_unfit(runners, next(iter(pictures.values())), notes)
-            session, latencies = measure_latency(runners, base, pictures, settings.protocol, progress)
+            session, latencies = measure_latency(runners, base, pictures, settings.protocol, progress, notes.crashed)
+    for name, reason in notes.crashed.items():
+        progress.note(f"crashed: {name}: {reason}")
     results = []
     for name, timed in ((engine.name, engine.timed) for engine in everything):
         if name in missing:
@@ -135,8 +143,9 @@ def compare_engines(
         )
         told = {
             "timed": timed,
-            "description": about[name][0],
-            "contract": about[name][1],
+            "crashed": notes.crashed.get(name),
+            "description": about[name][0] if name in about else {},
+            "contract": about[name][1] if name in about else None,
             "waterfall": falls.get(name),
         }
         results.append(result.model_copy(update=told))
@@ -162,6 +171,7 @@ def compare_engines(
         differences=differences_of(notes.frames),
         worst=tuple(worst for worst, _ in notes.worst),
         strips=_strips(notes),
+        attention=attention,
     )
     return judge(report, settings.budgets)
 
@@ -200,9 +210,10 @@ def _listed(failures: Sequence[Failure]) -> str:
 
 
 def _open(
-    engines: Sequence[Candidate], size: Size | None, skip_missing: bool, stack: ExitStack, progress: Progress
-) -> tuple[dict[str, Runner], dict[str, str]]:
-    """Runners by name, and the reasons of those that this machine cannot run."""
+    engines: Sequence[Candidate], size: Size | None, skip_missing: bool, stack: ExitStack, progress: Progress,
+    crashed: dict[str, str],
+) -> tuple[dict[str, Runner], dict[str, str]]:  # fmt: skip
+    """Runners by name, and the reasons of those that this machine cannot run. What crashes is added to `crashed`."""
     runners: dict[str, Runner] = {}
     missing: dict[str, str] = {}
     for engine in engines:
@@ -213,6 +224,8 @@ def _open(
                 raise
             missing[engine.name] = str(error).removeprefix(f"{engine.name}: ")
             progress.note(f"not measured: {error}")
+        except CrashError as error:
+            crashed[engine.name] = str(error)
     return runners, missing
 
 

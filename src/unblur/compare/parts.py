@@ -104,3 +104,24 @@ class WorstFrame(Part):
     fidelity_db: Decibels
     psnr_db: Decibels | None
     reference_psnr_db: Decibels | None
+
+
+class Crop(Part):
+    """One picture of a strip as a data URI; `note` is the figure under its caption."""
+
+    caption: str
+    uri: str
+    note: str = ""
+
+
+class Attention(Part):
+    """What the reference looks at on one frame: the frame and each gate of the network, scaled to (height, width).
+
+    `reason` says why this frame. A gate's note: what its black and its white stand for, of 0 to 1.
+    """
+
+    frame: str
+    reason: str
+    height: int
+    width: int
+    pictures: tuple[Crop, ...]

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from unblur.compare.parts import Cost, Difference, Part, Since, Waterfall, WorstFrame
+from unblur.compare.parts import Attention, Cost, Crop, Difference, Part, Since, Waterfall, WorstFrame
 from unblur.compare.timing import Ceilings, LatencyResult, LatencySession, Rates
-from unblur.core.errors import BudgetError, InputError
+from unblur.core.errors import BudgetError, CrashError, InputError
 from unblur.images.contract import PixelContract
 from unblur.metrics.decibels import Decibels, Loss
 from unblur.metrics.detectors.detect import Finding
@@ -80,7 +80,8 @@ class Check(Part):
 
 class EngineResult(Part):
     """One engine: what it is, its frames, their means, latency and verdict. `not_measured` holds the reason if any;
-    `timed` is False for one that was left out of the latency measurement on purpose.
+    `timed` is False for one that was left out of the latency measurement on purpose. `crashed`: how it ended before it
+    was measured to the end; what it gave until then stands.
 
     Means are arithmetic means over frames of the finite values in dB, as the papers do; the worst frame is named.
     `loss` tells which frames `psnr_loss_db` is of; `gain_db` is over the blurred input (`gain_over_input`). The
@@ -91,6 +92,7 @@ class EngineResult(Part):
     name: str
     is_reference: bool
     not_measured: str | None = None
+    crashed: str | None = None
     timed: bool = True
     description: dict[str, str] = Field(default={})
     contract: PixelContract | None = None
@@ -139,14 +141,6 @@ class Failure(Part):
     reason: str
 
 
-class Crop(Part):
-    """One picture of a strip as a data URI; `note` is the figure under its caption."""
-
-    caption: str
-    uri: str
-    note: str = ""
-
-
 class View(Part):
     """A wider part of a frame, as it was blurred and as each engine restored it, to be slid one over the other.
 
@@ -187,7 +181,7 @@ class Report(Part):
     they were stated. `blurred`: quality of the inputs, in the order of the reference's frames. `differences`: of every
     two engines. `worst`: frames of the least fidelity, the worst first. `since`: what has changed since the baseline,
     if one was named. `detectors`: names of those that looked at every picture. `ceilings`: of the devices that engines'
-    `rates` are of. `strips` are shown on the page only."""
+    `rates` are of. `strips` and `attention` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -212,6 +206,7 @@ class Report(Part):
     detectors: tuple[str, ...] = ()
     ceilings: tuple[Ceilings, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
+    attention: tuple[Attention, ...] = Field(default=(), exclude=True)
 
     @property
     def has_truth(self) -> bool:
@@ -246,27 +241,34 @@ class Report(Part):
     def enforce(self) -> None:
         """Raise what this comparison should leave with, after the report has been written.
 
-        BudgetError naming engine, budget and measured value of every broken budget; otherwise InputError listing the
-        frames that could not be compared.
+        BudgetError naming engine, budget and measured value of every broken budget; otherwise CrashError for engines
+        that crashed, or InputError listing the frames that could not be compared.
         """
         broken = [(engine, check) for engine, check in self.checks if not check.kept]
         failed = "".join(
             f"\n  {failure.frame}{f' ({failure.engine})' if failure.engine else ''}: {failure.reason}"
             for failure in self.failures
         )
+        crashed = [f"\n  {engine.name}: {engine.crashed}" for engine in self.engines if engine.crashed]
+        crashed_lines = "".join(crashed)
+        also = f"\nFrames that could not be compared:{failed}" if failed else ""
         if broken:
             lines = "".join(
                 f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(engine, check.measured)}"
                 f"{self.remark_on(engine, check)}"
                 for engine, check in broken
             )
-            also = f"\nFrames that could not be compared:{failed}" if failed else ""
             raise BudgetError(f"{len(broken)} budget(s) broken:{lines}{also}")
+        if crashed:
+            raise CrashError(
+                f"{len(crashed)} engine(s) crashed, the others are in the report; the same command goes on where they "
+                f"stopped:{crashed_lines}{also}"
+            )
         if self.failures:
             raise InputError(f"{len(self.failures)} comparison(s) failed, the others are in the report:{failed}")
 
 
 def _number(engine: EngineResult, value: float | None) -> str:
     if value is None:
-        return f"nothing ({engine.not_measured or 'see the failed frames'})"
+        return f"nothing ({engine.not_measured or engine.crashed or 'see the failed frames'})"
     return f"{value:.4g}"

@@ -42,6 +42,12 @@ class MissingRuntimeError(UnblurError):
     exit_code = 4
 
 
+class CrashError(UnblurError):
+    """An engine crashed, hung, or failed as nobody foresaw; what others finished is kept."""
+
+    exit_code = 4
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ", did you mean 'x'?" for the known word closest to `word`, or "" if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

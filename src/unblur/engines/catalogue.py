@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
@@ -66,6 +67,9 @@ def _add(engines: tuple[Engine, ...]) -> None:
 
 for _backend in (pytorch, onnx_runtime, openvino_cpu, pytorch_cuda, tensorrt_products):
     _add(_backend.ENGINES)
+
+_OWN = frozenset(_engines)
+"""Those that every process knows, without the added ones."""
 
 
 @contextmanager
@@ -185,9 +189,9 @@ def _runs_here(engine: Engine, gpu: int) -> bool:
 
 def open_engine(
     name: str, checkpoint: Weights | None, file: Path | None, threads: int | None = None, output: str | None = None,
-    *, device: str = "", contract: PixelContract | None = None,
+    *, device: str = "", contract: PixelContract | None = None, hang_s: float | None = None,
 ) -> Runner:  # fmt: skip
-    """Open an engine of the catalogue.
+    """Open an engine of the catalogue: in this process, or (`hang_s`) in one of its own, where no call may take longer.
 
     `file`: the exported ONNX file or the compiled engine file of the same checkpoint, for engines that run one; torch
     engines ignore it. `checkpoint`: None for a file that is held against another graph and no checkpoint. `threads`:
@@ -197,7 +201,7 @@ def open_engine(
     checkpoint is first tried in a process of its own (`rehearse`). Raises InputError for an unknown name, a file that
     is missing, foreign, damaged or of another checkpoint, or fewer than one thread; MissingRuntimeError when the
     package, the CPU's instructions, the driver or the GPU are missing; BudgetError when the backend took another
-    precision.
+    precision; CrashError where its own process does not live through it.
     """
     engine = find_engine(name)
     gpu = demand_device(engine, device)
@@ -206,7 +210,7 @@ def open_engine(
     if not 1 <= threads <= THREADS_MAX:
         raise InputError(f"{name}: {threads} threads; ask for 1 to {THREADS_MAX}.")
     if engine.runs == "checkpoint":
-        return engine.open(Opening(name, checkpoint, None, threads, gpu))
+        return _open(engine, Opening(name, checkpoint, None, threads, gpu), hang_s)
     if file is None:
         kind, how = ("exported graph", "export") if engine.runs == "graph" else ("engine file", "build")
         raise InputError(f"{name} runs an {kind} and none was given; make one with `unblur {how}`.")
@@ -227,7 +231,17 @@ def open_engine(
         )
     if isinstance(opened, GraphFile) and (checkpoint is None or opened.checkpoint is None):
         rehearse(name, opened, threads, gpu=gpu)
-    return engine.open(Opening(name, checkpoint, opened, threads, gpu))
+    return _open(engine, Opening(name, checkpoint, opened, threads, gpu), hang_s)
+
+
+def _open(engine: Engine, opening: Opening, hang_s: float | None) -> Runner:
+    if not hang_s:
+        return engine.open(opening)
+    from unblur.engines.own_process import open_in_own_process
+
+    if engine.runs != "checkpoint":  # the checks are done, and the new process need not load the weights
+        opening = replace(opening, weights=None)
+    return open_in_own_process(engine, engine.name in _OWN, opening, hang_s)
 
 
 def is_calibrated(text: str) -> bool:

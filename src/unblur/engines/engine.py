@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+HANG_SECONDS = 600.0
+"""Until a call to an engine in a process of its own is taken for one that never ends. The slowest honest ones are first
+frames of torch.compile, which take minutes on two cores of 2024."""
+
 
 @dataclass(frozen=True)
 class Opening:

@@ -12,12 +12,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
+from unblur.core.errors import CrashError, InputError
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,14 @@ class Timed:
 
     `synchronize` waits for a device that works asynchronously (torch.cuda.synchronize); it is called before the
     clock starts and again before it stops. None where `call` returns only when the work is done.
-    `prepare` makes of the number what `call` gets, and `finish` takes what it gives: both are outside of the sample's
-    `elapsed_ms` and within its `whole_ms`.
+
+    `away`: the work is done in another process, and `call` gives what `time_call` gave there.
     """
 
     name: str
-    call: Callable[[Any], object]
+    call: Callable[[int], Any]
     synchronize: Callable[[], None] | None = None
-    prepare: Callable[[int], Any] | None = None
-    finish: Callable[[Any], object] | None = None
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,21 +84,40 @@ class Sample:
     whole_ms: float | None = None
 
 
+class Lap(NamedTuple):
+    """One call in ns of a clock that is the same in all processes of the machine: when it began, how long it took, and
+    how long with what came before and after; None where nothing did, or what came after refused the result.
+    """
+
+    started: int
+    elapsed: int
+    whole: int | None
+
+    def sample(self, name: str, number: int, origin: int, warmup: bool) -> Sample:
+        """Of a candidate in a round of a session that began at `origin`."""
+        whole = None if self.whole is None else self.whole / 1e6
+        return Sample(name, number, (self.started - origin) / 1e6, self.elapsed / 1e6, warmup, whole)
+
+
 @dataclass(frozen=True)
 class Session:
-    """Everything that was measured. `stable` tells per candidate whether its warm-up ended by the criterion."""
+    """Everything that was measured. `stable` tells per candidate whether its warm-up ended by the criterion.
+
+    `crashed`: candidates that did not come to the end, and why; they have no samples.
+    """
 
     protocol: Protocol
     samples: tuple[Sample, ...]
     stable: dict[str, bool]
     warmup_rounds: int
+    crashed: dict[str, str] = field(default_factory=dict)
 
     def latencies_ms(self, name: str) -> list[float]:
         """The candidate's samples without warm-up, in the order of rounds: index i of two candidates is one round."""
         return [s.elapsed_ms for s in self.samples if s.name == name and not s.warmup]
 
     def wholes_ms(self, name: str) -> list[float]:
-        """As `latencies_ms`, of what was prepared and finished, too; empty for a candidate without."""
+        """As `latencies_ms`, with what came before and after each call; without those that have nothing of the kind."""
         samples = (s for s in self.samples if s.name == name and not s.warmup)
         return [s.whole_ms for s in samples if s.whole_ms is not None]
 
@@ -114,7 +132,8 @@ def measure(
 ) -> Session:
     """Measure the candidates in interleaved rounds. `clock_ns` and `sleep` are replaced in tests only.
 
-    Raises InputError when there is no candidate or a name is there twice. What a candidate raises goes through.
+    Raises InputError when there is no candidate or a name is there twice. A candidate that raises CrashError is left
+    out from there on; whatever else one raises goes through.
     """
     protocol = protocol or Protocol()
     names = [candidate.name for candidate in candidates]
@@ -123,15 +142,23 @@ def measure(
     order = random.Random(protocol.seed)
     origin = clock_ns()
     samples: list[Sample] = []
+    crashed: dict[str, str] = {}
 
     def one_round(number: int, warmup: bool) -> None:
         for candidate in order.sample(list(candidates), len(candidates)):
+            if candidate.name in crashed:
+                continue
             sleep(protocol.settle_ms / 1000.0)
-            samples.append(_time_one(candidate, number, warmup, origin, clock_ns))
+            try:
+                lap = _time_one(candidate, number, clock_ns)
+            except CrashError as error:
+                crashed[candidate.name] = str(error)
+                continue
+            samples.append(lap.sample(candidate.name, number, origin, warmup))
 
     warmup_rounds = 0
     stable = dict.fromkeys(names, False)
-    while not all(stable.values()):
+    while not all(is_stable or name in crashed for name, is_stable in stable.items()):
         if warmup_rounds == protocol.warmup_limit or clock_ns() - origin > protocol.warmup_s_max * 1e9:
             progress.note(f"latency: no steady state after {warmup_rounds} warm-up rounds; measuring all the same.")
             break
@@ -140,28 +167,45 @@ def measure(
         stable = {name: _is_stable([s.elapsed_ms for s in samples if s.name == name], protocol) for name in names}
     for number in progress.track(range(protocol.rounds), "latency", protocol.rounds):
         one_round(number, warmup=False)
-    return Session(protocol, tuple(samples), stable, warmup_rounds)
+    whole = tuple(sample for sample in samples if sample.name not in crashed)
+    return Session(protocol, whole, stable, warmup_rounds, crashed)
 
 
-def _time_one(candidate: Timed, number: int, warmup: bool, origin: int, clock_ns: Callable[[], int]) -> Sample:
-    wait, prepare, finish = candidate.synchronize, candidate.prepare, candidate.finish
+def _time_one(candidate: Timed, number: int, clock_ns: Callable[[], int]) -> Lap:
+    if candidate.away:
+        lap: Lap = candidate.call(number)
+        return lap
+    return time_call(candidate.call, number, candidate.synchronize, clock_ns)
+
+
+def time_call(
+    call: Callable[[Any], Any], number: int, wait: Callable[[], None] | None = None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns, *,
+    prepare: Callable[[int], Any] | None = None, finish: Callable[[Any], object] | None = None,
+) -> Lap:  # fmt: skip
+    """Time `call` with the number of the round, or with what `prepare` makes of it; `finish` takes what it gives, and
+    may refuse it (InputError).
+    """
+    made: object = None
     with _no_collection():
         if wait:
             wait()
         began = clock_ns()
         given = prepare(number) if prepare else number
         started = clock_ns()
-        result = candidate.call(given)
+        result = call(given)
         if wait:
             wait()
         ended = clock_ns()
-        made = finish(result) if finish else None
-        whole = clock_ns() - began
+        whole = prepare is not None or finish is not None
+        if finish:
+            try:
+                made = finish(result)
+            except InputError:
+                whole = False
+        over = clock_ns()
     del given, result, made  # freed after the clock has stopped
-    return Sample(
-        candidate.name, number, (started - origin) / 1e6, (ended - started) / 1e6, warmup,
-        whole / 1e6 if prepare or finish else None,
-    )  # fmt: skip
+    return Lap(started, ended - started, over - began if whole else None)
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,10 +15,11 @@ from unblur.core.errors import InputError
 from unblur.images.contract import Frame, PixelContract
 from unblur.networks.registry import recognise
 
+Maps = dict[str, NDArray[np.float32]]
+"""Each gate of a network by name: (H, W) in [0, 1]."""
 
-def attention_maps(
-    network: nn.Module, frame: Frame, contract: PixelContract | None = None
-) -> dict[str, NDArray[np.float32]]:
+
+def attention_maps(network: nn.Module, frame: Frame, contract: PixelContract | None = None) -> Maps:
     """Run a network on a frame, (H, W, 3) RGB uint8, and give each gate of its family by name: (H, W) in [0, 1].
 
     A gate of many channels is their mean. `contract`: that of a checkpoint with another channel order than its paper's.
@@ -25,7 +29,16 @@ def attention_maps(
     if family.gates is None:
         raise InputError(f"{family.title} has no masks or attention of a picture's shape to show.")
     contract = contract or family.contract
-    height, width = frame.shape[:2]
+    with watched(family.gates(network), contract) as seen, torch.inference_mode():
+        network(torch.from_numpy(contract.encode(frame)).to(next(network.parameters()).device))
+    return seen(frame)
+
+
+@contextmanager
+def watched(gates: Mapping[str, nn.Module], contract: PixelContract) -> Iterator[Callable[[Frame], Maps]]:
+    """Within, whoever runs the network shows its gates: the function yielded gives those of the last run, cut to the
+    frame that was run, (H, W, 3).
+    """
     seen: dict[str, Tensor] = {}
 
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -34,15 +47,31 @@ def attention_maps(
 
         return layer.register_forward_hook(keep)
 
-    handles = [watch(name, layer) for name, layer in family.gates(network).items()]
+    def maps(frame: Frame) -> Maps:
+        height, width = frame.shape[:2]
+        size = contract.padded_size(height, width)
+        return {
+            name: F.interpolate(gate, size, mode="nearest")[0, 0, :height, :width].cpu().numpy()
+            for name, gate in seen.items()
+        }
+
+    handles = [watch(name, layer) for name, layer in gates.items()]
     try:
-        with torch.inference_mode():
-            network(torch.from_numpy(contract.encode(frame)).to(next(network.parameters()).device))
+        yield maps
     finally:
         for handle in handles:
             handle.remove()
-    size = contract.padded_size(height, width)
-    return {
-        name: F.interpolate(gate, size, mode="nearest")[0, 0, :height, :width].cpu().numpy()
-        for name, gate in seen.items()
-    }
+
+
+def picture_of(gate: NDArray[np.float32]) -> Frame:
+    """(H, W) -> (H, W, 3) uint8, grey: the least value black, the largest white; a gate of one value is grey."""
+    low, high = float(gate.min()), float(gate.max())
+    grey = np.full(gate.shape, 128, np.uint8)
+    if high > low:
+        grey = np.rint((gate - low) / (high - low) * 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def range_text(gate: NDArray[np.float32]) -> str:
+    """What black and white of `picture_of` stand for: "0.412 to 0.630"."""
+    return f"{float(gate.min()):.3f} to {float(gate.max()):.3f}"

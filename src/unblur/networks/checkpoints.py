@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from unblur.core.artefacts import write_bytes
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
+from unblur.core.errors import ChangedError, InputError
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoint_file import CHECKSUM_KEY, FileContent, read_content, weights_digest
-from unblur.networks.family import Exactness
+from unblur.networks.family import Exactness, Family
 from unblur.networks.pixel_form import PixelForm
-from unblur.networks.registry import Recognised, recognise, shown
+from unblur.networks.registry import FAMILIES, Recognised, families, recognise, registered, shown
 
 AVERAGED = ("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
 """Keys of training scripts for weights that were averaged over the training: the better ones, taken first."""
@@ -50,6 +51,13 @@ class Checkpoint:
     network: nn.Module
     weights_key: str = ""
     size_bytes: int = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the name of its file, which is loaded again: another process gets the same network, or an
+        InputError."""
+        family = self.recognised.family
+        guest = None if family in FAMILIES else family
+        return _load_again, (self.path.absolute(), self.contract.channel_order, self.digest, guest)
 
     @property
     def name(self) -> str:
@@ -107,6 +115,17 @@ def load_checkpoint(
     network.eval().requires_grad_(False)
     contract = replace(family.contract, channel_order=channel_order) if channel_order else family.contract
     return Checkpoint(path, content.digest, recognised, contract, network, key, content.size_bytes)
+
+
+def _load_again(
+    path: Path, channel_order: Literal["bgr", "rgb"], digest: str, guest: Family[Any, Any] | None
+) -> Checkpoint:
+    unknown = guest is not None and guest.name not in {family.name for family in families()}
+    with registered(guest) if guest is not None and unknown else nullcontext():
+        loaded = load_checkpoint(path, channel_order)
+    if loaded.digest != digest:
+        raise ChangedError(f"{path} has changed since it was loaded; run the same command again.")
+    return loaded
 
 
 def save_checkpoint(network: nn.Module, path: str | Path) -> None:

@@ -16,9 +16,11 @@ from unblur.core.bounds import check_pixels
 from unblur.core.config import Section, Seed, Side, Threads
 from unblur.core.errors import InputError, nearest
 from unblur.engines.catalogue import parse_device
+from unblur.engines.engine import HANG_SECONDS
 from unblur.engines.tensorrt.builder import LEVELS
 from unblur.engines.tensorrt.profiles import parse_profile
 from unblur.engines.tensorrt.targets import parse_targets
+from unblur.graphs.rewrites.keeping import DEFAULT, NONE
 from unblur.images.contract import PixelContract, Pixels, parse_contract
 from unblur.pipeline.places import BUNDLED, BUNDLED_MANIFEST
 
@@ -188,11 +190,14 @@ class CalibrationSection(Section):
 
     `form`: which runtime `unblur calibrate` writes for. What that graph must keep of fidelity on the worst frame and
     may lose of PSNR: None demands nothing.
+
+    `keep`: what stays in floating point: "default", "none", files of names, names or patterns of them.
     """
 
     manifest: Path = BUNDLED_MANIFEST
     algorithm: str = DEFAULT_ALGORITHM
     repairs: tuple[str, ...] = ()
+    keep: tuple[str, ...] = Field((DEFAULT,), min_length=1)
     form: Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8"] = "openvino"
     fidelity_db: float | None = None
     psnr_loss_db: float | None = None
@@ -204,6 +209,18 @@ class CalibrationSection(Section):
         if name not in known:
             raise ValueError(f"unknown algorithm {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         return name
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _read_keep(cls, words: Any) -> Any:
+        return tuple(_listed(words))
+
+    @field_validator("keep")
+    @classmethod
+    def _none_stands_alone(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if NONE in words and len(words) > 1:
+            raise ValueError(f"keep is {NONE!r} alone, or names what stays; got {', '.join(words)}")
+        return words
 
     @field_validator("repairs")
     @classmethod
@@ -220,6 +237,9 @@ class CompareSection(Section):
 
     `baseline`: an accepted report that this one must not lose against. `cost`: also memory, loading and first frame
     of each engine, in a process of its own.
+
+    `hang_seconds`: each engine runs in a process of its own, and one that does not answer for so long is ended; 0 runs
+    all in one process, for a debugger.
     """
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
@@ -230,6 +250,7 @@ class CompareSection(Section):
     cost: bool = False
     waterfall: bool = True
     detectors: bool = True
+    hang_seconds: float = Field(HANG_SECONDS, ge=0, le=1e6, allow_inf_nan=False)
 
 
 class SearchSection(Section):

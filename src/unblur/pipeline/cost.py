@@ -21,15 +21,13 @@ from unblur.core.bounds import Size
 from unblur.core.memory import peak_bytes
 from unblur.core.reading import parse_json
 from unblur.engines.named import name_engine
+from unblur.engines.own_process import ended_text
 from unblur.engines.runner import restore_frame
 from unblur.networks.checkpoints import load_checkpoint
 from unblur.pipeline.job import Calibration, Job
 from unblur.pipeline.opening import engine_graph, make_candidate
 from unblur.pipeline.rates import with_rates
 from unblur.pipeline.store import Store
-
-SECONDS = 1800
-"""Until an engine is given up: torch.compile takes minutes for its first frame."""
 
 
 def with_costs(job: Job, report: Report, names: Sequence[str], *, dynamic: bool = False) -> Report:
@@ -45,15 +43,15 @@ def with_costs(job: Job, report: Report, names: Sequence[str], *, dynamic: bool 
     asked_for = {name_engine(name, device=job.config.compare.device).label: name for name in (report.reference, *names)}
     engines, notes = [], []
     for engine in report.engines:
-        if engine.name in asked_for and not engine.not_measured:
+        if engine.name in asked_for and not engine.not_measured and not engine.crashed:
             job.progress.note(f"cost of {engine.name}, in a process of its own")
             asked = {
                 "name": asked_for[engine.name], "checkpoint": str(network.checkpoint), "order": network.channel_order,
                 "store": str(job.store.root), "size": size, "threads": job.threads, "dynamic": dynamic,
                 "device": job.config.compare.device, "manifest": str(calibration.path),
-                "algorithm": calibration.algorithm, "repairs": calibration.repairs,
+                "algorithm": calibration.algorithm, "repairs": calibration.repairs, "keep": calibration.keep,
             }  # fmt: skip
-            found = _elsewhere(json_text(asked, indent=None))
+            found = _elsewhere(json_text(asked, indent=None), 2 * job.config.compare.hang_seconds or None)
             if isinstance(found, Cost):
                 engine = engine.model_copy(update={"cost": found})
             else:
@@ -63,26 +61,27 @@ def with_costs(job: Job, report: Report, names: Sequence[str], *, dynamic: bool 
     return with_rates(job, report, list(asked_for.values()), size, job.config.compare.device)
 
 
-def _elsewhere(asked: str) -> Cost | str:
-    """The cost, or why there is none."""
+def _elsewhere(asked: str, seconds: float | None) -> Cost | str:
+    """The cost, or why there is none: opening and a first frame may take so long together."""
     command = [sys.executable, "-P", "-m", __name__]
     try:
-        done = subprocess.run(command, input=asked, capture_output=True, text=True, errors="replace", timeout=SECONDS)
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, errors="replace", timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"it took more than {SECONDS} s."
+        return f"it took more than {seconds:g} s."
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [""])[-1]
-        return f"its process ended with code {done.returncode}: {last}"
+        return f"its process {ended_text(done.returncode)}: {last}"
     return Cost.model_validate(parse_json(done.stdout.splitlines()[-1]))
 
 
 def measure(
     name: str, checkpoint: str, order: Literal["bgr", "rgb"] | None, store: str, size: Size, threads: int | None,
     dynamic: bool, device: str, manifest: str, algorithm: str, repairs: Sequence[str],
+    keep: Sequence[str],
 ) -> Cost:  # fmt: skip
     """Of an engine of a checkpoint in this process; raises as what opens and runs it."""
     loaded = load_checkpoint(Path(checkpoint), order)
-    kept, calibration = Store(Path(store)), Calibration(Path(manifest), algorithm, tuple(repairs))
+    kept, calibration = Store(Path(store)), Calibration(Path(manifest), algorithm, tuple(repairs), tuple(keep))
     padded = loaded.contract.padded_size(*size)
     candidate = make_candidate(name, kept, loaded, threads, calibration=calibration, dynamic=dynamic, device=device)
     start = time.perf_counter()

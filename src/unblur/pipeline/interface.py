@@ -137,7 +137,8 @@ def compare(
     """
     job = _job(checkpoint, channel_order=channel_order)
     files = find_frames(Path(frames), None if truth is None else Path(truth))
-    candidates = [make_candidate(name, job.store, job.checkpoint, threads, dynamic=True) for name in engines]
+    how: dict[str, Any] = {"dynamic": True, "hang_s": job.config.compare.hang_seconds}
+    candidates = [make_candidate(name, job.store, job.checkpoint, threads, **how) for name in engines]
     refuse_calibration_frames(job.store, engines, job.calibration, files)
     settings = Settings(
         threads=threads,

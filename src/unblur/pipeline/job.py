@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from unblur.core.artefacts import file_digest
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.core.reading import read_regular
+from unblur.graphs.rewrites.keeping import DEFAULT
 from unblur.images.contract import Pixels
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
 from unblur.pipeline.config import PipelineConfig
@@ -31,7 +34,7 @@ class CalibrationSet:
     """What is calibrated, and on which frames.
 
     pixels, opset: of the graph that shall be quantised. Ranges are measured at the size of the manifest's frames and
-    serve every size: fixed graphs of one checkpoint differ in no map's name between sizes.
+    serve every size: fixed graphs of one checkpoint differ in no map's name between sizes. keep: words of `kept`.
     """
 
     checkpoint: Origin
@@ -39,15 +42,17 @@ class CalibrationSet:
     pixels: Pixels = "float"
     opset: int = OPSET
     threads: int = 0
+    keep: tuple[str, ...] = (DEFAULT,)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How engines in 8 bits are calibrated. `manifest`: None for the bundled one."""
+    """How engines in 8 bits are calibrated. `manifest`: None for the bundled one; `keep`: words of `kept`."""
 
     manifest: Path | None = None
     algorithm: str = DEFAULT_ALGORITHM
     repairs: tuple[str, ...] = ()
+    keep: tuple[str, ...] = (DEFAULT,)
 
     @property
     def path(self) -> Path:
@@ -59,10 +64,34 @@ class Calibration:
         path = self.path
         if not path.is_file():
             raise InputError(f"The manifest {path} does not exist; write one with `unblur collect`.")
-        return {"manifest": file_digest(path), "algorithm": self.algorithm, "repairs": check_repairs(self.repairs)}
+        how = {"algorithm": self.algorithm, "repairs": check_repairs(self.repairs), "keep": self.keep}
+        return {"manifest": file_digest(path), **how}
 
 
 BUNDLED = Calibration()
+
+
+def read_keep(words: Sequence[str]) -> tuple[str, ...]:
+    """Words of `kept`, with the lines of the files among them in their place ("#" begins a remark).
+
+    Keys and provenance get what the files say, not where they lie. Raises InputError for a file that is no text, or has
+    no name in it.
+    """
+    found: list[str] = []
+    for word in words:
+        path = Path(word)
+        if not path.is_file():
+            found.append(word)
+            continue
+        try:
+            lines = read_regular(path).decode().splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is no text ({error}); --keep takes a file with a name on each line.") from error
+        names = [name for line in lines if (name := line.partition("#")[0].strip())]
+        if not names:
+            raise InputError(f"{path} has no name in it; --keep none keeps nothing.")
+        found += names
+    return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -115,7 +144,7 @@ class Job:
     def calibration(self) -> Calibration:
         """As engines take it."""
         section = self.config.calibration
-        return Calibration(section.manifest, section.algorithm, section.repairs)
+        return Calibration(section.manifest, section.algorithm, section.repairs, read_keep(section.keep))
 
     @property
     def sizes(self) -> tuple[Size | None, ...]:

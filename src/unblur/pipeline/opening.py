@@ -112,7 +112,7 @@ def engine_graph(
     if not form:
         return stored_graph(store, checkpoint, size, progress=progress)
     manifest = stored_manifest(store, calibration.path, progress)
-    of = CalibrationSet(checkpoint, manifest, threads=threads or 0)
+    of = CalibrationSet(checkpoint, manifest, threads=threads or 0, keep=calibration.keep)
     return stored_quantised(
         store, store.root, of, size, find_form(form), calibration.algorithm, calibration.repairs, progress
     )
@@ -121,7 +121,7 @@ def engine_graph(
 def make_candidate(
     name: str, store: Store, checkpoint: Checkpoint, threads: int | None, progress: Progress = SILENT,
     calibration: Calibration = BUNDLED, output: str | None = None, *, dynamic: bool = False, device: str = "",
-    contract: PixelContract | None = None,
+    contract: PixelContract | None = None, hang_s: float | None = None,
 ) -> Candidate:  # fmt: skip
     """ "openvino" runs the graph exported for the size at hand, or (`dynamic`) the one of every size, which
     `open_runner` takes: another graph, with arithmetic of its own. "openvino:FILE.onnx" runs that very file, and
@@ -129,7 +129,7 @@ def make_candidate(
     `calibration` says.
 
     `output`: of a file's several outputs the restored frame. `contract`: the pixels of a file that does not say them.
-    `device`: for engines on a GPU, which one.
+    `device`: for engines on a GPU, which one. `hang_s`: as `open_engine`.
 
     "tensorrt-rtx-fp16" likewise: compiled for the size at hand, or "tensorrt-rtx-fp16:FILE.engine", or "FILE.engine".
     Raises InputError for an unknown engine, one that runs the checkpoint itself with a file, and a file that does not
@@ -154,7 +154,9 @@ def make_candidate(
 
         graphs = graphs_of_file(named, float_graph, output, contract)
         return Candidate(
-            named.label, lambda _: _open_named(named, checkpoint, threads, output, device, contract), graphs=graphs
+            named.label,
+            lambda _: _open_named(named, checkpoint, threads, output, device, contract, hang_s),
+            graphs=graphs,
         )
 
     def fitting(size: Size | None) -> Size | None:
@@ -172,7 +174,7 @@ def make_candidate(
     def open_stored(size: Size | None) -> Runner:
         if size is None and engine.fixed:
             raise _several_sizes(name)
-        return open_engine(name, checkpoint, made(fitting(size)), threads, device=device)
+        return open_engine(name, checkpoint, made(fitting(size)), threads, device=device, hang_s=hang_s)
 
     of_size = graphs_of_stored(engine, store, checkpoint, made, progress)
     graphs = of_size and (lambda size: of_size(fitting(size)))
@@ -188,10 +190,10 @@ def _several_sizes(name: str) -> InputError:
 
 def _open_named(
     named: NamedEngine, checkpoint: Checkpoint | None, threads: int | None, output: str | None, device: str,
-    contract: PixelContract | None,
+    contract: PixelContract | None, hang_s: float | None = None,
 ) -> Runner:  # fmt: skip
     name, file = named.engine.name, named.file
-    return open_engine(name, checkpoint, file, threads, output, device=device, contract=contract)
+    return open_engine(name, checkpoint, file, threads, output, device=device, contract=contract, hang_s=hang_s)
 
 
 def open_file(
@@ -228,7 +230,7 @@ def graph_reference(
 
 def make_file_candidate(
     name: str, reference: Path, threads: int | None, output: str | None = None, *, device: str = "",
-    contract: PixelContract | None = None,
+    contract: PixelContract | None = None, hang_s: float | None = None,
 ) -> Candidate:  # fmt: skip
     """ "onnxruntime:FILE.onnx", "FILE.onnx" or "FILE.engine" beside a reference that is a graph; "openvino" runs that
     very graph.
@@ -251,4 +253,6 @@ def make_file_candidate(
         )
     device = device if named.engine.device == "cuda" else ""
     graphs = graphs_of_file(named, lambda _: reference, output, contract)
-    return Candidate(named.label, lambda _: _open_named(named, None, threads, output, device, contract), graphs=graphs)
+    return Candidate(
+        named.label, lambda _: _open_named(named, None, threads, output, device, contract, hang_s), graphs=graphs
+    )

@@ -140,6 +140,7 @@ def _absolute(config: PipelineConfig, file: Path | None, origins: Mapping[str, s
     checkpoint = network.checkpoint if "network.checkpoint" in origins else bundled_checkpoint(root)
     manifest = calibration.manifest if "calibration.manifest" in origins else bundled_manifest(root)
     artifacts = paths.artifacts if file or "paths.artifacts" in origins else cache_folder()
+    keep = tuple(str(root / word) if (root / word).is_file() else word for word in calibration.keep)
     blurred = frames.blurred
     if blurred is not None:
         layout, folder = named_layout(blurred)
@@ -148,7 +149,7 @@ def _absolute(config: PipelineConfig, file: Path | None, origins: Mapping[str, s
     return config.model_copy(
         update={
             "network": placed(network, checkpoint=checkpoint),
-            "calibration": placed(calibration, manifest=manifest),
+            "calibration": placed(calibration, manifest=manifest).model_copy(update={"keep": keep}),
             "frames": placed(frames, sharp=frames.sharp),
             "compare": placed(config.compare, baseline=config.compare.baseline),
             "paths": placed(paths, artifacts=artifacts),

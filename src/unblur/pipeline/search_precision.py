@@ -14,6 +14,7 @@ import onnx
 from unblur.calibration.algorithms import BEST, check_algorithm
 from unblur.calibration.manifest import Manifest
 from unblur.calibration.score import HeldOut
+from unblur.calibration.search.groups import find_groups, kept_convolutions
 from unblur.calibration.search.ledger import Ledger
 from unblur.calibration.search.page import SearchReport, write_search
 from unblur.calibration.search.search import Assignment, Budget, search
@@ -26,6 +27,7 @@ from unblur.core.reading import parse_json, read_regular
 from unblur.graphs.facts import read_facts
 from unblur.graphs.metadata import CALIBRATION_KEY, add_properties
 from unblur.graphs.rewrites.forms import Form, find_form
+from unblur.graphs.rewrites.keeping import NONE
 from unblur.graphs.rewrites.ranges import Ranges
 from unblur.pipeline.foreign import Origin
 from unblur.pipeline.held_out import digest_of_frames, find_overlaps, refuse_overlaps
@@ -38,6 +40,8 @@ from unblur.pipeline.search_bench import COMPILED, Assignments, Bench, Question
 from unblur.pipeline.store import RUNTIMES, Store, toolchain
 
 RANGES = "ranges.json"
+KEEP = "keep.txt"
+"""Names of the convolutions that the chosen point leaves wider than 8 bits: what `--keep` takes."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def search_precision(
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> SearchReport:
-    """Search at one (height, width); write report.json, .md, .html and what `write_point` needs into `folder`.
+    """Search at one (height, width); write report.json, .md, .html, ranges.json and keep.txt into `folder`.
 
     A killed search goes on from its ledger there, and another budget asks it first. `frames` have that size, and
     truths where the budget is one of PSNR. Raises InputError and BudgetError as `search`, and as the engine.
@@ -133,7 +137,8 @@ def search_precision(
     pairs = f"Scored on {len(frames)} held-out frames of {size[0]}x{size[1]}."
     recipe["budget"] = asdict(question.budget)
     report = SearchReport(result, question.unit, _sentence(question.budget), recipe, (pairs, *notes))
-    write_search(report, folder, {folder / RANGES: calibrated.ranges.to_json().encode()})
+    others = {RANGES: calibrated.ranges.to_json(), KEEP: _wide_names(model, question.form, result.chosen.assignment)}
+    write_search(report, folder, {folder / name: text.encode() for name, text in others.items()})
     return report
 
 
@@ -188,6 +193,12 @@ def _point(folder: Path, number: int) -> tuple[dict[str, Any], Assignment]:
     if number not in points:
         raise InputError(f"{path} has the points 1 to {len(points)}, not {number}; report.md lists them.")
     return recipe, points[number]
+
+
+def _wide_names(model: onnx.ModelProto, form: Form, assignment: Assignment) -> str:
+    eight = frozenset(name for name, bits in assignment.items() if bits == 8)
+    names = sorted(kept_convolutions(model, form, find_groups(model, form), eight))
+    return "".join(f"{name}\n" for name in names or [NONE])
 
 
 def _sentence(budget: Budget) -> str:

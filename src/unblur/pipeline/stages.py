@@ -17,6 +17,7 @@ from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.judge.budgets import TRUTH_BUDGETS, Budget, check_budgets, spread_budgets
 from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
 from unblur.compare.measure.frames import FrameFile, find_frames
+from unblur.compare.parts import Attention, Part
 from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
 from unblur.core.artefacts import json_text, value_digest, write_json
@@ -47,6 +48,9 @@ from unblur.pipeline.store import Artefact, Recipe
 COMPILED_GRAPH = "tensorrt-graph"
 """Rows "tensorrt-graph-fp16": the graph that the TensorRT engine was compiled from, executed by ONNX Runtime: decibels
 without a GPU. Its latency there says nothing, so it is not timed."""
+
+SHOWN: dict[str, type[Part]] = {"strips": Strip, "attention": Attention}
+"""Pictures of a report, which only its page has."""
 
 EXACT = ("fp32", "fp16", "bf16")
 """Precisions that need no calibration."""
@@ -186,19 +190,22 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     for precision, built in compiled.items():
         graph_file = companions(engine_file(built.path))[0]
         name, text = f"{COMPILED_GRAPH}-{precision}", f"{GRAPH_REFERENCE}:{graph_file}"
-        row = make_candidate(text, job.store, checkpoint, job.threads, job.progress)
+        row = make_candidate(
+            text, job.store, checkpoint, job.threads, job.progress, hang_s=job.config.compare.hang_seconds
+        )
         candidates.append(replace(row, name=name, timed=False))
         rows[name] = text
     parents = {"checkpoint": checkpoint.digest, "frames": frames.digest}
     parents |= {f"engine {precision}": built.digest for precision, built in compiled.items()}
     # ONNX Runtime also runs the compiled graphs.
     depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
-    how = {"waterfall": settings.waterfall, "detectors": settings.detectors}
+    how = {"waterfall": settings.waterfall, "detectors": settings.detectors, "shown": list(SHOWN)}
     spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | how
     spec |= depends.spec
     spec |= {"contract": checkpoint.contract.to_json(), "cost": settings.cost} | _calibrated(job, settings.engines)
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
     protocol = Protocol(rounds=settings.rounds) if settings.rounds else None
+    crashed: list[str] = []
 
     def write(path: Path) -> None:
         kept = kept_scores(job, rows, checkpoint.digest)
@@ -213,10 +220,11 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
         report = compare_engines(checkpoint, candidates, frames.files, options, job.progress)
         if settings.cost:
             report = with_costs(job, report, settings.engines)
-        strips = [strip.model_dump(mode="json") for strip in report.strips]
-        path.write_text(json_text({"report": report.to_json(), "strips": strips}, indent=None))
+        crashed.extend(engine.name for engine in report.engines if engine.crashed)
+        shown = {name: [one.model_dump(mode="json") for one in getattr(report, name)] for name in SHOWN}
+        path.write_text(json_text({"report": report.to_json(), **shown}, indent=None))
 
-    return job.store.make(recipe, f"{checkpoint.name}.json", write)
+    return job.store.make(recipe, f"{checkpoint.name}.json", write, whole=lambda: not crashed)
 
 
 def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
@@ -226,8 +234,8 @@ def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
     budgets = spread_budgets(job.config.budgets, [one.name for one in report.engines if not one.not_measured])
     names = [engine.name for engine in report.engines]
     check_budgets(budgets, names, truth=report.has_truth, latency=report.latency is not None)
-    strips = tuple(Strip.model_validate(strip) for strip in values["strips"])
-    report = since_baseline(job, judge(report.model_copy(update={"strips": strips}), budgets))
+    shown = {name: tuple(map(part.model_validate, values[name])) for name, part in SHOWN.items()}
+    report = since_baseline(job, judge(report.model_copy(update=shown), budgets))
     resolved = job.config.model_dump(mode="json")
     told = {name: budget.model_dump() for name, budget in budgets.items()}
     parents = {"measurement": measured.digest} | ({"baseline": report.since.digest} if report.since else {})
@@ -282,8 +290,8 @@ def pictures(job: Job, frames: Frames) -> Artefact:
 
 
 def _candidate(job: Job, name: str) -> Candidate:
-    device = job.config.compare.device
-    return make_candidate(name, job.store, job.checkpoint, job.threads, job.progress, job.calibration, device=device)
+    how: dict[str, Any] = {"device": job.config.compare.device, "hang_s": job.config.compare.hang_seconds}
+    return make_candidate(name, job.store, job.checkpoint, job.threads, job.progress, job.calibration, **how)
 
 
 def _depends(job: Job, engines: Sequence[str]) -> Dependence:

@@ -76,12 +76,15 @@ class Store:
         self.root = root
         self._say = say
 
-    def make(self, recipe: Recipe, label: str, write: Callable[[Path], None]) -> Artefact:
+    def make(
+        self, recipe: Recipe, label: str, write: Callable[[Path], None], whole: Callable[[], bool] = lambda: True
+    ) -> Artefact:
         """The artefact of a recipe: found whole, or made by `write`, which fills the path it is given.
 
         `label` is readable and may end in a suffix; without one the artefact is a folder. Of two processes that ask
         for one artefact the second waits, and takes what the first has made. What `write` raises passes through, and
-        nothing is left under the final name.
+        nothing is left under the final name. `whole` is asked after writing: False leaves the artefact without its
+        sidecar, so that it is good for this run, and the next one makes it again.
         """
         name, dot, suffix = label.partition(".")
         path = self.root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
@@ -97,7 +100,8 @@ class Store:
                 digest = digest_of(temporary)
                 # From here to the last line what stands there, if anything, is of no recipe.
                 sidecar.unlink(missing_ok=True)
-            write_json(sidecar, _statement(recipe, digest))
+            if whole():
+                write_json(sidecar, _statement(recipe, digest))
         return Artefact(path, digest, fresh=True)
 
 

@@ -102,7 +102,7 @@ def test_the_same_report_has_lost_nothing_and_says_so(report: Report, held) -> N
     ]  # fmt: skip
     assert now.since is not None
     assert {(change.lost, change.state) for change in now.since.changes} == {(0.0, "kept")}
-    assert Report.model_validate(now.to_json()) == now.model_copy(update={"strips": ()})
+    assert Report.model_validate(now.to_json()) == now.model_copy(update={"strips": (), "attention": ()})
     assert "nothing lost in 3 comparison(s)" in render_markdown(now)
 
 
@@ -265,7 +265,7 @@ def test_a_baseline_says_why_when_and_what_it_replaces(report: Report, tmp_path:
     path = tmp_path / "baseline.json"
     first = accept(report, path, " first ")
     assert (first.reason, first.replaces) == ("first", None)
-    assert load_baseline(path).report == report.model_copy(update={"strips": ()})
+    assert load_baseline(path).report == report.model_copy(update={"strips": (), "attention": ()})
     assert is_baseline(path)
     second = accept(hold_against(report, first, path), path, "second")
     assert second.replaces is not None

@@ -122,6 +122,28 @@ def test_a_page_of_many_pictures_stays_under_6_mb_and_says_what_it_leaves_out(re
     assert "left out" not in render_page(report)
 
 
+def test_the_page_shows_what_the_network_looks_at_where_it_matters(report: Report) -> None:
+    one, other = report.attention
+    assert one.frame == report.worst[0].frame
+    assert re.fullmatch(r"the least fidelity: [\d.]+ dB of off", one.reason)
+    gains = {
+        frame.frame: frame.quality.psnr_db - before.psnr_db
+        for frame, before in zip(report.engines[0].frames, report.blurred, strict=True)
+    }
+    assert other.frame == min(gains, key=gains.get)
+    assert other.reason == f"the least that the network gains: {gains[other.frame]:+.2f} dB"
+    text = render_page(report)
+    words = " ".join(Page(text).words)
+    for shown in (one, other):
+        assert [picture.caption for picture in shown.pictures] == ["blurred", "block 1", "block 1, refined"]
+        for picture in shown.pictures:
+            assert f'src="{picture.uri}" alt="{shown.frame}: {picture.caption}"' in text
+            assert picture.note in words
+    many = report.model_copy(update={"attention": (one.model_copy(update={"pictures": one.pictures * 2000}),)})
+    assert "What the network looks at" not in render_page(many)
+    assert "1 more places are left out" in render_page(many)
+
+
 def test_the_page_shows_every_engine_sample_and_failure(report: Report) -> None:
     text = render_page(report)
     words = " ".join(Page(text).words)

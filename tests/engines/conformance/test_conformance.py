@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 import torch
 import torch.nn.functional as F
 from fake_machine import FakeMachine
 from fake_onnxruntime import fake_onnxruntime
 from numpy.typing import NDArray
-from tiny_graph import BYTES, FLOAT, kernel, write_graph
+from tiny_graph import BYTES, FLOAT, kernel, run_quantised, write_graph, write_quantised
 from torch import nn
 
 from unblur.core.errors import InputError
@@ -34,6 +35,7 @@ from unblur.networks.checkpoints import Checkpoint, load_checkpoint, save_checkp
 
 FIXED = (12, 18)
 Array = NDArray[Any]
+HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _convolve(tensor: Array) -> Array:
@@ -87,6 +89,19 @@ def _graph_case(engine: str, size: tuple[int, int] | None, contract: PixelContra
     return Case(f"{engine}-{kind}-{contract.dtype}", open_it, reference, tolerance, size, contract)
 
 
+def _eight_bit_case(engine: str, size: tuple[int, int] | None) -> Any:
+    """The same graph in 8 bits, against itself as it is written."""
+    plain = _graph_case("onnxruntime", size, FLOAT)
+
+    def open_it(folder: Path, checkpoint: Checkpoint) -> Runner:
+        return open_engine(engine, checkpoint, write_quantised(folder / "8.onnx", size, checkpoint.digest), threads=2)
+
+    # Observed 1.6e-3: bfloat16 rounds a result of 0.5 by half a step of 2**-9.
+    case = replace(plain, open=open_it, reference=run_quantised, tolerance=2.0**-9)
+    needs = pytest.mark.skipif(not HAS_BF16, reason="a CPU without bf16")
+    return pytest.param(case, id=plain.id.replace("onnxruntime", engine), marks=needs)
+
+
 def _tensorrt_case(product: str, memory: str, size: tuple[int, int] | None, contract: PixelContract, seed: int) -> Any:
     """The runner itself on a fake machine, whose GPU computes with ONNX Runtime: late, and in an order by the seed."""
     plain = _graph_case("onnxruntime", size, contract)
@@ -116,6 +131,10 @@ def _cuda_case(memory: str, size: tuple[int, int] | None, contract: PixelContrac
 
     name = plain.id.replace("onnxruntime", f"fake-onnxruntime-cuda-{memory}")
     return pytest.param(replace(plain, id=name, open=open_it), id=name)
+
+
+def _fake_case(name: str, size: tuple[int, int] | None) -> Any:
+    return pytest.param(Case(name, lambda *_: FakeRunner(size), lambda t, _: _convolve(t), 0.0, size), id=name)
 
 
 class OneConvolution(nn.Module):
@@ -151,10 +170,8 @@ def _compiled_case(tolerance: float) -> Any:
 
 
 CASES = [
-    pytest.param(Case("fake", lambda *_: FakeRunner(None), lambda t, _: _convolve(t), 0.0), id="fake"),
-    pytest.param(
-        Case("fake-fixed", lambda *_: FakeRunner(FIXED), lambda t, _: _convolve(t), 0.0, FIXED), id="fake-fixed"
-    ),
+    _fake_case("fake", None),
+    _fake_case("fake-fixed", FIXED),
     _torch_case("torch", 0.0),
     _torch_case("torch-channels-last", 1e-6),  # observed 7.5e-8
     _compiled_case(1e-6),  # observed 1.5e-7
@@ -166,6 +183,7 @@ CASES = [
     _tensorrt_case("tensorrt-11", "pycuda", FIXED, FLOAT, 3),
     _tensorrt_case("tensorrt-rtx", "torch", None, FLOAT, 4),
     _tensorrt_case("tensorrt-rtx", "pycuda", FIXED, BYTES, 5),
+    *(_eight_bit_case("openvino-int8-bf16", size) for size in (FIXED, None)),
     *(
         pytest.param(case, id=case.id)
         for engine in ("onnxruntime", "openvino")

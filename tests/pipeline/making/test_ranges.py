@@ -117,7 +117,9 @@ def test_what_nothing_changed_in_is_found(store: Store, of: CalibrationSet, monk
     assert (again.path, again.digest, again.fresh) == (first.path, first.digest, False)
 
 
-@pytest.mark.parametrize("what", ["weights", "frames", "algorithm", "form", "rules", "repairs", "opset", "contract"])
+@pytest.mark.parametrize(
+    "what", ["weights", "frames", "algorithm", "form", "rules", "repairs", "keep", "opset", "contract"]
+)
 def test_every_change_demands_a_new_graph(
     what: str, store: Store, of: CalibrationSet, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +155,8 @@ def test_every_change_demands_a_new_graph(
         text = manifest.read_text()
         (tmp_path / "two.toml").write_text(text[: text.rindex("[[frames]]")])
         of = dataclasses.replace(of, manifest=load_manifest(tmp_path / "two.toml", store.root / "calibration/frames"))
+    elif what == "keep":
+        of = dataclasses.replace(of, keep=("none",))
     elif what == "opset":
         of = dataclasses.replace(of, opset=19)
     elif what == "rules":

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unblur.compare.parts import WorstFrame
-from unblur.compare.report import Crop, Strip, View
+from unblur.compare.parts import Crop, WorstFrame
+from unblur.compare.report import Strip, View
 from unblur.images.contract import Frame
 from unblur.metrics.decibels import decibels_text
 

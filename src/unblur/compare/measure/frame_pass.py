@@ -17,7 +17,7 @@ from unblur.compare.measure.scores import Scores
 from unblur.compare.parts import WorstFrame
 from unblur.compare.report import Failure, FrameResult, Quality, Strip
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
+from unblur.core.errors import CrashError, InputError
 from unblur.core.overlap import ahead
 from unblur.engines.runner import Runner
 from unblur.images.contract import Frame
@@ -40,7 +40,8 @@ class Notes:
     """What piles up frame by frame: results by engine, the inputs' own quality, failures, and shown strips.
 
     `reference`: name of the engine that the others are held against. `worst`: the worst first, each with its strip or
-    None where nobody would see the difference. `detectors`: whether they look at each picture.
+    None where nobody would see the difference. `detectors`: whether they look at each picture. `crashed`: engines that
+    did not come to the end, and why.
     """
 
     reference: str
@@ -50,6 +51,7 @@ class Notes:
     failures: list[Failure] = field(default_factory=list)
     shown: list[tuple[float, list[Strip]]] = field(default_factory=list)
     worst: list[tuple[WorstFrame, Strip | None]] = field(default_factory=list)
+    crashed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,12 @@ def compare_frames(
     """Run the frames through every runner, the reference first, and keep the numbers and some of the pictures.
 
     `pictures`: so many frames are shown. `scores`: of frames that were compared before; such a frame is only run again
-    where it is shown. Raises ChangedError for a pinned file that is another now, and what engines raise that is no
-    InputError: scores of the frames before are kept.
+    where it is shown. An engine that crashes is noted, and the others go on. Raises ChangedError for a pinned file that
+    is another now, and what engines raise that is neither InputError nor CrashError, and the reference's: scores of the
+    frames before are kept.
     """
-    bench = _Bench(runners, notes.reference, scores or Scores(None, notes.reference, None), notes.detectors)
+    kept = scores or Scores(None, notes.reference, None)
+    bench = _Bench(runners, notes.reference, kept, notes.detectors, notes.crashed)
     bench.scores.load(runners)
     wanted = bench.wanted(frames)
     with ahead(frames, bench.read) as read, ahead(map(bench.run, read), bench.score, workers=SCORERS) as scored:
@@ -110,6 +114,7 @@ class _Bench:
     reference: str
     scores: Scores
     detectors: bool
+    crashed: dict[str, str]
 
     def read(self, file: FrameFile, *, again: bool = False) -> _Pass:
         """What is known of a frame, and its pixels where something is not, or (`again`) pixels and nothing else."""
@@ -147,9 +152,11 @@ class _Bench:
         """Through the engines whose scores are missing, and the reference, which they are held against."""
         if one.pictures is None or one.over:
             return one
+        if one.results and not self.runners.keys() - one.results.keys() - self.crashed.keys():
+            return replace(one, pictures=None)  # what is missing will not come
         height, width = one.pictures.blurred.shape[:2]
         for name, runner in self.runners.items():
-            if name in one.results and name != self.reference:
+            if name in self.crashed or (name in one.results and name != self.reference):
                 continue
             contract = runner.signature.contract
             try:
@@ -159,6 +166,10 @@ class _Bench:
                 one = self._failed(one, error, name)
                 if one.over:
                     break
+            except CrashError as error:
+                if name == self.reference:
+                    raise CrashError(f"The reference {name} on {one.file.name}: {error}") from error
+                self.crashed[name] = f"{one.file.name}: {error}"
         return one
 
     def score(self, one: _Pass) -> _Pass:
@@ -222,7 +233,9 @@ def _note(one: _Pass, again: Callable[[FrameFile], _Pass], notes: Notes, picture
     shown = one.pictures
     restored = {name: result.frame for name, result in shown.restored.items()}
     if is_worst and worst is not None:
-        _keep_worst(notes, worst, worst_strip(worst, shown.blurred, notes.reference, restored, shown.truth))
+        there = worst.engine in restored  # else it has crashed since it was scored
+        strip = worst_strip(worst, shown.blurred, notes.reference, restored, shown.truth) if there else None
+        _keep_worst(notes, worst, strip)
     if is_shown:
         texts = {name: f"{decibels_text(r.quality.psnr_db)} dB" for name, r in ordered.items() if r.quality}
         if one.blurred is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,14 +14,15 @@ from numpy.typing import NDArray
 
 from unblur.compare.timing import EndToEnd, FileTimes, LatencyResult, LatencySession, OnDevice, PaperLoop
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError
+from unblur.core.errors import CrashError, InputError
 from unblur.core.provenance import conditions
+from unblur.engines.own_process import within
 from unblur.engines.runner import Queueing, Runner
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, decode_picture, encode_picture
 from unblur.metrics.quantiles import quantiles, speedup, summarise
 from unblur.metrics.stationarity import stationarity
-from unblur.metrics.stopwatch import Protocol, Session, Timed, measure
+from unblur.metrics.stopwatch import Lap, Protocol, Session, Timed, measure, time_call
 
 FRAMES_MAX = 4
 """So many frames take turns: enough that no cache holds the answer, few enough to stay in memory."""
@@ -53,6 +53,7 @@ def measure_latency(
     frames: Mapping[str, Frame],
     protocol: Protocol,
     progress: Progress = SILENT,
+    crashed: dict[str, str] | None = None,
     *,
     paper: bool = False,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
@@ -60,27 +61,32 @@ def measure_latency(
     """Interleaved latency of all runners on frames of one size: `run` alone, and in the same calls from an 8-bit frame
     to an 8-bit frame. What queues its work on a device is also timed there; `paper`: each as the papers did, too.
 
-    `frames`: report name to (H, W, 3) RGB uint8. `reference` is the runner that `speedup` divides by.
+    `frames`: report name to (H, W, 3) RGB uint8. `reference` is the runner that `speedup` divides by. An engine in a
+    process of its own is timed in there. Engines that crash are added to `crashed` and have no latency.
     `clock_ns` is replaced in tests only.
-    Raises InputError when frames differ in size or there is none; errors of runners go through.
+    Raises InputError when frames differ in size or there is none; other errors of runners go through, and those of the
+    reference.
     """
     sizes = {frame.shape[:2] for frame in frames.values()}
     if len(sizes) != 1:
         raise InputError(f"Latency is measured at one size, got {sorted(sizes)}.")
     height, width = sizes.pop()
     pictures = list(frames.values())
-    no_picture: set[str] = set()
-    timed = [_frame_to_frame(name, runner, pictures, no_picture) for name, runner in runners.items()]
+    crashed = {} if crashed is None else crashed
+    timed: list[Timed] = []
     for name, runner in runners.items():
-        shape = runner.signature.contract.encode(pictures[0]).shape
-        if isinstance(runner, Queueing):
-            timed.append(_queued(_on_device(name), runner, shape, runner.wait))
-            timed += [_queued(_as_papers(name), runner, shape, None)] if paper else []
-        elif paper:
-            timed.append(Timed(_as_papers(name), _caller(runner, pictures)))
+        try:
+            timed += _stopwatches(name, runner, pictures, paper, clock_ns)
+        except CrashError as error:
+            crashed[name] = str(error)
     before = conditions()
     session = measure(timed, protocol, clock_ns=clock_ns, progress=progress)
     after = conditions()
+    for name in runners:
+        for one in (name, _on_device(name), _as_papers(name)):
+            crashed |= {name: session.crashed[one]} if one in session.crashed else {}
+    if reference in crashed:
+        raise CrashError(f"The reference {reference}: {crashed[reference]}")
     base = session.latencies_ms(reference)
     results = {
         name: LatencyResult(
@@ -90,11 +96,12 @@ def measure_latency(
             warmed_up=session.stable[name],
             quantiles=quantiles(session.latencies_ms(name)),
             stationarity=stationarity(session.latencies_ms(name)),
-            end_to_end=None if name in no_picture else _end_to_end(session, name),
+            end_to_end=_end_to_end(session, name),
             on_device=_device_alone(session, name),
             paper=_paper_loop(session, name),
         )
         for name, runner in runners.items()
+        if name not in crashed
     }
     about = LatencySession(
         height=height,
@@ -119,42 +126,71 @@ def _as_papers(name: str) -> str:
     return f"{name} (papers' loop)"
 
 
-def _frame_to_frame(name: str, runner: Runner, frames: Sequence[Frame], no_picture: set[str]) -> Timed:
-    """Conversion and padding are what is prepared, cropping and conversion what finishes; the sample is `run` alone.
-    An engine that gives no pixels (NaN) has no such time, and is named in `no_picture`."""
+def _stopwatches(
+    name: str, runner: Runner, frames: list[Frame], paper: bool, clock_ns: Callable[[], int]
+) -> list[Timed]:
+    """Of whole frames; of the device alone, where the engine queues its work on one; and of the papers' loop."""
+    shape = runner.signature.contract.encode(frames[0]).shape
+    queues = within(runner, told_whether_it_queues)()
+    found = {name: within(runner, stopwatch_of, frames, clock_ns)}
+    if queues:
+        found[_on_device(name)] = within(runner, device_stopwatch_of, shape, True, clock_ns)
+    if paper and queues:
+        found[_as_papers(name)] = within(runner, device_stopwatch_of, shape, False, clock_ns)
+    elif paper:
+        found[_as_papers(name)] = within(runner, loop_stopwatch_of, frames, clock_ns)
+    return [Timed(title, call, away=True) for title, call in found.items()]
+
+
+def told_whether_it_queues(runner: Runner) -> Callable[[], bool]:
+    """Asked where the engine is."""
+    return lambda: isinstance(runner, Queueing)
+
+
+def stopwatch_of(
+    runner: Runner, frames: Sequence[Frame], clock_ns: Callable[[], int] = time.perf_counter_ns
+) -> Callable[[int], Lap]:
+    """What times the number of a round on one of the frames: `run` alone, and, as the whole, from the 8-bit frame to an
+    8-bit frame. An engine that gives no pixels (NaN) has no whole.
+    """
     contract = runner.signature.contract
     height, width = frames[0].shape[:2]
 
-    def decode(tensor: NDArray[Any]) -> Frame | None:
-        try:
-            return contract.decode(tensor, height, width)
-        except InputError:
-            no_picture.add(name)
-            return None
+    def encode(number: int) -> NDArray[Any]:
+        return contract.encode(frames[number % len(frames)])
 
-    return Timed(name, runner.run, None, lambda number: contract.encode(frames[number % len(frames)]), decode)
+    def decode(tensor: NDArray[Any]) -> Frame:
+        return contract.decode(tensor, height, width)
+
+    return lambda number: time_call(runner.run, number, None, clock_ns, prepare=encode, finish=decode)
 
 
-def _caller(runner: Runner, frames: Sequence[Frame]) -> Callable[[int], NDArray[Any]]:
+def loop_stopwatch_of(
+    runner: Runner, frames: Sequence[Frame], clock_ns: Callable[[], int] = time.perf_counter_ns
+) -> Callable[[int], Lap]:
+    """As the papers: a clock around the call, its input made before."""
     inputs = [runner.signature.contract.encode(frame) for frame in frames]
-    return lambda number: runner.run(inputs[number % len(inputs)])
+    return lambda number: time_call(lambda turn: runner.run(inputs[turn % len(inputs)]), number, None, clock_ns)
 
 
-def _queued(name: str, runner: Queueing, shape: tuple[int, ...], synchronize: Callable[[], None] | None) -> Timed:
-    """The work of a frame on a device; outside of a sample nothing of its engine's is in force (streams, flags)."""
-    inside: list[ExitStack] = []
+def device_stopwatch_of(
+    runner: Queueing, shape: tuple[int, ...], waits: bool, clock_ns: Callable[[], int] = time.perf_counter_ns
+) -> Callable[[int], Lap]:
+    """The work of a frame on a device, waited for or not before the clock stops; outside of a sample nothing of its
+    engine's is in force (streams, flags).
+    """
 
-    def enter(_: int) -> Callable[[], Any]:
-        with ExitStack() as stack:
-            work = stack.enter_context(runner.resident(shape))
-            inside.append(stack.pop_all())
-        return work
+    def lap(number: int) -> Lap:
+        with runner.resident(shape) as work:
+            return time_call(lambda _: work(), number, runner.wait if waits else None, clock_ns)
 
-    return Timed(name, lambda work: work(), synchronize, enter, lambda _: inside.pop().close())  # which waits
+    return lap
 
 
-def _end_to_end(session: Session, name: str) -> EndToEnd:
+def _end_to_end(session: Session, name: str) -> EndToEnd | None:
     whole = session.wholes_ms(name)
+    if len(whole) != len(session.latencies_ms(name)):
+        return None
     beside = [both - run for both, run in zip(whole, session.latencies_ms(name), strict=True)]
     return EndToEnd(summary=summarise(whole), conversion_ms=median(beside))
 

@@ -19,7 +19,7 @@ from unblur.compare.measure.frames import FrameFile
 from unblur.compare.measure.latency import fit_frame
 from unblur.compare.parts import Step, StepName, Waterfall
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import UnblurError
+from unblur.core.errors import CrashError, UnblurError
 from unblur.core.provenance import default_threads
 from unblur.engines.runner import Runner
 from unblur.graphs.file import open_graph
@@ -69,12 +69,14 @@ def measure_waterfalls(
     size: tuple[int, int] | None,
     threads: int | None = None,
     progress: Progress = SILENT,
+    crashed: dict[str, str] | None = None,
 ) -> dict[str, Waterfall]:
     """The waterfall of every open candidate by name, on up to MOST of the frames, cut to CROP.
 
     `size`: the padded (height, width) that the runners were opened for, None for every size. What a step fails of is
-    told in its waterfall and stops nothing.
+    told in its waterfall and stops nothing. Engines that crash are added to `crashed`, and those in it are left out.
     """
+    crashed = {} if crashed is None else crashed
     count = min(MOST, len(frames))
     whole = [frames[k * len(frames) // count].read()[0] for k in range(count)]
     crops = [fit_frame(frame, *(min(side, CROP) for side in frame.shape[:2])) for frame in whole]
@@ -89,7 +91,7 @@ def measure_waterfalls(
         return benches[on_crops]
 
     found = {}
-    present = [engine for engine in engines if engine.name in runners and engine.name != reference]
+    present = [e for e in engines if e.name in runners and e.name != reference and e.name not in crashed]
     for engine in progress.track(present, "where decibels are lost", len(present)):
         runner = runners[engine.name]
         try:
@@ -104,6 +106,8 @@ def measure_waterfalls(
                 found[engine.name] = Waterfall(missing="it takes no crop, and its frames are too large to run whole")
         except UnblurError as error:
             found[engine.name] = Waterfall(missing=str(error))
+            if isinstance(error, CrashError):
+                crashed[engine.name] = str(error)
     return found
 
 

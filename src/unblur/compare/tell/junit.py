@@ -10,8 +10,8 @@ from unblur.core.console import printable
 
 
 def render_junit(report: Report) -> bytes:
-    """XML in UTF-8. A broken budget is a failure; a frame that could not be compared is an error; an engine without a
-    budget, or one that this machine cannot run and that has none of its own, is skipped."""
+    """XML in UTF-8. A broken budget is a failure; a frame that could not be compared, or an engine that crashed, is an
+    error; one without a budget, or one that this machine cannot run and that has none of its own, is skipped."""
     name = f"unblur: engines of {printable(report.network)}"
     root = ElementTree.Element("testsuites", {"name": name})
     suite = ElementTree.SubElement(root, "testsuite", {"name": name, "timestamp": report.created_utc})
@@ -30,7 +30,9 @@ def render_junit(report: Report) -> bytes:
 
 
 def _engine(suite: ElementTree.Element, report: Report, engine: EngineResult) -> None:
-    if not engine.checks and not engine.is_reference:
+    if engine.crashed:
+        ElementTree.SubElement(_case(suite, engine.name, "crash"), "error", {"message": printable(engine.crashed)})
+    elif not engine.checks and not engine.is_reference:
         case = _case(suite, engine.name, "no budget")
         reason = engine.not_measured or "no budget was held against it"
         ElementTree.SubElement(case, "skipped", {"message": printable(reason)})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from unblur.compare.report import Crop, Report, Strip, View
+from unblur.compare.parts import Attention, Crop
+from unblur.compare.report import Report, Strip, View
 from unblur.compare.tell import answer as short
 from unblur.compare.tell.pictures import WORST_HEADINGS, difference_lines, worst_rows
 from unblur.compare.tell.plots import (
@@ -71,7 +72,7 @@ def render_page(report: Report) -> str:
     """HTML of the whole report, pictures inside as data URIs."""
     columns = [column for column in columns_of(report) if column not in SECOND_LINES.values()]
     told = short.answer(report)
-    sliders, strips, left_out = _pictures(report, told.best)
+    sliders, attention, strips, left_out = _pictures(report, told.best)
     return render(
         "compare/tell/page.html.jinja",
         f"engines of {report.network}",
@@ -117,6 +118,7 @@ def render_page(report: Report) -> str:
         worst_headings=WORST_HEADINGS,
         differences=difference_lines(report),
         sliders=sliders,
+        attention=attention,
         strips=strips,
         left_out=left_out,
     )
@@ -132,8 +134,8 @@ def _groups(columns: list[str]) -> list[tuple[str, int]]:
     return groups
 
 
-def _pictures(report: Report, best: str | None) -> tuple[list[Slider], list[Strip], int]:
-    """What fits: sliders first, then strips in their order; and how many strips do not."""
+def _pictures(report: Report, best: str | None) -> tuple[list[Slider], list[Attention], list[Strip], int]:
+    """What fits: sliders first, what the network looks at, then strips in their order; and how many of these do not."""
     sliders = [slider for strip in report.strips if (slider := _slider(strip, best or report.reference))]
     room = PICTURES_MAX
     shown = []
@@ -141,13 +143,19 @@ def _pictures(report: Report, best: str | None) -> tuple[list[Slider], list[Stri
         room -= _size((slider.before, slider.after))
         if room >= 0:
             shown.append(slider)
+    attention = []
+    for one in report.attention:
+        if _size(one.pictures) <= room:
+            room -= _size(one.pictures)
+            attention.append(one)
     strips = []
     for strip in report.strips:
         room -= _size((*strip.crops, *strip.differences))
         if room < 0:
             break
         strips.append(strip)
-    return shown, strips, len(report.strips) - len(strips)
+    left_out = len(report.strips) - len(strips) + len(report.attention) - len(attention)
+    return shown, attention, strips, left_out
 
 
 def _slider(strip: Strip, name: str) -> Slider | None:

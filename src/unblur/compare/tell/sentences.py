@@ -49,6 +49,8 @@ def verdict_sentence(report: Report) -> str:
     passed_over = ""
     if skipped and measured and EVERY_CANDIDATE in report.budgets:  # else it reached them (`judge`)
         passed_over = f" The budget of all engines was not held against {', '.join(skipped)}: not measured."
+    if crashed := [engine.name for engine in report.engines if engine.crashed]:
+        passed_over += f" Crashed: {', '.join(crashed)}."
     if broken:
         return f"{broken} of {len(checks)} budgets broken.{passed_over}"
     if checks:
@@ -76,8 +78,9 @@ def failure_lines(report: Report) -> list[str]:
 
 
 def missing_lines(report: Report) -> list[str]:
-    """One line per engine that this machine cannot run."""
-    return [f"{engine.name}: {engine.not_measured}" for engine in report.engines if engine.not_measured]
+    """One line per engine that this machine cannot run, or that crashed."""
+    told = [(e.name, f"crashed: {e.crashed}" if e.crashed else e.not_measured) for e in report.engines]
+    return [f"{name}: {reason}" for name, reason in told if reason]
 
 
 def how_measured(report: Report) -> list[str]:

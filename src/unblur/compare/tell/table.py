@@ -11,7 +11,7 @@ from unblur.metrics.quantiles import Interval
 
 @dataclass(frozen=True)
 class Row:
-    """Cells of one engine. `verdict`: "reference", "kept", "broken", "no budget" or "not measured"."""
+    """Cells of one engine. `verdict`: "reference", "kept", "broken", "no budget", "not measured" or "crashed"."""
 
     name: str
     verdict: str
@@ -129,6 +129,8 @@ def _row(engine: EngineResult) -> Row:
 
 
 def _verdict(engine: EngineResult) -> str:
+    if engine.crashed:
+        return "crashed"
     if engine.not_measured and not engine.checks:
         return "not measured"
     if not engine.checks:

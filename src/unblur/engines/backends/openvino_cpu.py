@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from unblur.engines.backends.onnx_runtime import demand_quantised
 from unblur.engines.engine import Engine, Opening, Precision
@@ -16,7 +16,8 @@ FORM = "openvino"
 """How a graph in 8 bits is written for it."""
 
 
-def _engine(name: str, precision: Precision, text: str) -> Engine:
+def _engine(name: str, precision: Precision, text: str, *, rest: Literal["f32", "bf16"] = "f32") -> Engine:
+    """`rest`: what computes in floating point is computed in that."""
     form = FORM if precision == "int8" else ""
 
     def open_it(opening: Opening) -> Runner:
@@ -24,7 +25,7 @@ def _engine(name: str, precision: Precision, text: str) -> Engine:
 
         if form:
             demand_quantised(opening, form)
-        return OpenVinoRunner(opening.name, opening.graph, "bf16" if precision == "bf16" else "f32", opening.threads)
+        return OpenVinoRunner(opening.name, opening.graph, rest, opening.threads)
 
     asked = _realised if form else None
     return Engine(
@@ -40,6 +41,7 @@ def _realised(graph: Path) -> frozenset[str]:
 
 ENGINES = (
     _engine("openvino", "fp32", "OpenVINO, float32"),
-    _engine("openvino-bf16", "bf16", "OpenVINO, bfloat16"),
+    _engine("openvino-bf16", "bf16", "OpenVINO, bfloat16", rest="bf16"),
     _engine("openvino-int8", "int8", "OpenVINO, u8 x s8"),
+    _engine("openvino-int8-bf16", "int8", "OpenVINO, u8 x s8, all else in bfloat16", rest="bf16"),
 )

@@ -25,8 +25,8 @@ from unblur.core.provenance import default_threads
 from unblur.graphs.file import read_graph
 from unblur.graphs.metadata import CALIBRATION_KEY, add_properties
 from unblur.graphs.rewrites.forms import Form
-from unblur.graphs.rewrites.keeping import kept_by_default
-from unblur.graphs.rewrites.quantise import quantise
+from unblur.graphs.rewrites.keeping import kept
+from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise
 from unblur.graphs.rewrites.ranges import Ranges
 from unblur.pipeline.job import CalibrationSet
 from unblur.pipeline.making.bake_off import best_algorithm
@@ -70,6 +70,7 @@ def stored_quantised(
         "form": form.name,
         "algorithm": algorithm,
         "repairs": list(repairs),
+        "keep": list(of.keep),
         "manifest": of.manifest.path.name,
         "manifest_sha256": of.manifest.digest,
         "frames": len(of.manifest),
@@ -78,7 +79,7 @@ def stored_quantised(
     recipe = Recipe(STAGE, about | {"rules": asdict(form)}, parts.digests)
     where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
     label = f"{of.checkpoint.name}-{where}-{of.pixels}-{form.name}-{algorithm}.onnx"
-    return store.make(recipe, label, lambda path: _write_quantised(path, parts, form, about))
+    return store.make(recipe, label, lambda path: _write_quantised(path, parts, form, of.keep, about))
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def _stored_parts(
     return _Parts(graph, at_manifest, ranges, weights, shifts)
 
 
-def _write_quantised(path: Path, parts: _Parts, form: Form, about: Mapping[str, Any]) -> None:
-    keep = kept_by_default(onnx.load(parts.at_manifest.path), form)
+def _write_quantised(path: Path, parts: _Parts, form: Form, words: Sequence[str], about: Mapping[str, Any]) -> None:
+    keep = kept(onnx.load(parts.at_manifest.path), form, words)
     made = quantise(onnx.load(parts.graph.path), Ranges.from_json(parts.ranges.path.read_text()), form, keep=keep)
     if parts.weights is not None:
         made = with_weights(made, _arrays(parts.weights))
@@ -144,7 +145,7 @@ def float_graph(
     at_manifest = stored_graph(store, of.checkpoint, of.manifest.size, of.pixels, of.opset, progress=progress)
     recipe = Recipe(
         STAGE,
-        {"what": EQUALISATION, "form": asdict(form), "frames": REPAIR_FRAMES},
+        {"what": EQUALISATION, "form": asdict(form), "frames": REPAIR_FRAMES, "keep": list(of.keep)},
         {"graph": at_manifest.digest, "manifest": of.manifest.digest},
         RUNTIMES,
     )
@@ -153,7 +154,7 @@ def float_graph(
         progress.note(f"{EQUALISATION}: for form {form.name}")
         model = onnx.load(at_manifest.path)
         # Also for one scale a weight: evening out weights instead of maps lost 0.4 dB there (docs/lab-log.md).
-        made = equalise(model, _inputs(at_manifest, of), kept_by_default(model, form))
+        made = equalise(model, _inputs(at_manifest, of), kept(model, form, of.keep))
         onnx.save(made.model, path)
 
     name = f"{of.checkpoint.name}-{form.name}-equalised"
@@ -187,14 +188,14 @@ def _stored_weights(
     """What adaptive rounding makes of the 8-bit weights, found at the manifest's size (.npz: tensor -> values)."""
     recipe = Recipe(
         STAGE,
-        {"what": ROUNDING, "form": asdict(form), "frames": REPAIR_FRAMES},
+        {"what": ROUNDING, "form": asdict(form), "frames": REPAIR_FRAMES, "keep": list(of.keep)},
         {"graph": graph.digest, "ranges": ranges.digest, "manifest": of.manifest.digest},
         RUNTIMES,
     )
 
     def write(path: Path) -> None:
         model = onnx.load(graph.path)
-        made = quantise(model, Ranges.from_json(ranges.path.read_text()), form)
+        made = _quantised(model, ranges, form, of)
         threads = of.threads or default_threads()
         found = round_adaptively(model, made, _inputs(graph, of), threads=threads, progress=progress)
         _save(path, found.weights)
@@ -214,7 +215,7 @@ def _stored_shifts(
     """What bias correction adds to each bias, found at the manifest's size (.npz: convolution -> (channels,))."""
     recipe = Recipe(
         STAGE,
-        {"what": BIAS_CORRECTION, "form": asdict(form), "frames": REPAIR_FRAMES},
+        {"what": BIAS_CORRECTION, "form": asdict(form), "frames": REPAIR_FRAMES, "keep": list(of.keep)},
         {"graph": graph.digest, "ranges": ranges.digest, "manifest": of.manifest.digest}
         | ({} if weights is None else {"weights": weights.digest}),
         RUNTIMES,
@@ -222,7 +223,7 @@ def _stored_shifts(
 
     def write(path: Path) -> None:
         model = onnx.load(graph.path)
-        made = quantise(model, Ranges.from_json(ranges.path.read_text()), form)
+        made = _quantised(model, ranges, form, of)
         if weights is not None:
             made = with_weights(made, _arrays(weights))
         threads = of.threads or default_threads()
@@ -230,6 +231,12 @@ def _stored_shifts(
         _save(path, found.shifts)
 
     return store.make(recipe, f"{of.checkpoint.name}-{form.name}-shifts.npz", write)
+
+
+def _quantised(model: onnx.ModelProto, ranges: Artefact, form: Form, of: CalibrationSet) -> QuantisedGraph:
+    """What a repair begins with."""
+    keep = kept(model, form, of.keep)
+    return quantise(model, Ranges.from_json(ranges.path.read_text()), form, keep=keep)
 
 
 def _save(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -135,8 +135,9 @@ def scored_graph(
     frame, or more PSNR is lost than `psnr_loss_db` on the mean.
     """
     of = CalibrationSet(
-        source.checkpoint, stored_manifest(store, calibration.path, progress), source.pixels, source.opset
-    )
+        source.checkpoint, stored_manifest(store, calibration.path, progress), source.pixels, source.opset,
+        keep=calibration.keep,
+    )  # fmt: skip
     form = form_of(precision, product)
     graph = stored_quantised(
         store, store.root, of, source.size, form, calibration.algorithm, calibration.repairs, progress

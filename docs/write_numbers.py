@@ -16,10 +16,11 @@ from typing import Any
 
 from unblur.compare.judge.noise import noise_of
 from unblur.compare.report import Report
-from unblur.compare.speed import HEADINGS as HEADINGS_OF_SPEED
-from unblur.compare.speed import SpeedReport, write_speed
+from unblur.compare.speed import SpeedReport
 from unblur.compare.tell.answer import HEADINGS, columns_of, short_rows
 from unblur.compare.tell.sentences import when
+from unblur.compare.tell.speed import HEADINGS as HEADINGS_OF_SPEED
+from unblur.compare.tell.speed import RATIOS, write_speed
 from unblur.compare.tell.write import render_markdown
 from unblur.core.markdown import escaped, table_row
 from unblur.metrics.decibels import decibels_from_json, decibels_text
@@ -99,11 +100,12 @@ def measured(text: str) -> str:
 
 def without_ratios(text: str) -> str:
     """The table of a noisy run of `unblur speed`, which says that it was noisy, without what it is not good for."""
-    places = [HEADINGS_OF_SPEED.index(heading) + 1 for heading in ("against torch", "95% interval")]
     lines = text.splitlines()
+    heads = [cell.strip() for cell in next(line for line in lines if line.startswith("|")).split("|")]
+    places = [heads.index(HEADINGS_OF_SPEED[column]) for column in RATIOS]
     for number, line in enumerate(lines):
         cells = line.split("|")
-        if len(cells) == len(HEADINGS_OF_SPEED) + 2 and "×" in line:
+        if len(cells) == len(heads) and "×" in line:
             for place in places:
                 cells[place] = f" {WITHHELD} "
             lines[number] = "|".join(cells)
@@ -234,7 +236,26 @@ def gate(values: dict[str, Any]) -> str:
         )
     size = f"{values['height']}x{values['width']}"
     about = f"{values['network']}, {values['pictures']} drawn pictures of {size} a trial; {values['machine']['cpu']}."
-    return "\n".join([*lines, "", about])
+    return "\n".join([*lines, "", about, *gate_of_latency(values)])
+
+
+def gate_of_latency(values: dict[str, Any]) -> list[str]:
+    """How often the same gate found an engine slower, or could not tell, on a quiet machine and beside a load."""
+    if not values.get("latency"):
+        return []
+    lines = [
+        "",
+        "| what was done | beside it | measured (times) | lost | cannot tell | kept |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in values["latency"]:
+        done = f"{row['injected']:.0%} more latency" if row["injected"] else "nothing changed"
+        beside = f"{row['beside']} processes that spin" if row["beside"] else "nothing"
+        kept = row["trials"] - row["lost"] - row["cannot_tell"]
+        between = f"{min(row['times']):.2f} to {max(row['times']):.2f}"
+        lines.append(f"| {done} | {beside} | {between} | {row['lost']} | {row['cannot_tell']} | {kept} |")
+    about = f"{values['latency'][0]['engine']} on one thread, {values['latency_rounds']} rounds a session"
+    return [*lines, "", f"{about}; each trial has a baseline of its own, taken on the quiet machine."]
 
 
 def folders(values: dict[str, Any]) -> str:

@@ -89,13 +89,14 @@ def measure_memory(pairs: int, height: int, width: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=300)
+    parser.add_argument("--pairs", type=int, default=300, help="0: scores alone")
     parser.add_argument("--size", default="96x128")
     parser.add_argument("--scored", type=int, default=12)
     arguments = parser.parse_args()
     measure_scores(arguments.scored)
     height, width = map(int, arguments.size.split("x"))
-    measure_memory(arguments.pairs, height, width)
+    if arguments.pairs:
+        measure_memory(arguments.pairs, height, width)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 from small_frames import QUICK
 
 from unblur.compare.candidates import Candidate
-from unblur.compare.speed import HEADINGS, measure_speed, notes_of, rows_of, write_speed
+from unblur.compare.speed import SpeedReport, measure_speed
+from unblur.compare.tell.speed import console_lines, tables_of, write_speed
 from unblur.core.errors import InputError, MissingRuntimeError
 
 
@@ -25,13 +26,13 @@ def test_rows_missing_engines_and_agreement(checkpoint, faulty, tmp_path: Path) 
     engines = [Candidate("same", open_it), Candidate("bf16", missing), faulty("wrong", lambda t: t * 0)]
     report = measure_speed(checkpoint, engines, (15, 18), "random weights", threads=1, protocol=QUICK)
     assert opened == [(16, 18)]
-    rows = rows_of(report)
-    assert [row[0] for row in rows] == ["torch", "same", "bf16", "wrong"]
-    assert all(len(row) == len(HEADINGS) for row in rows)
-    assert rows[0][5] == "1.00×"
-    assert rows[1][7] == "∞ dB"
-    assert rows[2][1:3] == ("not measured", "–")
-    assert float(rows[3][7].split()[0]) < 20
+    rows = tables_of(report)[0].rows
+    assert [row["name"] for row in rows] == ["torch", "same", "bf16", "wrong"]
+    assert rows[0]["speedup"] == "1.00×"
+    assert rows[1]["agrees"] == "∞ dB"
+    assert (rows[2]["precision"], rows[2]["median"]) == ("not measured", "–")
+    assert float(rows[3]["agrees"].split()[0]) < 20
+    assert all(float(rows[k]["whole"]) >= float(rows[k]["best"]) for k in (0, 1, 3))
     assert "bf16: not measured: no such instructions" in notes_of(report)
 
     path = write_speed(report, tmp_path / "speed")
@@ -42,12 +43,35 @@ def test_rows_missing_engines_and_agreement(checkpoint, faulty, tmp_path: Path) 
     assert len(measured) == 3 * QUICK.rounds
 
 
+def notes_of(report: SpeedReport) -> list[str]:
+    return list(tables_of(report)[0].notes)
+
+
 def test_the_busy_machine_is_told(checkpoint, faulty) -> None:
     report = measure_speed(checkpoint, [], (16, 16), "random weights", threads=1, protocol=QUICK)
-    busy = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 500.0})})
+    busy = report.model_copy(
+        update={"latency": report.latency.model_copy(update={"load_before": 500.0, "before": None})}
+    )
     idle = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 0.1})})
     assert any("run was noisy (load 500.0" in note for note in notes_of(busy))
     assert not any("busy" in note for note in notes_of(idle))
+
+
+def test_everything_that_can_be_asked_for_fits_80_columns(checkpoint, faulty) -> None:
+    engines = [faulty("an-engine-of-quite-a-long-name", lambda t: t), faulty("same", lambda t: t)]
+    report = measure_speed(
+        checkpoint, engines, (16, 16), "random weights", threads=2, protocol=QUICK, paper=True, throughput=True,
+        streams=engines[1:],
+    )  # fmt: skip
+    lines = console_lines(report, 80)
+    assert max(map(len, lines)) <= 80
+    text = " ".join(lines)
+    assert "papers' loop" in text
+    assert "2 engines of one thread" in text
+    flow = report.engines[2].throughput
+    assert flow is not None
+    assert flow.streams is not None
+    assert report.engines[1].throughput.streams is None
 
 
 def test_an_engine_twice(checkpoint, faulty) -> None:

@@ -50,8 +50,11 @@ def test_a_call_is_timed_where_the_engine_is(tiny: Checkpoint, frame: Frame) -> 
     with open_crashing(tiny.contract, "", 100) as runner:
         call = within(runner, stopwatch_of, [frame])
         before = time.perf_counter_ns()
-        started, elapsed = call(0)
-        assert before < started < started + elapsed < time.perf_counter_ns()
+        lap = call(0)
+        assert lap.whole is not None
+        assert before < lap.started
+        assert lap.elapsed < lap.whole
+        assert lap.started + lap.elapsed < time.perf_counter_ns()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ LITERAL = frozenset({"form", "format"})
 TABLES = frozenset({"versions", "toolchain", "ranges", "convolutions_run_in", "description", "budgets", "targets"})
 """Keys of tables whose own keys are names of packages, tensors, engines and the like."""
 
-VARIES = frozenset({"gpu", "load_before", "load", "clock_mhz", "temperature_c"})
+VARIES = frozenset({"gpu", "load_before", "load", "clock_mhz", "temperature_c", "gpus", "stolen_s", "throttled",
+                    "waited_s"})  # fmt: skip
 """Keys whose values depend on what the machine has."""
 
 

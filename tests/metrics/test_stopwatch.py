@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.metrics.stopwatch import Protocol, Session, Timed, measure
+from unblur.metrics.stopwatch import Lap, Protocol, Session, Timed, measure, time_call
 
 
 class Clock:
@@ -139,6 +139,38 @@ def test_synchronize_is_inside_the_sample_and_before_it() -> None:
 
     session = _measure(clock, [Timed("gpu", enqueue, wait)], rounds=3, settle_ms=0)
     assert session.latencies_ms("gpu") == pytest.approx([8.1] * 3)
+
+
+def test_what_is_prepared_and_finished_is_beside_the_sample_and_within_the_whole() -> None:
+    clock = Clock()
+    seen: list[object] = []
+
+    def prepare(number: int) -> str:
+        clock.work(2)
+        return f"frame {number}"
+
+    def call(given: str) -> str:
+        clock.work(30)
+        return f"{given}, restored"
+
+    def finish(result: str) -> None:
+        clock.work(5)
+        seen.append(result)
+
+    def refuse(result: str) -> None:
+        raise InputError(f"{result}: no picture")
+
+    def timed(name: str, finish: Callable[[str], None]) -> Timed:
+        return Timed(
+            name, lambda number: time_call(call, number, None, clock, prepare=prepare, finish=finish), away=True
+        )
+
+    candidates = [timed("a", finish), Timed("b", _steady(clock, 7)), timed("refused", refuse)]
+    session = _measure(clock, candidates, rounds=2, warmup_rounds_max=1)
+    assert session.latencies_ms("a") == session.latencies_ms("refused") == [30.0, 30.0]
+    assert session.wholes_ms("a") == [37.0, 37.0]
+    assert session.wholes_ms("b") == session.wholes_ms("refused") == []
+    assert seen[-1] == "frame 1, restored"
 
 
 def test_each_call_gets_the_number_of_its_round() -> None:

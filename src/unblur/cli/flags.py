@@ -152,7 +152,7 @@ TABLE = (
     Row("--baseline", "compare.baseline", "compare", "an accepted report (unblur accept): exit code 3 where decibels "
         "or milliseconds have been lost since", Path, read=_path, options=FILE),
     Row("--cost", "compare.cost", "compare", "also memory, loading time and first frame of each engine, in a "
-        "process of its own", value=True),
+        "process of its own, and its share of what the machine gives", value=True),
     Row("--no-latency", "compare.rounds", "compare", "measure fidelity and quality only", value=0, wins=True),
     Row("--no-waterfall", "compare.waterfall", "compare", "leave out where engines lose their decibels", value=False),
     Row("--engine", "search.engine", "search", "what shall run it; tensorrt-rtx needs no GPU here",

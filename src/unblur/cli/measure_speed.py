@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +28,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "random weights (as fast as trained ones); writes report.json and report.md.",
         "unblur speed --size 256x256 --engines torch-compile,onnxruntime,openvino",
         "unblur speed --checkpoint weights.pth --rounds 10 --output speed",
+        "unblur speed --network banet --size 256x256 --protocol paper --throughput --roofline",
     )
     add_flags(parser, "speed")
     text = "a network by name with random weights of a fixed seed, instead of a checkpoint"
     parser.add_argument("--network", metavar="NAME", help=text)
+    parser.add_argument("--protocol", choices=("paper",),
+                        help="paper: also by the unsynchronised loop of the papers")  # fmt: skip
+    text = "also frames a second: decoding and encoding overlapped, and engines of one thread at once"
+    parser.add_argument("--throughput", action="store_true", help=text)
+    text = "also TFLOP/s and GB/s of each engine, beside the most that this machine gave"
+    parser.add_argument("--roofline", action="store_true", help=text)
     parser.add_argument("--output", type=Path, metavar="DIR",
                         help="folder for the report; left out, speed-... below paths.artifacts")  # fmt: skip
     arguments = parser.parse_args(argv)
@@ -42,11 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     resolved = resolve(arguments, "speed")
     config = resolved.config
     # After the arguments: --help and a mistyped flag import no runtime.
-    from unblur.compare.speed import HEADINGS, measure_speed, notes_of, rows_of, write_speed
+    from unblur.compare.candidates import Candidate
+    from unblur.compare.speed import measure_speed
+    from unblur.compare.tell.speed import console_lines, write_speed
+    from unblur.core.provenance import default_threads
+    from unblur.core.text_table import text_width
+    from unblur.engines.catalogue import find_engine
     from unblur.metrics.stopwatch import Protocol
     from unblur.networks.random_weights import random_checkpoint
     from unblur.pipeline.job import Job
     from unblur.pipeline.opening import make_candidate
+    from unblur.pipeline.rates import with_rates
     from unblur.pipeline.stages import size_text
 
     out = Output(arguments)
@@ -65,34 +78,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             network = config.network.model_copy(update={"checkpoint": drawn.path})
             job = replace(job, config=config.model_copy(update={"network": network}))
             weights = f"random weights, seed {SEED}"
-        engines = [
-            make_candidate(
-                name, job.store, job.checkpoint, job.threads, progress, job.calibration, device=config.speed.device
-            )
-            for name in config.speed.engines
-        ]
+        names, device = config.speed.engines, config.speed.device
+
+        def candidates(names: Sequence[str], threads: int | None) -> list[Candidate]:
+            given = (job.store, job.checkpoint, threads, progress, job.calibration)
+            return [make_candidate(name, *given, device=device) for name in names]
+
+        engines = candidates(names, job.threads)
+        threads = job.threads or default_threads()
+        # PyTorch's threads are the process's: two of its engines at once are one.
+        small = [name for name in names if arguments.throughput and threads > 1 and find_engine(name).runs == "graph"]
+
         for size in config.graph.sizes:
             stem = f"speed-{job.checkpoint.name}-{size_text(size)}"
             folder = arguments.output or job.store.root / stem
             check_output(folder, [], "Speed of ", "network", "engines", "latency")
             report = measure_speed(
-                job.checkpoint, engines, size, weights, threads=job.threads,
-                protocol=Protocol(rounds=config.speed.rounds), progress=progress,
+                job.checkpoint, engines, size, weights, threads=threads,
+                protocol=Protocol(rounds=config.speed.rounds), progress=progress, paper=arguments.protocol == "paper",
+                throughput=arguments.throughput, streams=candidates(small, 1),
             )  # fmt: skip
+            report = with_rates(job, report, names, size, device) if arguments.roofline else report
             written = write_speed(report, folder)
-            for line in [*_table([HEADINGS, *rows_of(report)]), *notes_of(report)]:
+            for line in console_lines(report, text_width(out.people)):
                 out.say(line)
             reports.append({"path": folder / "report.json", **report.to_json()})
     out.say(str(written))
     out.figures({"reports": reports})
     return 0
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if k < 2 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()

@@ -21,7 +21,7 @@ from unblur.metrics.decibels import EMPTY
 LEFT_OUT = ("spread", "precision", *INTERVAL_COLUMNS)
 """Columns that only the files show, and one of the two of SSIM."""
 
-DISPENSABLE = ("error", "ssim", "ssim_channel", "interval", "psnr")
+DISPENSABLE = ("whole", "error", "ssim", "ssim_channel", "interval", "psnr")
 """Columns that a narrow terminal goes without, the first first."""
 
 

@@ -20,16 +20,8 @@ from unblur.compare.measure.pictures import differences_of, interval_of, less
 from unblur.compare.measure.scores import Kept, Scores
 from unblur.compare.measure.waterfall import measure_waterfalls
 from unblur.compare.parts import Attention, Waterfall
-from unblur.compare.report import (
-    EngineResult,
-    Failure,
-    FrameResult,
-    LatencyResult,
-    LatencySession,
-    Quality,
-    Report,
-    Strip,
-)
+from unblur.compare.report import EngineResult, Failure, FrameResult, Quality, Report, Strip
+from unblur.compare.timing import LatencyResult, LatencySession
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import CrashError, InputError, MissingRuntimeError

@@ -8,14 +8,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from unblur.compare.parts import Attention, Cost, Crop, Difference, Part, Since, Waterfall, WorstFrame
+from unblur.compare.timing import Ceilings, LatencyResult, LatencySession, Rates
 from unblur.core.errors import BudgetError, CrashError, InputError
-from unblur.core.provenance import Conditions
 from unblur.images.contract import PixelContract
 from unblur.metrics.decibels import Decibels, Loss
 from unblur.metrics.detectors.detect import Finding
-from unblur.metrics.quantiles import Interval, Quantiles, Ratio, Summary
-from unblur.metrics.stationarity import Stationarity
-from unblur.metrics.stopwatch import Protocol, Sample
+from unblur.metrics.quantiles import Interval
 
 SHOWN = 5
 """So many frames are named in a sentence."""
@@ -71,21 +69,6 @@ class FrameResult(Part):
     findings: tuple[Finding, ...] = ()
 
 
-class LatencyResult(Part):
-    """One engine's latency: statistics of the samples, speed against the reference, and whether it had warmed up.
-
-    `description` is of the runner that was timed, which may be another graph (one size) than the one of the frames.
-    `quantiles`: with their intervals. `stationarity`: whether its samples are of one steady machine.
-    """
-
-    description: dict[str, str]
-    summary: Summary
-    speedup: Ratio
-    warmed_up: bool
-    quantiles: Quantiles | None = None
-    stationarity: Stationarity | None = None
-
-
 class Check(Part):
     """One budget and what was measured; `measured` is None where nothing could be, which breaks the budget."""
 
@@ -127,6 +110,7 @@ class EngineResult(Part):
     identical: int = 0
     latency: LatencyResult | None = None
     cost: Cost | None = None
+    rates: Rates | None = None
     waterfall: Waterfall | None = None
     checks: tuple[Check, ...] = ()
 
@@ -147,28 +131,6 @@ class EngineResult(Part):
             parts.append(f"{frame}: {finding.text}{f', and {len(found) - 1} more' if len(found) > 1 else ''}")
         more = f"; {len(worst) - TOLD} more kinds are in report.json" if len(worst) > TOLD else ""
         return "; ".join(parts) + more
-
-
-class LatencySession(Part):
-    """How latency was measured, with every raw sample, warm-up included.
-
-    `load_before`: the machine's load average over the last minute as the measurement began, None where unknown.
-    `before`, `after`: the machine as it began and ended.
-    """
-
-    height: int
-    width: int
-    frames: tuple[str, ...]
-    protocol: Protocol
-    load_before: float | None
-    warmup_rounds: int
-    samples: tuple[Sample, ...]
-    before: Conditions | None = None
-    after: Conditions | None = None
-
-    def latencies_ms(self, name: str) -> list[float]:
-        """An engine's samples without warm-up, by rounds."""
-        return [sample.elapsed_ms for sample in self.samples if sample.name == name and not sample.warmup]
 
 
 class Failure(Part):
@@ -218,8 +180,8 @@ class Report(Part):
     `notes`: what else a reader must know. `warnings`: what nobody may overlook, whatever the budgets say. `budgets`: as
     they were stated. `blurred`: quality of the inputs, in the order of the reference's frames. `differences`: of every
     two engines. `worst`: frames of the least fidelity, the worst first. `since`: what has changed since the baseline,
-    if one was named. `detectors`: names of those that looked at every picture. `strips` and `attention` are shown
-    on the page only."""
+    if one was named. `detectors`: names of those that looked at every picture. `ceilings`: of the devices that engines'
+    `rates` are of. `strips` and `attention` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -242,6 +204,7 @@ class Report(Part):
     worst: tuple[WorstFrame, ...] = ()
     since: Since | None = None
     detectors: tuple[str, ...] = ()
+    ceilings: tuple[Ceilings, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
     attention: tuple[Attention, ...] = Field(default=(), exclude=True)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
+import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,32 +76,93 @@ def machine() -> dict[str, str]:
     }
 
 
+CPUS = Path("/sys/devices/system/cpu")
+
+
 @dataclass(frozen=True)
 class Conditions:
     """What a machine was at, at one moment; None or "" where the system does not tell.
 
     load: average over the last minute. clock_mhz: mean of the cores. governor: of their clocks. temperature_c: the
-    hottest sensor.
+    hottest sensor. turbo: "on" or "off". throttled: how often the cores were slowed down since the machine began.
+    stolen_s: seconds of all cores since then that its host gave to others. waited_s: seconds since then in which
+    something that could run had no core. gpus: each GPU's name, clock, temperature, watts, and why it is slowed
+    down (0 for no reason).
     """
 
     load: float | None = None
     clock_mhz: float | None = None
     governor: str = ""
     temperature_c: float | None = None
+    turbo: str = ""
+    throttled: int | None = None
+    stolen_s: float | None = None
+    waited_s: float | None = None
+    gpus: tuple[str, ...] = ()
 
 
 def conditions() -> Conditions:
     """As they are now."""
     clock = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
-    governors = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
     sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
     heats = [one.current for some in sensors.values() for one in some if one.current]
     return Conditions(
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         clock_mhz=round(clock.current, 1) if clock and clock.current else None,
-        governor=", ".join(sorted({file.read_text().strip() for file in governors})),
+        governor=", ".join(sorted(set(read_each(CPUS, "cpu[0-9]*/cpufreq/scaling_governor")))),
         temperature_c=max(heats, default=None),
+        turbo=turbo(),
+        throttled=throttled(),
+        stolen_s=getattr(psutil.cpu_times(), "steal", None),
+        waited_s=waited_s(),
+        gpus=gpus(),
     )
+
+
+def read_each(folder: Path, pattern: str) -> list[str]:
+    """What stands in the files of a pattern, those that cannot be read left out."""
+    found = []
+    for file in sorted(folder.glob(pattern)):
+        with suppress(OSError):
+            found.append(file.read_text().strip())
+    return found
+
+
+def turbo(cpus: Path = CPUS) -> str:
+    """Whether clocks may rise above the nominal one: "on", "off", or "" where nothing says so."""
+    for off, pattern in (("1", "intel_pstate/no_turbo"), ("0", "cpufreq/boost")):
+        if told := read_each(cpus, pattern):
+            return "off" if told[0] == off else "on"
+    return ""
+
+
+def throttled(cpus: Path = CPUS) -> int | None:
+    """How often cores and packages were slowed down for heat; None where nothing counts it (virtual machines)."""
+    counts = read_each(cpus, "cpu[0-9]*/thermal_throttle/*_throttle_count")
+    return sum(map(int, counts)) if counts else None
+
+
+def waited_s(file: Path = Path("/proc/pressure/cpu")) -> float | None:
+    """Seconds in which something waited for a core, by Linux's pressure stall information; None where it has none."""
+    with suppress(OSError, StopIteration, ValueError, KeyError):
+        some = next(line for line in file.read_text().splitlines() if line.startswith("some"))
+        return int(dict(part.split("=") for part in some.split()[1:])["total"]) / 1e6
+    return None
+
+
+def gpus() -> tuple[str, ...]:
+    """What NVIDIA's own tool says of each GPU; none where it is not there or knows no such question."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    asked = "name,clocks.sm,temperature.gpu,power.draw,clocks_throttle_reasons.active"
+    try:
+        done = subprocess.run(
+            [tool, f"--query-gpu={asked}", "--format=csv,noheader"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip()) if done.returncode == 0 else ()
 
 
 def default_threads() -> int:

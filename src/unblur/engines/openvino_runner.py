@@ -152,12 +152,9 @@ def free_constants(model: Any) -> int:
     return len(found)
 
 
-def run_openvino(
-    model: onnx.ModelProto, threads: int, precision: str = "f32"
-) -> Callable[[NDArray[Any]], dict[str, NDArray[Any]]]:
-    """A graph of one input that is being worked on, compiled in memory as the runner would: tensor -> outputs by name.
-
-    `precision`: OpenVINO's hint; without the CPU's instructions for it OpenVINO computes in float32. Needs openvino.
+def compile_openvino(model: onnx.ModelProto, threads: int, precision: str = "f32") -> Any:
+    """A graph in memory, compiled as the runner would. Without the CPU's instructions for it OpenVINO computes in
+    float32: `convolution_precisions` tells. Needs openvino.
     """
     import openvino
 
@@ -166,8 +163,14 @@ def run_openvino(
     read = core.read_model(model=model.SerializeToString())
     if precision == "bf16":
         free_constants(read)
-    compiled = core.compile_model(read, DEVICE, settings)
-    request = compiled.create_infer_request()
+    return core.compile_model(read, DEVICE, settings)
+
+
+def run_openvino(
+    model: onnx.ModelProto, threads: int, precision: str = "f32"
+) -> Callable[[NDArray[Any]], dict[str, NDArray[Any]]]:
+    """A graph of one input that is being worked on, by `compile_openvino`: tensor -> outputs by name."""
+    request = compile_openvino(model, threads, precision).create_infer_request()
     names = [value.name for value in model.graph.output]
 
     def run(tensor: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -36,6 +38,17 @@ class Runner(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class Queueing(Protocol):
+    """A runner whose device works on its own: its work can be queued there apart from the copies, and waited for."""
+
+    def resident(self, shape: tuple[int, ...]) -> AbstractContextManager[Callable[[], Any]]:
+        """The work of one frame of `shape` on the device alone, its input lying there: each call queues it."""
+
+    def wait(self) -> None:
+        """Return when all that was queued is done."""
 
 
 def restore_frame(runner: Runner, frame: Frame) -> Frame:

@@ -120,8 +120,12 @@ class TorchCudaRunner(BaseRunner):
         with self._current(), torch.inference_mode(), _flags(self._variant.precision == "tf32"):
             buffers = self._find_buffers(shape)
             yield buffers.graph.replay if buffers.graph is not None else lambda: self._forward(buffers)
-            if self._stream is not None:
-                self._stream.synchronize()
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when all that was queued is done."""
+        if self._stream is not None:
+            self._stream.synchronize()
 
     @contextmanager
     def _current(self) -> Iterator[None]:

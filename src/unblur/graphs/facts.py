@@ -63,7 +63,9 @@ class GraphFacts:
 
     `operators` maps node name -> operator, `parts` to its place in the network; `edges` are the names of the graph's
     inputs and outputs; `declared` is the precision in the metadata ("fp16"), None where the file does not say.
-    `products`: the multiply-accumulates of matrix products and deformable convolutions, by node.
+    `products`: the multiply-accumulates of matrix products and deformable convolutions, by node. `elements`: numbers
+    that move if each of all these reads its map and its weights once and writes its result once, and what stands
+    between them is fused and moves none.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -74,6 +76,7 @@ class GraphFacts:
     height: int
     width: int
     products: Mapping[str, int] = field(default_factory=dict)
+    elements: int = 0
 
     @property
     def convolution_macs(self) -> int:
@@ -95,8 +98,10 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
     """
     known, graph = find_tensors(model), model.graph
     producer = {name: node for node in graph.node for name in node.output}
-    convolutions, products = [], {}
+    convolutions, products, elements = [], {}, 0
     for node in graph.node:
+        if count and node.op_type in (*PRODUCTS, *CONVOLUTIONS):
+            elements += sum(map(math.prod, _shapes(node, known)))
         if count and node.op_type in PRODUCTS:
             products[label(node)] = _macs(node, known)
         if node.op_type in CONVOLUTIONS:
@@ -112,7 +117,9 @@ def read_facts(model: onnx.ModelProto, height: int, width: int, *, count: bool =
     declared = properties(model).get(PRECISION_KEY)
     edges = frozenset(value.name for value in (*graph.input, *graph.output))
     operators = {node.name: node.op_type for node in graph.node}
-    return GraphFacts(tuple(convolutions), operators, parts_of(model), edges, declared, height, width, products)
+    return GraphFacts(
+        tuple(convolutions), operators, parts_of(model), edges, declared, height, width, products, elements
+    )
 
 
 def _asked(node: NodeProto, known: Tensors, producer: dict[str, NodeProto]) -> str:
@@ -131,13 +138,7 @@ def _asked(node: NodeProto, known: Tensors, producer: dict[str, NodeProto]) -> s
 
 
 def _macs(node: NodeProto, known: Tensors) -> int:
-    def shape(name: str) -> tuple[int, ...]:
-        found = known.whole_shape(name)
-        if found is None:
-            raise InputError(f"{label(node)}: the shape of {name!r} is not known; export the graph for one size.")
-        return found
-
-    left, weight, made = (shape(name) for name in (node.input[0], node.input[1], node.output[0]))
+    left, weight, made = _shapes(node, known)
     if node.op_type in ("MatMul", "Gemm"):  # every result sums as many products as the operands share
         transposed = any(a.name == "transA" and a.i for a in node.attribute)
         return math.prod(made) * left[-2 if transposed else -1]
@@ -145,3 +146,14 @@ def _macs(node: NodeProto, known: Tensors) -> int:
     # [I, O/g, kh, kw], each input is spread over O/g*kh*kw outputs.
     through = left if node.op_type == "ConvTranspose" else made
     return math.prod(through) * math.prod(weight[1:])
+
+
+def _shapes(node: NodeProto, known: Tensors) -> list[tuple[int, ...]]:
+    """Of the two factors and of what is made of them."""
+    shapes = []
+    for name in (node.input[0], node.input[1], node.output[0]):
+        found = known.whole_shape(name)
+        if found is None:
+            raise InputError(f"{label(node)}: the shape of {name!r} is not known; export the graph for one size.")
+        shapes.append(found)
+    return shapes

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import CrashError, InputError
@@ -71,13 +71,32 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Sample:
-    """One call. `started_ms` counts from the start of the session; warm-up samples are kept, too, but marked."""
+    """One call. `started_ms` counts from the start of the session; warm-up samples are kept, too, but marked.
+
+    `whole_ms`: with what came before and after the call; None where nothing did.
+    """
 
     name: str
     round: int
     started_ms: float
     elapsed_ms: float
     warmup: bool
+    whole_ms: float | None = None
+
+
+class Lap(NamedTuple):
+    """One call in ns of a clock that is the same in all processes of the machine: when it began, how long it took, and
+    how long with what came before and after; None where nothing did, or what came after refused the result.
+    """
+
+    started: int
+    elapsed: int
+    whole: int | None
+
+    def sample(self, name: str, number: int, origin: int, warmup: bool) -> Sample:
+        """Of a candidate in a round of a session that began at `origin`."""
+        whole = None if self.whole is None else self.whole / 1e6
+        return Sample(name, number, (self.started - origin) / 1e6, self.elapsed / 1e6, warmup, whole)
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,11 @@ class Session:
     def latencies_ms(self, name: str) -> list[float]:
         """The candidate's samples without warm-up, in the order of rounds: index i of two candidates is one round."""
         return [s.elapsed_ms for s in self.samples if s.name == name and not s.warmup]
+
+    def wholes_ms(self, name: str) -> list[float]:
+        """As `latencies_ms`, with what came before and after each call; without those that have nothing of the kind."""
+        samples = (s for s in self.samples if s.name == name and not s.warmup)
+        return [s.whole_ms for s in samples if s.whole_ms is not None]
 
 
 def measure(
@@ -126,11 +150,11 @@ def measure(
                 continue
             sleep(protocol.settle_ms / 1000.0)
             try:
-                started, elapsed = _time_one(candidate, number, clock_ns)
+                lap = _time_one(candidate, number, clock_ns)
             except CrashError as error:
                 crashed[candidate.name] = str(error)
                 continue
-            samples.append(Sample(candidate.name, number, (started - origin) / 1e6, elapsed / 1e6, warmup))
+            samples.append(lap.sample(candidate.name, number, origin, warmup))
 
     warmup_rounds = 0
     stable = dict.fromkeys(names, False)
@@ -147,28 +171,41 @@ def measure(
     return Session(protocol, whole, stable, warmup_rounds, crashed)
 
 
-def _time_one(candidate: Timed, number: int, clock_ns: Callable[[], int]) -> tuple[int, int]:
+def _time_one(candidate: Timed, number: int, clock_ns: Callable[[], int]) -> Lap:
     if candidate.away:
-        started, elapsed = candidate.call(number)
-        return started, elapsed
+        lap: Lap = candidate.call(number)
+        return lap
     return time_call(candidate.call, number, candidate.synchronize, clock_ns)
 
 
 def time_call(
-    call: Callable[[int], Any], number: int, wait: Callable[[], None] | None = None,
-    clock_ns: Callable[[], int] = time.perf_counter_ns,
-) -> tuple[int, int]:  # fmt: skip
-    """When a call began, and how long it took, in ns of a clock that is the same in all processes of the machine."""
+    call: Callable[[Any], Any], number: int, wait: Callable[[], None] | None = None,
+    clock_ns: Callable[[], int] = time.perf_counter_ns, *,
+    prepare: Callable[[int], Any] | None = None, finish: Callable[[Any], object] | None = None,
+) -> Lap:  # fmt: skip
+    """Time `call` with the number of the round, or with what `prepare` makes of it; `finish` takes what it gives, and
+    may refuse it (InputError).
+    """
+    made: object = None
     with _no_collection():
         if wait:
             wait()
+        began = clock_ns()
+        given = prepare(number) if prepare else number
         started = clock_ns()
-        result = call(number)
+        result = call(given)
         if wait:
             wait()
-        elapsed = clock_ns() - started
-    del result  # freed after the clock has stopped
-    return started, elapsed
+        ended = clock_ns()
+        whole = prepare is not None or finish is not None
+        if finish:
+            try:
+                made = finish(result)
+            except InputError:
+                whole = False
+        over = clock_ns()
+    del given, result, made  # freed after the clock has stopped
+    return Lap(started, ended - started, over - began if whole else None)
 
 
 @contextmanager

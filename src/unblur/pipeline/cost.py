@@ -26,11 +26,13 @@ from unblur.engines.runner import restore_frame
 from unblur.networks.checkpoints import load_checkpoint
 from unblur.pipeline.job import Calibration, Job
 from unblur.pipeline.opening import engine_graph, make_candidate
+from unblur.pipeline.rates import with_rates
 from unblur.pipeline.store import Store
 
 
 def with_costs(job: Job, report: Report, names: Sequence[str], *, dynamic: bool = False) -> Report:
-    """The report with the cost of each engine of these names, at the size of its latency or of its first frame.
+    """The report with the cost of each engine of these names, at the size of its latency or of its first frame, and,
+    where it was timed, what it makes of its device.
 
     Graphs and ranges are in the store by now: none of that is in the time of loading. An engine whose process fails has
     no cost, and a note says why. `dynamic`: as `make_candidate`.
@@ -55,7 +57,8 @@ def with_costs(job: Job, report: Report, names: Sequence[str], *, dynamic: bool 
             else:
                 notes.append(f"The cost of {engine.name} was not measured: {found}")
         engines.append(engine)
-    return report.model_copy(update={"engines": tuple(engines), "notes": (*report.notes, *notes)})
+    report = report.model_copy(update={"engines": tuple(engines), "notes": (*report.notes, *notes)})
+    return with_rates(job, report, list(asked_for.values()), size, job.config.compare.device)
 
 
 def _elsewhere(asked: str, seconds: float | None) -> Cost | str:

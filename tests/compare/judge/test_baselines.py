@@ -13,9 +13,10 @@ import pytest
 from unblur.compare.comparison import compare_engines
 from unblur.compare.judge.baselines import accept, hold_against, is_baseline, load_baseline
 from unblur.compare.measure.frames import find_frames
-from unblur.compare.report import EngineResult, LatencyResult, LatencySession, Report
+from unblur.compare.report import EngineResult, Report
 from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.write import render_markdown, render_page
+from unblur.compare.timing import LatencyResult, LatencySession
 from unblur.core.errors import BudgetError, InputError
 from unblur.metrics.quantiles import quantiles, speedup, summarise
 from unblur.metrics.stopwatch import Protocol, Sample

@@ -11,6 +11,7 @@ from unblur.compare.comparison import compare_engines
 from unblur.compare.judge.budgets import Budget, Budgets
 from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.frames import find_frames
+from unblur.compare.parts import Cost
 from unblur.compare.report import Report
 from unblur.compare.tell.answer import answer, columns_of, short_rows
 from unblur.compare.tell.plots import HEIGHT, LEFT, WIDTH, paretos
@@ -73,6 +74,15 @@ def test_cost_and_gain_are_told(timed: Report) -> None:
     assert "2.00 times as fast as torch; " in told.cost
     assert "none lost; " in told.cost
     assert " dB on the blurred input; fidelity ∞ dB on the worst frame." in told.cost
+    best = timed.model_copy(
+        update={
+            "engines": tuple(
+                e.model_copy(update={"cost": Cost(load_s=1, first_frame_s=1, peak_mib=512, disk_mib=1)})
+                for e in timed.engines
+            )
+        }
+    )
+    assert answer(best).cost.endswith("; 512 MiB of memory at most.")
 
 
 def test_a_speed_up_whose_interval_holds_one_is_no_difference(timed: Report) -> None:

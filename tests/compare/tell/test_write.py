@@ -26,6 +26,7 @@ from unblur.compare.report import Report
 from unblur.compare.tell.answer import answer
 from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.write import render_markdown, render_page, write_report
+from unblur.compare.timing import Ceilings, Peak, Rates
 from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.markdown import escaped
 
@@ -329,3 +330,29 @@ def test_a_folder_that_cannot_be_written(report: Report, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="folder"):
         write_report(report, tmp_path / "file")
+
+
+def test_rates_and_whole_frames_are_told_everywhere(report: Report) -> None:
+    rates = Rates(precision="f32", tera_per_s=0.125, share=0.5, gb_s=3.0, memory_share=0.25)
+    peak = Peak(precision="f32", tera_per_s=0.25, by="convolution, OpenVINO")
+    most = Ceilings(device="cpu", threads=2, peaks=(peak,), memory_gb_s=12.0, load=None)
+    engines = tuple(e.model_copy(update={"rates": rates if e.name == "off" else None}) for e in report.engines)
+    rated = report.model_copy(update={"engines": engines, "ceilings": (most,)})
+    assert Report.model_validate(rated.to_json()).ceilings == (most,)
+    markdown, page = render_markdown(rated), render_page(rated)
+    assert "| off | f32 | 0.125 | 50% | 3 | 25% |" in markdown
+    for text in (markdown, " ".join(Page(page).words)):
+        assert "0.25 in f32 (convolution, OpenVINO) TOP/s" in text
+        assert "memory 12 GB/s" in text
+        assert "frame to frame (ms)" in text
+        assert "a PNG of this size" in text
+        assert "no copies to a device" in text
+    assert "Of what this machine gives" not in render_page(report)
+
+
+def test_a_report_of_before_whole_frames_has_no_column_of_them(report: Report) -> None:
+    old = []
+    for engine in report.engines:
+        latency = engine.latency and engine.latency.model_copy(update={"end_to_end": None})
+        old.append(engine.model_copy(update={"latency": latency}))
+    assert "frame to frame" not in render_markdown(report.model_copy(update={"engines": tuple(old)})).lower()

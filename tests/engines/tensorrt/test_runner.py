@@ -229,6 +229,24 @@ def test_arrays_on_the_device_are_used_where_they_are(product: str, contract: An
         assert ("IExecutionContext.set_tensor_address", (runner._plan.source, b.address)) in machine.tensorrt.calls
 
 
+@EACH
+def test_resident_work_is_that_of_a_frame_and_no_copy(product: str, tmp_path: Path) -> None:
+    machine = FakeMachine(product)
+    with opened(tmp_path, machine) as runner:
+        (frame,) = frames((12, 18))
+        restored = runner.run(frame)
+        (slot,) = runner._slots[12, 18]
+        slot.output[...] = 0
+        machine.gpu.bytes_at(slot.target.address, slot.target.nbytes)[...] = 0
+        with runner.resident(frame.shape) as work:
+            work()
+            runner.wait()
+            on_device = machine.gpu.bytes_at(slot.target.address, slot.target.nbytes)
+            assert np.array_equal(on_device.view(restored.dtype).reshape(restored.shape), restored)
+            assert not slot.output.any(), "nothing was brought back"
+        assert np.array_equal(runner.run(frame), restored)
+
+
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     machine = FakeMachine("tensorrt-10")
     with opened(tmp_path, machine) as runner:

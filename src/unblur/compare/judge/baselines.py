@@ -18,7 +18,8 @@ from pydantic import Field, ValidationError
 
 from unblur.compare.judge.noise import noise_of
 from unblur.compare.parts import Change, Part, Since
-from unblur.compare.report import Check, EngineResult, LatencyResult, Report
+from unblur.compare.report import Check, EngineResult, Report
+from unblur.compare.timing import LatencyResult
 from unblur.core.artefacts import file_digest, write_json
 from unblur.core.errors import InputError
 from unblur.core.reading import read_json

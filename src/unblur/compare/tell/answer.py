@@ -79,6 +79,8 @@ def cost(report: Report, engine: EngineResult) -> str:
         if gain is not None:
             parts.append(f"{decibels_text(gain, signed=True)} dB on the blurred input")
     parts.append(f"fidelity {decibels_text(engine.worst_fidelity_db, 1)} dB on the worst frame")
+    if engine.cost:
+        parts.append(f"{engine.cost.peak_mib:.0f} MiB of memory at most")
     return _capital("; ".join(parts)) + "."
 
 

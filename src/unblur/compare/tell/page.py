@@ -21,6 +21,9 @@ from unblur.compare.tell.plots import (
     paretos,
     samples_of,
 )
+from unblur.compare.tell.rates import HEADINGS as RATE_HEADINGS
+from unblur.compare.tell.rates import TITLE as RATES
+from unblur.compare.tell.rates import ceiling_lines, rate_rows
 from unblur.compare.tell.sentences import (
     WORDS,
     broken_lines,
@@ -100,6 +103,10 @@ def render_page(report: Report) -> str:
         when=when(report),
         since=since_lines(report),
         samples=samples_of(report),
+        rates=rate_rows({engine.name: engine.rates for engine in report.engines}),
+        rate_headings=RATE_HEADINGS,
+        rate_title=RATES,
+        rate_how=ceiling_lines(report.ceilings, int(report.machine["usable_cores"])),
         waterfalls=bars_of(report),
         waterfall_how=how_far(report),
         waterfall_ticks=ticks_of(),

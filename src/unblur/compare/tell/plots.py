@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unblur.compare.report import EngineResult, LatencySession, Report
+from unblur.compare.report import EngineResult, Report
 from unblur.compare.tell.table import milliseconds
+from unblur.compare.timing import LatencySession
 from unblur.core.page import Tick, round_steps
 from unblur.metrics.decibels import decibels_text
 

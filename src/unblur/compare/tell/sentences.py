@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from unblur.compare.judge.budgets import EVERY_CANDIDATE
-from unblur.compare.judge.noise import noise_of
+from unblur.compare.judge.noise import noise_of, waited_share
 from unblur.compare.parts import Change
-from unblur.compare.report import LatencySession, Report
+from unblur.compare.report import Report
 from unblur.compare.tell.table import check_text
+from unblur.compare.tell.timing import frame_lines
+from unblur.compare.timing import LatencySession
 from unblur.core.provenance import Conditions
 from unblur.metrics.decibels import decibels_text
 
@@ -114,9 +116,10 @@ def how_measured(report: Report) -> list[str]:
         lines.append(
             f"Latency: {session.height}x{session.width} (height x width), {len(session.frames)} frame(s) in turn, "
             f"{session.protocol.rounds} interleaved rounds in random order (seed {session.protocol.seed}) after "
-            f"{session.warmup_rounds} warm-up rounds; encoding and decoding of pictures not included. Speed-up: "
+            f"{session.warmup_rounds} warm-up rounds; conversion and files not included. Speed-up: "
             "median of the reference over median of the engine, with a bootstrapped 95% interval over rounds."
         )
+        lines += frame_lines(session, {e.name: e.latency for e in report.engines if e.latency})
         lines += noise_sentences(session, report.machine)
         lines += indifferent_sentence(report)
         cold = [e.name for e in report.engines if e.latency and not e.latency.warmed_up]
@@ -160,16 +163,47 @@ def noise_sentences(session: LatencySession, machine: dict[str, str]) -> list[st
             "each other by spinning, suffers more than others. Repeat on an idle machine before believing a ratio."
         )
     if session.before and session.after:
-        lines.append(f"The machine before and after: {_conditions(session.before)}; {_conditions(session.after)}.")
+        before, after = session.before, session.after
+        lines.append(f"The machine before and after: {_conditions(before)}; {_conditions(after)}.{_counted(session)}")
+        if untold := [
+            word
+            for word, found in (
+                ("clocks", after.clock_mhz),
+                ("governor", after.governor),
+                ("temperature", after.temperature_c),
+                ("throttling", after.throttled),
+            )
+            if found in (None, "")
+        ]:
+            lines.append(f"This system does not tell {_and(untold)}: absent here, which is not zero.")
     return lines
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _conditions(found: Conditions) -> str:
     parts = [] if found.load is None else [f"load {found.load:.1f}"]
     parts += [] if found.clock_mhz is None else [f"{found.clock_mhz:.0f} MHz"]
     parts += [f"governor {found.governor}"] if found.governor else []
+    parts += [f"turbo {found.turbo}"] if found.turbo else []
     parts += [] if found.temperature_c is None else [f"{found.temperature_c:.0f} °C"]
-    return ", ".join(parts) or "unknown"
+    return ", ".join([*parts, *found.gpus]) or "unknown"
+
+
+def _counted(session: LatencySession) -> str:
+    """What the system counted meanwhile."""
+    before, after = session.before, session.after
+    if not before or not after:
+        return ""
+    waited = waited_share(session)
+    parts = [] if waited is None else [f"something waited for a core in {waited:.0%} of the time"]
+    if before.throttled is not None and after.throttled is not None:
+        parts.append(f"slowed down for heat {after.throttled - before.throttled} time(s)")
+    if before.stolen_s is not None and after.stolen_s is not None:
+        parts.append(f"{after.stolen_s - before.stolen_s:.1f} core seconds taken by its host")
+    return f" Meanwhile: {', '.join(parts)}." if parts else ""
 
 
 def indifferent_sentence(report: Report) -> list[str]:

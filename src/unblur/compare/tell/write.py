@@ -12,6 +12,9 @@ from unblur.compare.tell.answer import answer
 from unblur.compare.tell.junit import render_junit
 from unblur.compare.tell.page import render_page
 from unblur.compare.tell.pictures import difference_lines, worst_lines
+from unblur.compare.tell.rates import HEADINGS as RATE_HEADINGS
+from unblur.compare.tell.rates import TITLE as RATES
+from unblur.compare.tell.rates import ceiling_lines, rate_rows
 from unblur.compare.tell.results import render_results
 from unblur.compare.tell.sentences import (
     broken_lines,
@@ -80,6 +83,12 @@ def render_markdown(report: Report) -> str:
     if falls:
         lines += ["", "## Where decibels are lost", "", escaped(how_far(report)), ""]
         lines += [f"- {escaped(line)}" for line in falls]
+    if rated := rate_rows({engine.name: engine.rates for engine in report.engines}):
+        lines += ["", f"## {RATES}", "", table_row(RATE_HEADINGS.values())]
+        lines.append(table_row("---" if column in ("name", "precision") else "---:" for column in RATE_HEADINGS))
+        lines += [table_row(row[column] for column in RATE_HEADINGS) for row in rated]
+        told_of = ceiling_lines(report.ceilings, int(report.machine["usable_cores"]))
+        lines += ["", *(f"- {escaped(line)}" for line in told_of)]
     lines += ["", *(f"- {escaped(line)}" for line in how_measured(report))]
     lists = {
         "Since the baseline": since_lines(report),

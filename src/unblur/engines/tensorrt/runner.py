@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from math import sqrt
 from typing import Any, Literal
 
@@ -165,6 +165,20 @@ class TensorRtRunner(BaseRunner):
             self._memory.driver.synchronize(wanted.stream)
             self._bound[size].point(given.address, wanted.address)
             self._bound[size].enqueue()
+            self._compute.synchronize()
+
+    @contextmanager
+    def resident(self, shape: tuple[int, ...]) -> Iterator[Callable[[], None]]:
+        """The work of one frame of `shape` on what lies in the engine's own memory there, no copies; each call queues
+        it and does not wait. Raises InputError for a size that the engine does not take.
+        """
+        with self._memory.active():
+            yield self._free_slot(self._plan.size(shape)).execution.enqueue
+            self._compute.synchronize()
+
+    def wait(self) -> None:
+        """Return when all that was queued is done."""
+        with self._memory.active():
             self._compute.synchronize()
 
     def _check(self, tensor: Any) -> None:

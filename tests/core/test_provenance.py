@@ -1,0 +1,55 @@
+"""What a machine was at, read from files of the system: what is not there is None, not zero."""
+
+from pathlib import Path
+
+import pytest
+
+from unblur.core.provenance import conditions, gpus, throttled, turbo, waited_s
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_throttling_is_summed_over_cores_and_packages(tmp_path: Path) -> None:
+    assert throttled(tmp_path) is None
+    put(tmp_path / "cpu0/thermal_throttle/core_throttle_count", "3\n")
+    put(tmp_path / "cpu0/thermal_throttle/package_throttle_count", "4\n")
+    put(tmp_path / "cpu11/thermal_throttle/core_throttle_count", "5\n")
+    assert throttled(tmp_path) == 12
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "found"),
+    [
+        ("intel_pstate/no_turbo", "1", "off"),
+        ("intel_pstate/no_turbo", "0", "on"),
+        ("cpufreq/boost", "0", "off"),
+        ("cpufreq/boost", "1", "on"),
+        ("cpufreq/other", "1", ""),
+    ],
+)
+def test_turbo(tmp_path: Path, file: str, text: str, found: str) -> None:
+    put(tmp_path / file, text)
+    assert turbo(tmp_path) == found
+
+
+def test_waiting_for_a_core(tmp_path: Path) -> None:
+    file = tmp_path / "cpu"
+    assert waited_s(file) is None
+    file.write_text("some avg10=1.00 avg60=2.00 avg300=3.00 total=2500000\nfull avg10=0.00 total=7\n")
+    assert waited_s(file) == 2.5
+    file.write_text("nothing of the kind\n")
+    assert waited_s(file) is None
+
+
+def test_gpus_are_what_nvidias_tool_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    put(tool, '#!/bin/sh\necho "NVIDIA H100, 1980 MHz, 45, 310.2 W, 0x0000000000000004"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert gpus() == ("NVIDIA H100, 1980 MHz, 45, 310.2 W, 0x0000000000000004",)
+    assert conditions().gpus == gpus()
+    put(tool, "#!/bin/sh\necho no such question >&2\nexit 2\n")
+    assert gpus() == ()

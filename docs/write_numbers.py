@@ -42,10 +42,18 @@ def table(path: Path, front: bool = False) -> str:
         return gains(values)
     if "exports" in values:
         return exports(values)
+    if "published" in values:
+        return published(values, json.loads((path.parent / "networks.json").read_text())["exports"])
+    if "stated" in values:
+        return stated(values)
     if "rows" in values:
         return forms(values)
     if "gate" in values:
         return gate(values)
+    if "columns" in values:
+        return layers(values)
+    if "folders" in values:
+        return folders(values)
     if values["form"].startswith("unblur speed"):
         speed = SpeedReport.model_validate(values)
         with tempfile.TemporaryDirectory() as folder:
@@ -137,6 +145,62 @@ def exports(values: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def published(values: dict[str, Any], exports: Sequence[dict[str, Any]]) -> str:
+    """Every published network in every engine of a CPU, and the X-ray of its engine for a GPU from `exports`."""
+    xrays = {row["network"]: row for row in exports if row["export"] == "rewritten" and "kernels" in row}
+    names = list(dict.fromkeys(row["engine"] for one in values["published"] for row in one["rows"]))
+    base, engines = names[0], names[1:]
+    lines = [
+        table_row(["network", f"{base} (ms)", *engines, "kernels", "GB moved", "not below (ms)"]),
+        table_row(["---", *["---:"] * (len(engines) + 4)]),
+    ]
+    failed, noisy, times = [], [], set()
+    for one in values["published"]:
+        cells = {}
+        for row in one["rows"]:
+            if "reason" in row:
+                failed.append(f"- {one['network']}, {row['engine']}: {escaped(row['reason'])}")
+            elif row["engine"] == base:
+                cells[base] = f"{row['median_ms']:.0f}"
+            else:
+                decibels = decibels_text(decibels_from_json(row["fidelity_db"]), 0)
+                cells[row["engine"]] = f"{row['times_torch'][0]:.2f}×, {decibels} dB"
+        gpu = ["–"] * 3
+        if (xray := xrays.get(one["network"])) is not None:
+            card, bound = min(xray["lower_bound_ms"].items(), key=lambda pair: pair[1])
+            gpu = [str(xray["kernels"]), f"{xray['gb_moved']:.3f}", f"{bound:.2f} on {card}"]
+        lines.append(table_row([one["network"], *(cells.get(name, "failed") for name in names), *gpu]))
+        noisy += [one["network"]] * bool(one["noise"])
+        times.add(one["measured_utc"][:10])
+    about = f"{values['machine']['cpu']}, {values['machine']['usable_cores']} core(s); {', '.join(sorted(times))}."
+    if noisy:
+        about += f" The machine was not quiet for {', '.join(noisy)}: believe the decibels there, not the ratios."
+    return "\n".join([*lines, "", *failed, *([""] if failed else []), about])
+
+
+def stated(values: dict[str, Any]) -> str:
+    """What papers say a frame takes, beside what its arithmetic takes at the card's peak in float32."""
+    lines = [
+        "| network | frame | card | stated (ms) | GMAC | peak (TFLOP/s) | arithmetic alone (ms) "
+        "| stated of that | µs an operator |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in values["stated"]:
+        card = values["cards"][row["card"]]
+        peak = 2e-3 * card["cores"] * card["boost_ghz"]
+        least = 2e-9 * row["macs"] / peak
+        lines.append(
+            f"| {row['network']} | {row['size'][0]}x{row['size'][1]} | {row['card']} | {row['ms']} | "
+            f"{row['macs'] / 1e9:.0f} | {peak:.1f} | {least:.0f} | {row['ms'] / least:.2f} | "
+            f"{1e3 * row['ms'] / row['operators']:.0f} of {row['operators']} |"
+        )
+    cards = [
+        f"- {name}: {card['cores']} cores x 2 x {card['boost_ghz']:g} GHz ({card['source']})."
+        for name, card in values["cards"].items()
+    ]
+    return "\n".join([*lines, "", *cards])
+
+
 def forms(values: dict[str, Any]) -> str:
     """What 8 bits cost in each form, in decibels as mean / worst frame; the backend's own numbers where one ran it."""
     lines = [
@@ -192,6 +256,45 @@ def gate_of_latency(values: dict[str, Any]) -> list[str]:
         lines.append(f"| {done} | {beside} | {between} | {row['lost']} | {row['cannot_tell']} | {kept} |")
     about = f"{values['latency'][0]['engine']} on one thread, {values['latency_rounds']} rounds a session"
     return [*lines, "", f"{about}; each trial has a baseline of its own, taken on the quiet machine."]
+
+
+def folders(values: dict[str, Any]) -> str:
+    """What a folder of pictures takes beside its engine."""
+    lines = [
+        "| network | engine | threads | pictures | the folder (s) | the engine alone (s) | times |",
+        "|---|---|---:|---|---:|---:|---:|",
+    ]
+    for row in values["folders"]:
+        size = "x".join(str(side) for side in row["size"])
+        lines.append(
+            f"| {row['network']} | {row['engine']} | {row['threads']} | {row['pictures']} of {size} "
+            f"| {row['folder_s']:.1f} | {row['engine_s']:.1f} | {row['times_the_engine']:.2f} |"
+        )
+    machines = dict.fromkeys(f"{row['machine']['cpu']} ({row['machine']['instructions']})" for row in values["folders"])
+    return "\n".join([*lines, "", escaped("; ".join(machines) + ".")])
+
+
+def layers(values: dict[str, Any]) -> str:
+    """Milliseconds of a frame by kinds of layers, one column an engine."""
+    columns = values["columns"]
+    kinds = sorted(
+        {kind for column in columns for kind in column["groups"]},
+        key=lambda kind: -max(column["groups"].get(kind, {"ms": 0.0})["ms"] for column in columns),
+    )
+    lines = [
+        table_row(["layers, ms (how many)", *(column["engine"] for column in columns)]),
+        table_row(["---", *("---:" for _ in columns)]),
+    ]
+    for kind in kinds:
+        cells = [column["groups"].get(kind) for column in columns]
+        lines.append(table_row([kind, *(f"{c['ms']:.1f} ({c['layers']})" if c else "–" for c in cells)]))
+    lines.append(table_row(["**a frame**", *(f"**{column['frame_ms']:.0f}**" for column in columns)]))
+    has = ", ".join(name for name, there in values["instructions"].items() if there)
+    size = "x".join(str(side) for side in values["size"])
+    about = f"{values['network']}, {size}, {values['threads']} threads, mean of {values['rounds']} frames"
+    return "\n".join(
+        [*lines, "", f"{about}; {values['machine']['cpu']} ({has}), OpenVINO {values['versions']['openvino']}."]
+    )
 
 
 def gpu(folder: Path) -> str:

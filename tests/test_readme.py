@@ -259,3 +259,44 @@ def test_a_number_that_is_not_its_reports_is_found_and_written(tmp_path: Path) -
     assert write_numbers("--check", "--root", str(tmp_path)) == 0
     page.write_text(re.sub(r"\+\d", "+9", page.read_text(), count=1))
     assert write_numbers("--check", "--root", str(tmp_path)) == 1
+
+
+def test_the_table_of_networks_has_ratios_reasons_and_the_xray(tmp_path: Path) -> None:
+    lab = tmp_path / "docs" / "lab"
+    lab.mkdir(parents=True)
+    (tmp_path / "README.md").touch()
+    page = tmp_path / "docs" / "networks.md"
+    page.write_text("<!-- numbers: docs/lab/table.json -->\n<!-- end -->\n")
+    assert write_numbers("--root", str(tmp_path)) == 0
+    assert "No report is committed yet." in page.read_text()
+    measured = {
+        "network": "one", "measured_utc": "2026-01-02T03:04:05+00:00", "noise": ["load 9.0 on 2 core(s)"],
+        "rows": [
+            {"engine": "torch", "median_ms": 1234.5, "times_torch": [1, 1, 1], "fidelity_db": "Infinity"},
+            {"engine": "fast", "median_ms": 617.2, "times_torch": [2.0, 1.9, 2.1], "fidelity_db": 41.6},
+            {"engine": "absent", "reason": "no such processor"},
+        ],
+    }  # fmt: skip
+    machine = {"cpu": "a CPU", "usable_cores": "2"}
+    (lab / "table.json").write_text(json.dumps({"machine": machine, "published": [measured]}))
+    xray = {"kernels": 12, "gb_moved": 0.5, "lower_bound_ms": {"slow": 2.0, "quick": 1.5}}
+    exports = [{"network": "one", "export": "plain"}, {"network": "one", "export": "rewritten", **xray}]
+    (lab / "networks.json").write_text(json.dumps({"exports": exports}))
+    assert write_numbers("--root", str(tmp_path)) == 0
+    text = page.read_text()
+    assert "| one | 1234 | 2.00×, 42 dB | failed | 12 | 0.500 | 1.50 on quick |" in text
+    assert "- one, absent: no such processor" in text
+    assert "not quiet for one" in text
+
+
+def test_stated_times_are_held_against_arithmetic(tmp_path: Path) -> None:
+    """1000 cores at 1 GHz are 2 TFLOP/s; 10 GMAC are 10 ms there."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").touch()
+    row = {"network": "one", "size": [720, 1280], "card": "a card", "ms": 5, "macs": 10**10, "operators": 100}
+    cards = {"a card": {"cores": 1000, "boost_ghz": 1.0, "source": "its sheet"}}
+    (tmp_path / "papers.json").write_text(json.dumps({"cards": cards, "stated": [row]}))
+    page = tmp_path / "docs" / "papers.md"
+    page.write_text("<!-- numbers: papers.json -->\n<!-- end -->\n")
+    assert write_numbers("--root", str(tmp_path)) == 0
+    assert "| one | 720x1280 | a card | 5 | 10 | 2.0 | 10 | 0.50 | 50 of 100 |" in page.read_text()

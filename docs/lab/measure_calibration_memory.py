@@ -44,7 +44,6 @@ def main(network: str, height: int, width: int, count: int, folder: Path) -> Non
         "frame": [height, width],
         "frames": count,
         "tensors": len(tensors),
-        "passes": 2,
         "threads": THREADS,
         "peak_mib_before": round(before),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

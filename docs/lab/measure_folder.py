@@ -1,4 +1,4 @@
-"""How much longer a folder takes than its engine: decoding and encoding go on beside it.
+"""How much longer a folder takes than its engine: decoding and encoding go on beside it. Writes folder.json here.
 
 python docs/lab/measure_folder.py [--pictures 100] [--size 256x256] [--engine openvino] [--threads 1]
 """
@@ -6,12 +6,15 @@ python docs/lab/measure_folder.py [--pictures 100] [--size 256x256] [--engine op
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+from unblur.core.artefacts import write_json
+from unblur.core.provenance import machine, package_versions
 from unblur.engines.base import BaseRunner
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
@@ -21,6 +24,8 @@ from unblur.pipeline.deblur.tasks import plan_tasks
 from unblur.pipeline.opening import open_runner
 from unblur.pipeline.places import artefact_folder, bundled_checkpoint
 from unblur.pipeline.store import Store
+
+KEY = ("engine", "threads", "size")
 
 
 class Stopped(BaseRunner):
@@ -63,8 +68,17 @@ def main() -> None:
         began = time.perf_counter()
         outcome = deblur_pictures(plan, lambda data: str(len(data)), lambda: Opened(runner))
         took = time.perf_counter() - began
-        print(f"{outcome.done} pictures of {height}x{width}: {took:.1f} s, of it the engine {runner.seconds:.1f} s: "
-              f"{took / runner.seconds:.3f} times the engine's own time")  # fmt: skip
+    told = {
+        "network": checkpoint.name, "engine": arguments.engine, "threads": arguments.threads,
+        "pictures": outcome.done, "size": [height, width], "folder_s": round(took, 2),
+        "engine_s": round(runner.seconds, 2), "times_the_engine": round(took / runner.seconds, 3),
+        "machine": machine(), "versions": package_versions(),
+    }  # fmt: skip
+    path = Path(__file__).with_name("folder.json")
+    rows = json.loads(path.read_text())["folders"] if path.exists() else []
+    same = [row for row in rows if (row["engine"], row["threads"], row["size"]) != tuple(told[k] for k in KEY)]
+    write_json(path, {"folders": [*same, told]})
+    print({key: told[key] for key in (*KEY, "pictures", "folder_s", "engine_s", "times_the_engine")})
 
 
 if __name__ == "__main__":

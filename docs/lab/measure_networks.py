@@ -1,6 +1,6 @@
 """What the exact export and TensorRT for RTX make of each network, plain and rewritten; writes networks.json. No GPU.
 
-    python docs/lab/measure_networks.py banet_s4 saphn_a ...      # the rows of these are measured anew
+    python docs/lab/measure_networks.py banet_s4 saphn_a:plain ...      # these rows are measured anew, others stay
 
 At 256x256 with random weights, which neither nodes, kernels nor bytes depend on. "plain" is torch's exporter on the
 network as it is written, "rewritten" its exact form through `export_graph`, with the proof it demands. Seconds are of
@@ -32,6 +32,7 @@ from unblur.graphs.rewrites.casting import cast_graph
 from unblur.networks.checkpoints import Checkpoint
 from unblur.networks.pixel_form import PixelForm
 from unblur.networks.random_weights import random_checkpoint
+from unblur.networks.registry import preset_names
 
 SIDE, TARGET = 256, "sm89"
 RESULTS = Path(__file__).parent / "networks.json"
@@ -51,13 +52,15 @@ class Plain(nn.Module):
 
 def main() -> None:
     rows = json.loads(RESULTS.read_text())["exports"] if RESULTS.exists() else []
-    for name in sys.argv[1:]:
+    for name, _, only in (asked.partition(":") for asked in sys.argv[1:]):
         with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
             checkpoint = random_checkpoint(name, 0, Path(folder))
-            rows = [row for row in rows if row["network"] != name]
-            for what in ("rewritten", "plain"):
-                rows.append({"network": name, "export": what} | row(checkpoint, what, Path(folder)))
-                print(json.dumps(rows[-1]), flush=True)
+            for what in [only] if only else ["plain", "rewritten"]:
+                made = {"network": name, "export": what} | row(checkpoint, what, Path(folder))
+                rows = [one for one in rows if (one["network"], one["export"]) != (name, what)] + [made]
+                order = list(preset_names())
+                rows.sort(key=lambda one: (order.index(one["network"]), one["export"]))
+                print(json.dumps(made), flush=True)
                 head = {"side_px": SIDE, "target": TARGET, "roofline": NOTE, "versions": package_versions()}
                 write_json(RESULTS, head | {"exports": rows})
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.metrics.stopwatch import Lap, Protocol, Session, Timed, measure, time_call
+from unblur.metrics.stopwatch import Protocol, Session, Timed, measure, time_call
 
 
 class Clock:

@@ -114,6 +114,15 @@ def test_a_disk_that_fills_at_any_write_is_a_sentence_and_the_same_command_goes_
         ([], "--config"),
         (["--config", "x", "--otput", "y"], "did you mean --output?"),
         (["--config", "x", "--real", "y"], "belong to --evaluate"),
+        (
+            [
+                "--config",
+                str(ROOT / "training/configs/bag.toml"),
+                "--evaluate",
+                str(ROOT / "checkpoints/banet-nano.safetensors"),
+            ],
+            "is a banet_nano, and",
+        ),
     ],
 )
 def test_bad_arguments_are_one_sentence_and_exit_code_2(

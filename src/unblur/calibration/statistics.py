@@ -1,4 +1,4 @@
-"""What a stream of frames leaves of every tensor: extremes, their moving averages and a histogram. Two passes."""
+"""What a stream of frames leaves of every tensor: extremes, their moving averages and a histogram."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from unblur.images.contract import Frame
 
 DECAY = 0.99
 """Smoothing of the moving averages, as PyTorch's MovingAverageMinMaxObserver and ONNX Runtime have it (0.01 new)."""
+
+HELD_PIXELS = 1 << 20
+"""Frames with so many pixels together are held and gone through once: what one frame of 720p takes."""
 
 VERSION = 1
 """Raised whenever the same frames would give other statistics."""
@@ -105,12 +108,14 @@ def measure_statistics(
     progress: Progress = SILENT,
     state: Path | None = None,
     save_every_s: float = 20.0,
+    held_pixels: int = HELD_PIXELS,
 ) -> Mapping[str, TensorStatistics]:
     """Statistics of tensors of a float32 graph over frames, each (H, W, 3) RGB uint8 of a size the graph takes.
 
-    One pass over the frames, and with `histograms` a second one over the bounds that the first has found. Memory does
-    not depend on the number of frames. With `state` (a file's name, .npz is added) the work goes on where a killed run
-    had saved it, and the file is removed at the end.
+    One pass over the frames, and with `histograms` a second one over the bounds that the first has found, so that
+    memory does not depend on the number of frames. With `state` (a file's name, .npz is added) the work goes on where a
+    killed run had saved it, and the file is removed at the end. Frames that have no more than `held_pixels` together
+    are run side by side instead, tensor by tensor: the same numbers to the last bit, and each frame is run once.
 
     Raises InputError for no frame, NaN or infinity in a tensor (naming both), frames that differ between the passes or
     from those of the saved state, and as `PiecewiseGraph`.
@@ -120,8 +125,42 @@ def measure_statistics(
         raise InputError("Calibration got no frame; name a manifest that has some.")
     opened = PiecewiseGraph(graph, names, threads)
     key = value_digest({"version": VERSION, "graph": file_digest(graph), "tensors": names, "histograms": histograms})
-    at = (state and _State.load(state, key)) or _State.start(key, len(names))
     row = {name: k for k, name in enumerate(names)}
+    held = _held(frames, held_pixels) if histograms else None
+    if held is None:
+        at = (state and _State.load(state, key)) or _State.start(key, len(names))
+        at = _stream(at, opened, frames, row, histograms, progress, state, save_every_s)
+    else:
+        at = _State.start(key, len(names))
+        at.counts = np.zeros((len(names), BINS), np.int64)
+        for name, maps in progress.track(opened.maps(held), "ranges", len(names)):
+            for number, values in enumerate(maps):
+                _extend(at, name, row[name], values, number)
+            for values in maps:
+                _count(at, row[name], values)
+    result = {}
+    for name, k in row.items():
+        low, high, mean_low, mean_high = (float(value) for value in at.extremes[:, k])
+        result[name] = TensorStatistics(low, high, mean_low, mean_high, at.counts[k] if histograms else None)
+    return result
+
+
+def _held(frames: FrameStream, pixels: int) -> list[Frame] | None:
+    """All frames, where they have no more pixels together."""
+    held: list[Frame] = []
+    for frame in frames:
+        pixels -= frame.shape[0] * frame.shape[1]
+        if pixels < 0:
+            return None
+        held.append(frame)
+    return held
+
+
+def _stream(
+    at: _State, graph: PiecewiseGraph, frames: FrameStream, row: Mapping[str, int], histograms: bool,
+    progress: Progress, state: Path | None, save_every_s: float,
+) -> _State:  # fmt: skip
+    """One pass, or two, frame by frame; saved as it goes."""
     passes = 2 if histograms else 1
     saved = time.monotonic()
     while at.number <= passes:
@@ -132,7 +171,11 @@ def measure_statistics(
                 if k + 1 == at.done and seen != at.seen:
                     raise InputError("The frames are not those of the interrupted calibration; remove its state.")
                 continue
-            _add(at, opened, frame, row, k)
+            for name, (values,) in graph.maps([frame]):
+                if at.number == 1:
+                    _extend(at, name, row[name], values, k)
+                else:
+                    _count(at, row[name], values)
             at.done, at.seen = k + 1, seen
             if state and time.monotonic() - saved >= save_every_s:
                 at.save(state)
@@ -140,36 +183,33 @@ def measure_statistics(
         if at.number == 2 and seen != at.first_seen:
             raise InputError("The frames changed between the two passes of calibration; run it again.")
         if at.number == 1 and histograms:
-            at.counts = np.zeros((len(names), BINS), np.int64)
-        at = _State(key, at.number + 1, 0, "", seen, at.extremes, at.counts)
+            at.counts = np.zeros((len(row), BINS), np.int64)
+        at = _State(at.key, at.number + 1, 0, "", seen, at.extremes, at.counts)
     if state:
         state.with_suffix(".npz").unlink(missing_ok=True)
-    result = {}
-    for name, k in row.items():
-        low, high, mean_low, mean_high = (float(value) for value in at.extremes[:, k])
-        result[name] = TensorStatistics(low, high, mean_low, mean_high, at.counts[k] if histograms else None)
-    return result
+    return at
 
 
-def _add(at: _State, graph: PiecewiseGraph, frame: Frame, row: Mapping[str, int], number: int) -> None:
-    """One frame into the sums of the pass."""
+def _extend(at: _State, name: str, k: int, values: NDArray[np.float32], number: int) -> None:
+    """The extremes of a frame's map into row `k`; `number` frames were before."""
     low, high, mean_low, mean_high = at.extremes
-    for name, values in graph.maps(frame):
-        k = row[name]
-        if at.number == 2:
-            add_counts(at.counts[k], values, max(abs(low[k]), abs(high[k])))
-            continue
-        least, most = float(values.min()), float(values.max())
-        if not np.isfinite([least, most]).all():
-            raise InputError(
-                f"Tensor {name!r} holds NaN or infinity on calibration frame {number + 1}; check the checkpoint."
-            )
-        low[k], high[k] = min(low[k], least), max(high[k], most)
-        # The average of the frames so far, weighted by DECAY**age: a moving average without the pull of its start
-        # (Kingma and Ba, ICLR 2015, section 3; TensorFlow's zero_debias).
-        new = (1 - DECAY) / (1 - DECAY ** (number + 1))
-        mean_low[k] += new * (least - mean_low[k])
-        mean_high[k] += new * (most - mean_high[k])
+    least, most = float(values.min()), float(values.max())
+    if not np.isfinite([least, most]).all():
+        raise InputError(
+            f"Tensor {name!r} holds NaN or infinity on calibration frame {number + 1}; check the checkpoint."
+        )
+    low[k], high[k] = min(low[k], least), max(high[k], most)
+    # The average of the frames so far, weighted by DECAY**age: a moving average without the pull of its start
+    # (Kingma and Ba, ICLR 2015, section 3; TensorFlow's zero_debias).
+    new = (1 - DECAY) / (1 - DECAY ** (number + 1))
+    mean_low[k] += new * (least - mean_low[k])
+    mean_high[k] += new * (most - mean_high[k])
+
+
+def _count(at: _State, k: int, values: NDArray[np.float32]) -> None:
+    """A map's values into the histogram of row `k`, whose bounds are known."""
+    low, high, *_ = at.extremes
+    add_counts(at.counts[k], values, max(abs(low[k]), abs(high[k])))
 
 
 def save_statistics(path: Path, statistics: Mapping[str, TensorStatistics]) -> None:

@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     family, spec, contract = found.recognised.family, asdict(found.recognised.spec), found.contract
     out.say(f"  network     {found.name}: {family.title} ({family.year}); {family.paper}")
-    out.say("  sizes       " + ", ".join(f"{key} {value}" for key, value in spec.items()))
+    own = "" if found.name in family.presets else " (no preset has these)"
+    out.say("  sizes       " + ", ".join(f"{key} {value}" for key, value in spec.items()) + own)
     out.say(
         f"  pixels      {contract.channel_order.upper()} from {contract.low:g} to {contract.high:g}, sides multiples "
         f"of {contract.multiple} ({contract.padding} padding) from {family.exact.smallest} on"

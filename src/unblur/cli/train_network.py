@@ -85,6 +85,11 @@ def _evaluate(options: argparse.Namespace, out: Output) -> int:
 
     config = load_config(options.config, options.channel_order)
     loaded = load_checkpoint(options.evaluate, config.channel_order, out.progress)
+    if loaded.name != config.network:
+        raise InputError(
+            f"{options.evaluate} is a {loaded.name}, and {options.config} is of {config.network}: name a configuration "
+            "of that network."
+        )
     result = evaluate(loaded, config.evaluation, options.real, out.progress)
     for name in ("synthetic", "real"):
         if name in result:

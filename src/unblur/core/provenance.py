@@ -64,9 +64,10 @@ def cpu_features() -> dict[str, bool]:
 
 
 def machine() -> dict[str, str]:
-    """Processor, cores and memory, as reports show them."""
+    """Processor, the instructions of CPU_FEATURES that it has, cores and memory, as reports show them."""
     return {
         "cpu": cpu_model(),
+        "instructions": ", ".join(name for name, has in cpu_features().items() if has),
         "physical_cores": str(psutil.cpu_count(logical=False)),
         "usable_cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",

@@ -68,25 +68,30 @@ class PiecewiseGraph:
         self._wanted = frozenset(tensors)
         self._pieces = self._cut(model, types, path, threads)
 
-    def maps(self, frame: Frame) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Each wanted tensor of one (H, W, 3) RGB uint8 frame with its name, once, in the order of computation.
+    def maps(self, frames: Sequence[Frame]) -> Iterator[tuple[str, list[NDArray[np.float32]]]]:
+        """Each wanted tensor of (H, W, 3) RGB uint8 frames with its name, once, in the order of computation: a list in
+        the order of the frames. Memory grows with their pixels: every piece is run for all of them before the next.
 
-        A map is valid until the next one is asked for. Raises InputError as `Signature.check`.
+        Maps are valid until the next ones are asked for. Raises InputError as `Signature.check`.
         """
-        tensor = self._signature.contract.encode(frame)
-        self._signature.check(tensor)
-        live = {self._input: self._onnxruntime.OrtValue.ortvalue_from_numpy(tensor)}
+        tensors = [self._signature.contract.encode(frame) for frame in frames]
+        for tensor in tensors:
+            self._signature.check(tensor)
         if self._input in self._wanted:
-            yield self._input, tensor
+            yield self._input, tensors
+        live = [{self._input: self._onnxruntime.OrtValue.ortvalue_from_numpy(tensor)} for tensor in tensors]
         for piece in self._pieces:
-            made = piece.session.run_with_ort_values(list(piece.outputs), {name: live[name] for name in piece.inputs})
-            live.update(zip(piece.outputs, made, strict=True))
-            del made
+            for values in live:
+                given = {name: values[name] for name in piece.inputs}
+                made = piece.session.run_with_ort_values(list(piece.outputs), given)
+                values.update(zip(piece.outputs, made, strict=True))
+                del made, given
             for name in piece.outputs:
                 if name in self._wanted:
-                    yield name, live[name].numpy()
-            for name in piece.last:
-                del live[name]
+                    yield name, [values[name].numpy() for values in live]
+            for values in live:
+                for name in piece.last:
+                    del values[name]
 
     def _cut(self, model: onnx.ModelProto, types: dict[str, int], path: Path, threads: int) -> list[_Piece]:
         weights = {tensor.name: tensor for tensor in model.graph.initializer}

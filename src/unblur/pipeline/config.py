@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,11 +32,18 @@ PSNR_LOSS_DB = 0.05
 """What 8 bits may lose of PSNR on the mean of held-out frames, unless somebody says."""
 
 
-def _known_device(text: str) -> str:
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What is refused within, as pydantic wants it of a validator."""
     try:
-        parse_device(text)
+        yield
     except InputError as error:
         raise ValueError(str(error)) from error
+
+
+def _known_device(text: str) -> str:
+    with _refused():
+        parse_device(text)
     return text
 
 
@@ -66,10 +74,8 @@ class NetworkSection(Section):
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> NetworkSection:
-        try:
+        with _refused():
             _ = self.pixel_contract
-        except InputError as error:
-            raise ValueError(str(error)) from error
         if self.is_graph and self.channel_order:
             raise ValueError(f"channel_order is of weights, and {self.checkpoint} is a graph; leave it out")
         if not self.is_graph and (self.contract or self.output_name):
@@ -165,10 +171,8 @@ class BuildSection(Section):
     @field_validator("shapes", mode="before")
     @classmethod
     def _read_shapes(cls, texts: Any) -> Any:
-        try:
+        with _refused():
             return tuple(parse_profile(str(text)).to_text() for text in _listed(texts))
-        except InputError as error:
-            raise ValueError(str(error)) from error
 
     @model_validator(mode="after")
     def _best_stands_alone(self) -> BuildSection:
@@ -179,10 +183,8 @@ class BuildSection(Section):
     @field_validator("targets")
     @classmethod
     def _known(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        try:
+        with _refused():
             return parse_targets(",".join(targets)) if targets else ()
-        except InputError as error:
-            raise ValueError(str(error)) from error
 
 
 class CalibrationSection(Section):
@@ -225,10 +227,8 @@ class CalibrationSection(Section):
     @field_validator("repairs")
     @classmethod
     def _known_repairs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        try:
+        with _refused():
             return check_repairs(names)
-        except InputError as error:
-            raise ValueError(str(error)) from error
 
 
 class CompareSection(Section):

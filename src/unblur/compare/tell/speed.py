@@ -118,7 +118,8 @@ def _notes(report: SpeedReport) -> list[str]:
     cpu = report.machine["cpu"]  # which OpenVINO calls by its name
     gpus = [about for about in described if not about["device"].startswith(("cpu", cpu))]
     threads = {about["threads"] for about in described if about not in gpus}
-    devices = ", ".join([cpu, *sorted({about["device"] for about in gpus})])
+    has = report.machine.get("instructions")  # older reports do not tell
+    devices = ", ".join([f"{cpu} ({has})" if has else cpu, *sorted({about["device"] for about in gpus})])
     where = f"{session.height}x{session.width}, {'/'.join(sorted(threads))} thread(s), {devices}"
     lines = [
         f"{report.network} ({report.weights}), {where}; {session.protocol.rounds} interleaved rounds after "

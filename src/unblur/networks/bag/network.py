@@ -165,5 +165,6 @@ def check_size(x: Tensor) -> None:
     if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % 4 or x.shape[3] % 4 or min(x.shape[2:]) < SMALLEST:
         raise InputError(
             f"BAG takes (B, 3, H, W) with H and W multiples of 4 and at least {SMALLEST}, got {tuple(x.shape)}; "
-            "pad right and bottom and crop the result (PixelContract does both)."
+            "pad right and bottom and crop the result (PixelContract does both, to multiples; a picture of 4 pixels or "
+            "fewer has no statistics to speak of)."
         )

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "random weights (as fast as trained ones); writes report.json and report.md.",
         "unblur speed --size 256x256 --engines torch-compile,onnxruntime,openvino",
         "unblur speed --checkpoint weights.pth --rounds 10 --output speed",
-        "unblur speed --network banet --size 256x256 --protocol paper --throughput --roofline",
+        "unblur speed --size 256x256 --protocol paper --throughput --roofline",
     )
     add_flags(parser, "speed")
     text = "a network by name with random weights of a fixed seed, instead of a checkpoint"

@@ -137,7 +137,7 @@ TABLE = (
     Row("--repair", "calibration.repairs", "build calibrate", "equalisation, adaptive-rounding, bias-correction",
         options={"nargs": "*", "metavar": "NAME"}),
     Row("--keep", "calibration.keep", "build calibrate", "what stays in floating point in the place of the default: "
-        "none; a file of names (keep.txt of a search); names or patterns of nodes, layers, blocks, as \"BAM_1.*\"; "
+        "none; a file of names (keep.txt of a search); names or patterns of nodes, layers, blocks, as \"encoder.*\"; "
         "with \"default\" among them besides it", read=_words,
         options={"nargs": "+", "metavar": "none|FILE|PATTERN"}),
     Row("--fidelity-db", "calibration.fidelity_db", "calibrate", "that the worst frame must keep", finite, options=DB),

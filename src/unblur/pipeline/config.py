@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from unblur.calibration.algorithms import ALGORITHMS, BEST, DEFAULT_ALGORITHM
 from unblur.calibration.repairs.names import check_repairs
@@ -32,6 +32,11 @@ PSNR_LOSS_DB = 0.05
 """What 8 bits may lose of PSNR on the mean of held-out frames, unless somebody says."""
 
 
+def _listed(value: Any) -> Iterable[Any]:
+    """A list as it is, one value as a list of one."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 @contextmanager
 def _refused() -> Iterator[None]:
     """What is refused within, as pydantic wants it of a validator."""
@@ -47,6 +52,7 @@ def _known_device(text: str) -> str:
     return text
 
 
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8", "best"]
 Device = Annotated[str, AfterValidator(_known_device)]
 """Of engines on a GPU: "cuda:1" for the second; empty for the first."""
 
@@ -139,7 +145,7 @@ class BuildSection(Section):
 
     enabled: bool = True
     required: bool = False
-    precisions: tuple[Literal["fp32", "fp16", "bf16", "int8", "fp8", "best"], ...] = ("fp16",)
+    precisions: Annotated[tuple[Precision, ...], BeforeValidator(_listed)] = ("fp16",)
     flavor: Literal["auto", "tensorrt", "tensorrt-rtx"] = "auto"
     targets: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
@@ -157,11 +163,6 @@ class BuildSection(Section):
         if "precisions" in values:
             raise ValueError("precision and precisions are two spellings of one thing; give one")
         return values | {"precisions": (values["precision"],)}
-
-    @field_validator("precisions", mode="before")
-    @classmethod
-    def _read_precisions(cls, names: Any) -> Any:
-        return tuple(_listed(names))
 
     @field_validator("precisions")
     @classmethod
@@ -199,7 +200,7 @@ class CalibrationSection(Section):
     manifest: Path = BUNDLED_MANIFEST
     algorithm: str = DEFAULT_ALGORITHM
     repairs: tuple[str, ...] = ()
-    keep: tuple[str, ...] = Field((DEFAULT,), min_length=1)
+    keep: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = (DEFAULT,)
     form: Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8"] = "openvino"
     fidelity_db: float | None = None
     psnr_loss_db: float | None = None
@@ -211,11 +212,6 @@ class CalibrationSection(Section):
         if name not in known:
             raise ValueError(f"unknown algorithm {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         return name
-
-    @field_validator("keep", mode="before")
-    @classmethod
-    def _read_keep(cls, words: Any) -> Any:
-        return tuple(_listed(words))
 
     @field_validator("keep")
     @classmethod
@@ -306,11 +302,6 @@ class PipelineConfig(Section):
         if self.frames.sharp is not None and self.frames.blurred is None:
             raise ValueError("frames.sharp is given without frames.blurred; name both folders")
         return self
-
-
-def _listed(value: Any) -> Iterable[Any]:
-    """A list as it is, one value as a list of one."""
-    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _size(value: Any) -> Any:

@@ -26,7 +26,7 @@ DEFAULT, NONE = "default", "none"
 def kept(model: onnx.ModelProto, form: Form, words: Sequence[str]) -> dict[str, str]:
     """Convolution -> why it stays in floating point.
 
-    `words`: DEFAULT, NONE, or names of nodes, layers, groups and blocks, also as globs (`BAM_1.*`) or, where no name
+    `words`: DEFAULT, NONE, or names of nodes, layers, groups and blocks, also as globs (`encoder.*`) or, where no name
     fits that, regular expressions. What the form leaves out stays in any case. Raises InputError for a word that
     nothing is named by, telling the nearest name, and as `kept_by_default`.
     """

@@ -29,7 +29,7 @@ class OnDevice(Part):
 
 class PaperLoop(Part):
     """Milliseconds by the loop that published run times were taken with: a clock around the call, and nobody waits for
-    the device before it stops. Published test scripts bracket the network so and wait later, as they save the picture.
+    the device before it stops. A published test script does so, and waits later, as it saves the picture.
 
     `short`: the true median over this one. True is the same work with waiting, copies left out as the loop leaves them
     out. `queued`: the engine puts its work into a device's queue; else it has finished when the call returns.

@@ -27,6 +27,7 @@ from unblur.training.evaluation import restore
 ROOT = Path(__file__).parents[2]
 NARROW = sorted((ROOT / "checkpoints").glob("*-narrow.safetensors"))
 
+EXACT_DB = 110.0
 FP16_DB = 60.0
 EIGHT_BITS_DB = {OPENVINO: 30.0, TENSORRT_RTX: 28.0}
 """Fidelity to float32. The least has SAPHN, whose picture goes through all its layers and is rounded in each; others
@@ -65,7 +66,8 @@ def test_trained_weights_hold_in_16_and_8_bits(weights: Path, tmp_path: Path) ->
     """The exact graph, and what FP16 and two forms of 8 bits keep of it on a frame that nothing was measured on."""
     checkpoint = load_checkpoint(weights)
     contract = checkpoint.contract
-    graph = export_graph(checkpoint, tmp_path / "graph.onnx", height=48, width=48)
+    # Proved below, on this frame; how exports are proved is tested elsewhere.
+    graph = export_graph(checkpoint, tmp_path / "graph.onnx", height=48, width=48, check=False)
     model = onnx.load(graph.path)
     measured, frame = (synthetic_pair(0, 48, 48, split)[0] for split in ("train", "heldout"))
     x = contract.encode(frame)
@@ -76,6 +78,7 @@ def test_trained_weights_hold_in_16_and_8_bits(weights: Path, tmp_path: Path) ->
         error = (WrittenGraph(smaller).output(x) - expected) / (contract.high - contract.low)
         return -20 * float(np.log10(np.sqrt((error**2).mean())))
 
+    assert fidelity(model) > EXACT_DB
     cast = cast_measured(model, "fp16", [CastFrames((measured,), "a drawn frame")], 60)
     assert cast.islands == ()
     assert fidelity(cast.cast.model) > FP16_DB

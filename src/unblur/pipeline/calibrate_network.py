@@ -153,7 +153,7 @@ def _choose(scored: Sequence[Scored], limits: Limits, what: str) -> Scored:
 
 
 def _to_json(found: Calibrated, about: dict[str, Any]) -> dict[str, Any]:
-    of = found.of
+    of, asked = found.of, min((one.repairs for one in found.scored), key=len)
     return {
         "unblur": FORMAT,
         "network": of.checkpoint.name,
@@ -167,7 +167,7 @@ def _to_json(found: Calibrated, about: dict[str, Any]) -> dict[str, Any]:
         "overlaps_with_evaluation": list(found.overlaps),
         "graph_sha256": found.chosen.graph.digest,
         "macs_share_8_bits": round(found.macs_share, 4),
-        "scores": {one.name: one.score.to_json() for one in found.scored},
+        "scores": {one.algorithm if one.repairs == asked else one.name: one.score.to_json() for one in found.scored},
         "score_without_repairs": found.unrepaired.to_json() if found.unrepaired else None,
         "toolchain": toolchain(RUNTIMES),
     }

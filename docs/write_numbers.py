@@ -46,8 +46,12 @@ def table(path: Path, front: bool = False) -> str:
         return published(values, json.loads((path.parent / "networks.json").read_text())["exports"])
     if "stated" in values:
         return stated(values)
+    if "peers" in values:
+        return peers(values)
     if "rows" in values:
         return forms(values)
+    if "ways" in values:
+        return ways(values)
     if "gate" in values:
         return gate(values)
     if "columns" in values:
@@ -217,6 +221,48 @@ def forms(values: dict[str, Any]) -> str:
         repairs = f"**{row['repairs']}**" if row["repairs"] == "percentile" else row["repairs"]
         lines.append(f"| {row['form'] if row['form'] != before else ''} | {repairs} | {' | '.join(cells)} |")
         before = row["form"]
+    return "\n".join(lines)
+
+
+def peers(values: dict[str, Any]) -> str:
+    """What others' quantisers and ours cost on the same graph and pictures; who could not be run, and why."""
+    lines = ["| 8 bits | MACs | runs in | fidelity (dB) | lost (dB) |", "|---|---:|---|---:|---:|"]
+    missing, about = [], {}
+    for row in values["rows"]:
+        if "reason" in row:
+            missing.append(f"- {row['peer']}: not measured ({row['date']}): {escaped(row['reason'])}")
+            continue
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(row.get("versions", {}).items()))
+        about[row["peer"]] = f"{row['peer']} ({versions or 'this version'}, {row['date']})"
+        lines.append(
+            f"| {row['peer']}: {escaped(row['how'])} | {row['macs_share_8_bits']:.1%} | {row['runs_in']} "
+            f"| {row['fidelity_db_mean']:.1f} / {row['fidelity_db_worst']:.1f} | {row['psnr_loss_db']:+.3f} |"
+        )
+    side = values["side_px"]
+    what = f"{values['network']}, {values['pictures']} pictures of {side}x{side}, ranges from {values['calibration']}; "
+    return "\n".join([*lines, "", f"- {what}{'; '.join(about.values())}.", *missing])
+
+
+def ways(values: dict[str, Any]) -> str:
+    """What the compiler makes of each way of writing 8 bits, and its bound on each card; the least of a network's forms
+    in bold."""
+    rows = values["ways"]
+    cards = list(dict.fromkeys(gpu for row in rows for one in row["targets"].values() for gpu in one["lower_bound_ms"]))
+    lines = [
+        f"| network | 8 bits | kernels | GB moved | {' | '.join(f'{gpu} (ms)' for gpu in cards)} |",
+        f"|---|---|---:|---:|{'---:|' * len(cards)}",
+    ]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        mine = [row for row in rows if row["network"] == network]
+        bounds = [{g: ms for one in row["targets"].values() for g, ms in one["lower_bound_ms"].items()} for row in mine]
+        least = {gpu: min(one[gpu] for one in bounds if gpu in one) for gpu in cards}
+        for row, bound in zip(mine, bounds, strict=True):
+            first = row["targets"]["sm89"]
+            cells = [f"{bound[gpu]:.3f}" if gpu in bound else "" for gpu in cards]
+            cells = [f"**{c}**" if c == f"{least[gpu]:.3f}" else c for gpu, c in zip(cards, cells, strict=True)]
+            lines.append(
+                f"| {network} | {row['way']} | {first['kernels']} | {first['gb_moved']:.3f} | {' | '.join(cells)} |"
+            )
     return "\n".join(lines)
 
 

@@ -1,10 +1,11 @@
 """What 8 bits cost in each form, on the bundled network; writes 8-bit-forms.json beside this file.
 
-    python docs/lab/measure_forms.py [GOPRO_FOLDER]
+    python docs/lab/measure_forms.py [GOPRO_FOLDER [FORM ...]]
 
 Ranges: over the bundled manifest's drawn frames; scored on the split "heldout" and, where a folder in
 GoPro's layout is given, on the middle crops of its test pairs. Two rows a form: "as written" (ONNX Runtime, no
-graph optimisation: pairs round, the rest is float32) and as the backend it is for runs it.
+graph optimisation: pairs round, the rest is float32) and as the backend it is for runs it. Where forms are named, only
+they are measured, and the rows of the others stay.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from unblur.core.artefacts import write_json
 from unblur.core.provenance import package_versions
 from unblur.engines.catalogue import open_engine
 from unblur.export.graph import export_graph
-from unblur.graphs.rewrites.forms import FORMS, S8, Form
+from unblur.graphs.rewrites.forms import FORMS, S8, Form, find_form
 from unblur.graphs.rewrites.keeping import kept_by_default
 from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise, tensors_to_measure
 from unblur.graphs.sessions import WrittenGraph
@@ -87,7 +88,8 @@ def panels_of(gopro: Path | None, contract: PixelContract, run: Run) -> list[Pan
     return panels
 
 
-def main(gopro: Path | None) -> None:
+def main(gopro: Path | None, names: Sequence[str]) -> None:
+    table = HERE / "8-bit-forms.json"
     checkpoint = load_checkpoint(CHECKPOINT)
     contract = checkpoint.contract
     with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
@@ -101,9 +103,11 @@ def main(gopro: Path | None) -> None:
         def scores(run: Run) -> dict[str, Any]:
             return {p.name: p.score(run, lambda t: contract.decode(t, SIDE, SIDE)) for p in panels}
 
-        rows = []
+        rows: list[dict[str, Any]] = []
+        if names:
+            rows = [row for row in json.loads(table.read_text())["rows"] if row["form"] not in names]
         plain = statistics_of(model, frames, Path(folder))
-        for form in FORMS.values():
+        for form in map(find_form, names or FORMS):
             for repairs, graph in _variants(model, plain, form, frames, Path(folder)):
                 row: dict[str, Any] = {
                     "form": form.name,
@@ -122,8 +126,9 @@ def main(gopro: Path | None) -> None:
                         row["backend"] |= scores(runner.run)
                 rows.append(row)
                 print(json.dumps(row), flush=True)
+    rows.sort(key=lambda row: list(FORMS).index(row["form"]))
     write_json(
-        HERE / "8-bit-forms.json",
+        table,
         {
             "checkpoint_sha256": checkpoint.digest,
             "side_px": SIDE,
@@ -203,4 +208,4 @@ def _flags() -> list[str]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None, sys.argv[2:])

@@ -37,7 +37,7 @@ SIDE = 256
 TARGETS = ("sm86", "sm89", "sm120")
 FORMS: dict[str, Form | None] = {
     "fp16": None,
-    "int8, one scale a weight (tensorrt-rtx)": TENSORRT_RTX,
+    "int8, a scale a channel behind (tensorrt-rtx)": TENSORRT_RTX,
     "the same, residual and concatenations too": replace(TENSORRT_RTX, residual=True, shared_concat=True),
     "int8, a scale a channel (tensorrt)": TENSORRT,
     "fp8, one scale a weight (fp8)": FP8,

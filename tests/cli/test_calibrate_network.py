@@ -122,7 +122,9 @@ def test_a_budget_that_cannot_be_met_is_exit_code_3_says_what_can_and_writes_not
 ) -> None:
     assert calibrate(tiny_path, "--bake-off", "--drawn", "1", "--fidelity-db", "90") == 3
     error = capsys.readouterr().err
-    assert re.search(r"ranges by [\w-]+, the best of 5 algorithms: fidelity is \d\d\.\d\d dB .*the budget 90 dB", error)
+    assert re.search(
+        r"ranges by [\w +-]+, the best of 5 algorithms: fidelity is \d\d\.\d\d dB .*the budget 90 dB", error
+    )
     assert not list(place.glob("made.*"))
     assert calibrate(tiny_path, "--drawn", "1", "--fidelity-db", "20", "--psnr-loss-db", "-9") == 3
     assert "dB of PSNR are lost" in capsys.readouterr().err

@@ -71,8 +71,16 @@ def test_a_healthy_cast_has_nothing_to_blame(precision: Narrow, order: int, fixe
 @pytest.fixture(scope="module")
 def eight(fixed_graph: Path) -> onnx.ModelProto:
     """In 8 bits, each map over the range that it has."""
-    model = onnx.load(fixed_graph)
-    form = find_form("openvino")
+    return in_8_bits(onnx.load(fixed_graph), "openvino")
+
+
+@pytest.fixture(scope="module")
+def rtx(fixed_graph: Path) -> onnx.ModelProto:
+    return in_8_bits(onnx.load(fixed_graph), "tensorrt-rtx")
+
+
+def in_8_bits(model: onnx.ModelProto, form_name: str) -> onnx.ModelProto:
+    form = find_form(form_name)
     names = tensors_to_measure(model, form)
     maps = [WrittenGraph(model, names).run(frame) for frame in FRAMES]
     ranges = {
@@ -83,10 +91,14 @@ def eight(fixed_graph: Path) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_healthy_8_bits_have_nothing_to_blame(order: int, fixed_graph: Path, eight: onnx.ModelProto) -> None:
+def test_healthy_8_bits_have_nothing_to_blame(
+    order: int, fixed_graph: Path, eight: onnx.ModelProto, rtx: onnx.ModelProto
+) -> None:
     first, second = [onnx.load(fixed_graph), eight][::order]
     found = find_parting(first, second, FRAMES, ROUNDING_DB["int8"], 1)
     assert found.parting is None
+    scaled_behind = find_parting(*[onnx.load(fixed_graph), rtx][::order], FRAMES, ROUNDING_DB["int8"], 1)
+    assert scaled_behind.parting is None
     assert sum("dequantised" in error.name for error in found.errors) > 10
 
 

@@ -119,11 +119,14 @@ def _held_out(files: Sequence[FrameFile], size: tuple[int, int], frames: FramesS
 
 
 def _lines(found: Calibrated) -> Iterator[str]:
-    repaired = f" + {', '.join(found.repairs)}" if found.repairs else ""
+    chosen = found.chosen
+    repaired = f" + {', '.join(chosen.repairs)}" if chosen.repairs else ""
     yield (f"{'ranges by':<16}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
+    common = min((one.repairs for one in found.scored), key=len)  # not said in each row
     for one in found.scored:
-        yield _row(one.algorithm, one.score, "  <- taken" if one is found.chosen else "")
-    if found.unrepaired:
+        more = "".join(f", {repair}" for repair in one.repairs if repair not in common)
+        yield _row(one.algorithm, one.score, more + ("  <- taken" if one is chosen else ""))
+    if found.unrepaired and common:
         yield _row(found.chosen.algorithm, found.unrepaired, "  without repairs")
     yield (
         f"best: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "

@@ -19,6 +19,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError
 from unblur.graphs.blame import GraphPair
+from unblur.graphs.facts import CONVOLUTIONS
 from unblur.graphs.metadata import parts_of
 from unblur.graphs.shapes import find_tensors
 from unblur.graphs.tensor_error import TensorError, first_parting
@@ -126,7 +127,11 @@ def name_alike(model: onnx.ModelProto, other: onnx.ModelProto) -> onnx.ModelProt
     for node in model.graph.node:
         twin = namesakes.get(node.name)
         if twin is not None and twin.op_type == node.op_type:
-            for own, others in zip(node.input, twin.input, strict=False):
+            # Weights whose channels are scaled behind the convolution are not those that they stand for.
+            same = twin.output[0] == node.output[0] or node.op_type not in CONVOLUTIONS
+            for k, (own, others) in enumerate(zip(node.input, twin.input, strict=False)):
+                if k == 1 and not same:
+                    continue
                 if own and own != others and others in made and others not in taken:
                     taken.add(others)
                     named.graph.node.append(helper.make_node("Identity", [own], [others], made[others]))

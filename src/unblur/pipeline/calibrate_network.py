@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from unblur.graphs.facts import read_facts
 from unblur.graphs.file import read_graph
 from unblur.graphs.metadata import calibration_of
 from unblur.graphs.rewrites.forms import Form
+from unblur.metrics.decibels import best_first
 from unblur.pipeline.held_out import digest_of_frames, find_overlaps, refuse_overlaps
 from unblur.pipeline.job import CalibrationSet
-from unblur.pipeline.making.bake_off import Scored, bake_off
+from unblur.pipeline.making.bake_off import Scored, bake_off, worth_trying
 from unblur.pipeline.making.eight_bits import stored_quantised
 from unblur.pipeline.store import RUNTIMES, Artefact, Store, toolchain
 
@@ -44,7 +45,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """`scored`: one for each algorithm, the best mean fidelity first; `chosen` is the first within the budget.
+    """`scored`: the best mean fidelity first, one for each algorithm with the repairs that were asked for; where none
+    was and several compete, the winner with those of `worth_trying` besides. `chosen` is the first within the budget.
 
     `unrepaired`: the chosen algorithm's score without repairs, None where there are none. `overlaps`: calibration
     frames that are evaluation frames too, because a person insisted.
@@ -53,7 +55,6 @@ class Calibrated:
     of: CalibrationSet
     size: Size
     form: Form
-    repairs: tuple[str, ...]
     scored: tuple[Scored, ...]
     chosen: Scored
     unrepaired: Score | None
@@ -74,7 +75,8 @@ def calibrate_network(
     allow_overlap: bool = False,
     progress: Progress = SILENT,
 ) -> Calibrated:
-    """Quantise with the ranges of each algorithm and score it on the held-out frames.
+    """Quantise with the ranges of each algorithm and score it on the held-out frames; the winner of several also with
+    repairs, where none was asked for.
 
     Raises InputError as the steps do, for a held-out frame of another size before any of them, and for one that is also
     in the manifest unless `allow_overlap`;
@@ -94,23 +96,32 @@ def calibrate_network(
         refuse_overlaps(of.manifest, overlaps)
     digest = digest_of_frames(held_out)
 
-    def score(names: Sequence[str], repairs: Sequence[str]) -> tuple[Scored, ...]:
+    def score(names: Sequence[str], repairs: tuple[str, ...]) -> list[Scored]:
         def make(name: str) -> Artefact:
             return stored_quantised(store, store.root, of, size, form, name, repairs, progress)
 
-        return tuple(bake_off(store, of, size, names, make, lambda: held_out, digest, progress))
+        found = bake_off(store, of, size, names, make, lambda: held_out, digest, progress)
+        return [replace(one, repairs=repairs) for one in found]
 
     scored = score(algorithms, repairs)
+    if len(algorithms) > 1:
+        winner = scored[0].algorithm
+        for more in worth_trying(repairs, form):
+            try:
+                scored += score([winner], more)
+            except InputError as error:  # of a graph that they are not for
+                progress.note(f"{' + '.join(more)} is left out: {error}")
+        scored = [scored[place] for place in best_first([one.score.fidelities_db for one in scored])]
     chosen = _choose(scored, limits, f"{of.checkpoint.name} in form {form.name}")
     graph = onnx.load(chosen.graph.path)
     if limits != Limits():
         contract = read_graph(chosen.graph.path).signature.contract
         demand_fitting_scales(misfit_scales(graph, form, [contract.encode(held.frame) for held in held_out]))
-    unrepaired = score([chosen.algorithm], ())[0].score if repairs else None
+    unrepaired = score([chosen.algorithm], ())[0].score if chosen.repairs else None
     kept = calibration_of(graph)["kept"]
     facts = read_facts(graph, *size)
     share = sum(c.macs for c in facts.convolutions if c.name not in kept) / facts.macs
-    return Calibrated(of, size, form, repairs, scored, chosen, unrepaired, (*of.manifest.overlaps, *overlaps), share)
+    return Calibrated(of, size, form, tuple(scored), chosen, unrepaired, (*of.manifest.overlaps, *overlaps), share)
 
 
 def report_of(output: Path) -> Path:
@@ -135,14 +146,14 @@ def _choose(scored: Sequence[Scored], limits: Limits, what: str) -> Scored:
         except BudgetError:
             continue
         return one
-    best = scored[0]
-    others = f", the best of {len(scored)} algorithms" if len(scored) > 1 else ""
-    limits.enforce(f"{what}, ranges by {best.algorithm}{others}", best.score)
+    best, count = scored[0], len({one.algorithm for one in scored})
+    others = f", the best of {count} algorithms" if count > 1 else ""
+    limits.enforce(f"{what}, ranges by {best.name}{others}", best.score)
     raise AssertionError("the best was among those that broke the budget")
 
 
 def _to_json(found: Calibrated, about: dict[str, Any]) -> dict[str, Any]:
-    of = found.of
+    of, asked = found.of, min((one.repairs for one in found.scored), key=len)
     return {
         "unblur": FORMAT,
         "network": of.checkpoint.name,
@@ -156,7 +167,7 @@ def _to_json(found: Calibrated, about: dict[str, Any]) -> dict[str, Any]:
         "overlaps_with_evaluation": list(found.overlaps),
         "graph_sha256": found.chosen.graph.digest,
         "macs_share_8_bits": round(found.macs_share, 4),
-        "scores": {one.algorithm: one.score.to_json() for one in found.scored},
+        "scores": {one.algorithm if one.repairs == asked else one.name: one.score.to_json() for one in found.scored},
         "score_without_repairs": found.unrepaired.to_json() if found.unrepaired else None,
         "toolchain": toolchain(RUNTIMES),
     }

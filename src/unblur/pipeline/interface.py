@@ -52,6 +52,7 @@ class CalibratedGraph:
 
     path: Path
     algorithm: str
+    repairs: tuple[str, ...]
     fidelity_db_mean: float
     fidelity_db_worst: float
     psnr_loss_db: float | None
@@ -81,8 +82,8 @@ def calibrate(
     """Write the graph of a checkpoint in 8 bits, calibrated on a manifest's frames and scored on drawn ones.
 
     `size`: (height, width), None for that of the manifest's frames; `manifest`: None for the bundled one; `form`: which
-    runtime 8 bits are written for; `algorithm`: of the ranges, "best" for a bake-off. Raises as
-    `unblur.pipeline.calibrate_network.calibrate_network`.
+    runtime 8 bits are written for; `algorithm`: of the ranges, "best" for a bake-off, which also tries repairs
+    where none are named. Raises as `unblur.pipeline.calibrate_network.calibrate_network`.
     """
     job = _job(checkpoint, channel_order=channel_order)
     frames = stored_manifest(job.store, Path(manifest) if manifest else bundled_manifest())
@@ -95,7 +96,14 @@ def calibrate(
     write_calibrated(found, Path(output))
     score = found.chosen.score
     loss = None if score.loss is None else score.psnr_loss_db
-    return CalibratedGraph(Path(output), found.chosen.algorithm, score.fidelity_db_mean, score.fidelity_db_worst, loss)
+    return CalibratedGraph(
+        Path(output),
+        found.chosen.algorithm,
+        found.chosen.repairs,
+        score.fidelity_db_mean,
+        score.fidelity_db_worst,
+        loss,
+    )
 
 
 def build_engine(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError
@@ -109,8 +110,8 @@ def test_weights_are_the_nearest_steps(name: str, model: onnx.ModelProto, graphs
         axes = tuple(range(1, original.ndim)) if per_channel else None
         scale = np.array(convolution.weight_scales).reshape((-1, 1, 1, 1) if per_channel else ())
         peak = np.abs(original).max(axis=axes, keepdims=per_channel)
-        # Scales rounded to FP16 grow by 2^-10 at most.
-        assert np.all((scale >= peak / 127 * (1 - 1e-6)) & (scale <= peak / 127 * (1 + 2**-10)))
+        # Scales rounded to FP16 grow by 2^-10 at most, and so does the ratio of a channel's to the weight's.
+        assert np.all((scale >= peak / 127 * (1 - 1e-6)) & (scale <= peak / 127 * (1 + 2**-10) ** 2))
         assert np.abs(stored).max() == 127
         assert stored.min() >= -127
         assert np.abs(stored * scale - original).max() <= scale.max() / 2 * (1 + 1e-6)
@@ -121,11 +122,42 @@ def test_scales_for_tensorrt_are_half_numbers_and_zero_points_zero(
     name: str, graphs: dict[str, QuantisedGraph]
 ) -> None:
     values = constants(graphs[name].model)
-    scales = [v for key, v in values.items() if key.endswith("/scale")]
+    scales = [v for key, v in values.items() if key.endswith(("/scale", "/ratio"))]
     zeros = [v for key, v in values.items() if key.endswith("/zero")]
-    assert len(scales) == len(zeros) > 20
+    behind = sum(key.endswith("/ratio") for key in values)
+    assert len(scales) - behind == len(zeros) > 20
+    assert behind == (0 if name != "tensorrt-rtx" else len({c.weight for c in graphs[name].convolutions}))
     assert all(np.array_equal(v.astype(np.float16).astype(np.float32), v) and np.all(v > 0) for v in scales)
     assert not any(v.astype(np.float32).any() for v in zeros)
+
+
+def test_scales_of_channels_behind_a_convolution_give_what_its_own_would(model: onnx.ModelProto) -> None:
+    """Also where a channel has nothing but zeros, and where a convolution has no bias."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    node = next(n for n in changed.graph.node if n.name == "BAM_1.input_conv/Conv")
+    weight = next(t for t in changed.graph.initializer if t.name == node.input[1])
+    floats = numpy_helper.to_array(weight).copy()
+    floats[0], floats[1] = 0, floats[1] / 1000
+    weight.CopyFrom(numpy_helper.from_array(floats, weight.name))
+    unbiased = next(n for n in changed.graph.node if n.name == "BAM_1.final_conv/Conv")
+    del unbiased.input[2:]
+    form = find_form("tensorrt-rtx")
+    graph = quantise(changed, measured(changed, form), form)
+    nodes, values = {n.name: n for n in graph.model.graph.node}, constants(graph.model)
+    for name, bias in ((node.name, True), (unbiased.name, False)):
+        one = next(c for c in graph.convolutions if c.name == name)
+        result = nodes[one.biased].output[0]
+        assert result == next(n.output[0] for n in changed.graph.node if n.name == name)
+        stored = values[one.weight] * np.array(one.weight_scales).reshape(-1, 1, 1, 1)
+        assert len(one.weight_scales) == len(stored)
+        assert np.abs(values[one.weight]).max(axis=(1, 2, 3)).tolist()[2:] == [127] * (len(stored) - 2)
+        runs = WrittenGraph(graph.model, [f"{one.data}/dequantised", result]).run(frame(0))
+        expected = torch.nn.functional.conv2d(
+            torch.from_numpy(runs[f"{one.data}/dequantised"]).double(), torch.from_numpy(stored), padding="same"
+        )
+        added = constants(changed)[node.input[2]].reshape(1, -1, 1, 1) if bias else 0.0
+        assert np.abs(runs[result] - (expected.numpy() + added)).max() < 1e-5 * np.abs(runs[result]).max()
 
 
 def test_unsigned_maps_hold_zero_exactly(graphs: dict[str, QuantisedGraph]) -> None:

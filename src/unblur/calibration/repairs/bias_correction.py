@@ -18,6 +18,7 @@ from onnx import NodeProto, numpy_helper
 
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.graphs.facts import CONVOLUTIONS
 from unblur.graphs.rewrites.quantise import QuantisedConvolution, QuantisedGraph
 from unblur.graphs.sessions import WrittenGraph
 
@@ -49,7 +50,7 @@ def correct_biases(
     model.CopyFrom(graph.model)
     nodes = {node.name: node for node in model.graph.node}
     levels = _levels(model, {c.name for c in graph.convolutions})
-    outputs = {c.name: nodes[c.name].output[0] for c in graph.convolutions}
+    outputs = {c.name: nodes[c.biased].output[0] for c in graph.convolutions}
     wanted = _means(original, list(outputs.values()), inputs, threads)
     corrected: dict[str, QuantisedConvolution] = {}
     shifts = {}
@@ -59,7 +60,7 @@ def correct_biases(
         found = _means(model, [outputs[c.name] for c in level], inputs, threads)
         for convolution in level:
             shift = wanted[outputs[convolution.name]] - found[outputs[convolution.name]]
-            corrected[convolution.name] = _shift(model, nodes[convolution.name], convolution, shift)
+            corrected[convolution.name] = _shift(model, nodes[convolution.biased], convolution, shift)
             shifts[convolution.name] = shift
     repaired = replace(graph, model=model, convolutions=tuple(corrected[c.name] for c in graph.convolutions))
     return CorrectedBiases(repaired, shifts)
@@ -70,7 +71,7 @@ def shift_biases(graph: QuantisedGraph, shifts: Mapping[str, NDArray[np.float64]
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     nodes = {node.name: node for node in model.graph.node}
-    shifted = tuple(_shift(model, nodes[c.name], c, shifts[c.name]) for c in graph.convolutions)
+    shifted = tuple(_shift(model, nodes[c.biased], c, shifts[c.name]) for c in graph.convolutions)
     return replace(graph, model=model, convolutions=shifted)
 
 
@@ -102,7 +103,7 @@ def _means(
 def _shift(
     model: onnx.ModelProto, node: NodeProto, convolution: QuantisedConvolution, shift: NDArray[np.float64]
 ) -> QuantisedConvolution:
-    """Add to a bias: in steps of its scale where it is int32, else in float32 and under a name of its own."""
+    """Add to the bias that `node` reads: in steps of its scale where it is int32, else in float32 under a new name."""
     constants = {t.name: t for t in model.graph.initializer}
     bias = constants[convolution.bias] if convolution.bias else None
     if bias is not None and bias.data_type == onnx.TensorProto.INT32:
@@ -112,9 +113,10 @@ def _shift(
         return convolution
     # Another node may read the same bias: leave that alone.
     name = f"{convolution.name}/bias/corrected"
-    before = numpy_helper.to_array(bias).astype(np.float64) if bias is not None else 0.0
-    model.graph.initializer.append(numpy_helper.from_array((before + shift).astype(np.float32), name))
-    del node.input[2:]
+    before = numpy_helper.to_array(bias).astype(np.float64) if bias is not None else np.zeros(len(shift))
+    after = before + shift.reshape(before.shape)
+    model.graph.initializer.append(numpy_helper.from_array(after.astype(np.float32), name))
+    del node.input[2 if node.op_type in CONVOLUTIONS else 1 :]
     node.input.append(name)
     if bias is not None and not any(bias.name in other.input for other in model.graph.node):
         model.graph.initializer.remove(bias)

@@ -42,6 +42,8 @@ class Form:
     precision: what the graph's metadata says, "int8" or "fp8".
     activation, weight: the 8-bit types of a convolution's two operands.
     per_channel: one weight scale for each output channel, else one for the whole weight.
+    behind: the stored weight has one scale in all; what each channel's own differs from it by is a product behind the
+        convolution, with the bias as a sum behind that.
     outputs: operators after whose 8-bit results a pair stands; besides convolutions' own results, with the bias in
         int32. Empty: only what convolutions read is quantised, the bias stays float.
     residual: the identity operand of an Add reads 8 bits where the other operand is a convolution's result.
@@ -59,6 +61,7 @@ class Form:
     activation: Element
     weight: Element = S8
     per_channel: bool = True
+    behind: bool = False
     outputs: tuple[str, ...] = ()
     residual: bool = False
     shared_concat: bool = False
@@ -80,7 +83,9 @@ ONNXRUNTIME = Form("onnxruntime", "int8", U8, outputs=("LeakyRelu", "Relu", "Con
 
 TENSORRT = Form("tensorrt", "int8", S8, residual=True, shared_concat=True, half_scales=True)
 
-TENSORRT_RTX = Form("tensorrt-rtx", "int8", S8, per_channel=False, half_scales=True)
+# The compiler makes one kernel of product, sum, activation and the next QuantizeLinear, and the convolution before them
+# writes FP16: fewer kernels and bytes than with one scale in all, which is the other way to that (docs/numerics.md).
+TENSORRT_RTX = Form("tensorrt-rtx", "int8", S8, behind=True, half_scales=True)
 
 # The exclusions are NVIDIA ModelOpt 0.47's for FP8 convolutions (onnx/quantization/graph_utils.py): 16 channels or
 # fewer on either side, kernels of more than 32 elements.

@@ -34,6 +34,7 @@ class QuantisedConvolution:
     """A convolution in 8 bits: its node, the tensor it read before, and the initialisers that hold its operands.
 
     `weight` is the 8-bit tensor, `bias` None where there is none. The weight scales are one a channel or one in all.
+    `biased`: the node that reads the bias; the convolution itself but for forms that add it behind.
     """
 
     name: str
@@ -42,6 +43,7 @@ class QuantisedConvolution:
     bias: str | None
     input_scale: float
     weight_scales: tuple[float, ...]
+    biased: str
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,8 @@ class _Writer:
         for k, name in enumerate(node.input):
             if (node.name, k) in self._placement.reads:
                 copied.input[k] = f"{name}/dequantised"
-        if node.name in self._chosen:
-            self._operands(node, copied)
-        self.nodes.append(copied)
+        behind = self._operands(node, copied) if node.name in self._chosen else []
+        self.nodes += [copied, *behind]
         for name in node.output:
             self._pair(name)
 
@@ -160,8 +161,8 @@ class _Writer:
         self._emit("QuantizeLinear", [tensor, *operands], f"{tensor}/quantised", stem)
         self._emit("DequantizeLinear", [f"{tensor}/quantised", *operands], f"{tensor}/dequantised", stem)
 
-    def _operands(self, node: NodeProto, copied: NodeProto) -> None:
-        """Weight, and in the forms that want it the bias, as 8-bit and 32-bit constants."""
+    def _operands(self, node: NodeProto, copied: NodeProto) -> list[NodeProto]:
+        """Weight, and in the forms that want it the bias, as 8-bit and 32-bit constants; the nodes that follow."""
         data, stem = node.input[0], _stem(node.name)
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
         axis = 0 if node.op_type == "Conv" else 1
@@ -176,7 +177,33 @@ class _Writer:
             self._constant(f"{name}/scale", step.astype(np.float32) if per_channel else np.float32(step[0]))
             self._emit("DequantizeLinear", [name, f"{name}/scale"], f"{name}/dequantised", f"{stem}/bias", axis=0)
             copied.input[2], bias = f"{name}/dequantised", name
-        self.convolutions.append(QuantisedConvolution(node.name, data, weight, bias, self._scales[data], scales))
+        behind, biased = [], node.name
+        if self._form.behind:
+            behind, bias = self._behind(node, copied, scales, stem)
+            biased = behind[-1].name
+        self.convolutions.append(
+            QuantisedConvolution(node.name, data, weight, bias, self._scales[data], scales, biased)
+        )
+        return behind
+
+    def _behind(
+        self, node: NodeProto, copied: NodeProto, scales: tuple[float, ...], stem: str
+    ) -> tuple[list[NodeProto], str]:
+        """The product with the channels' ratios and the sum with the bias, 0 where there was none, and its name."""
+        result, given = node.output[0], node.input[2] if len(node.input) > 2 else ""
+        ratio, bias = f"{node.input[1]}/ratio", f"{given or node.name}/behind"
+        added = self._floats(given, node) if given else np.zeros(len(scales))
+        for name, values in ((ratio, np.array(scales) / max(scales)), (bias, added)):
+            self._constant(name, values.astype(np.float32).reshape(-1, 1, 1))
+        del copied.input[2:]
+        copied.output[0], product = f"{result}/unscaled", f"{result}/unbiased"
+        made = [
+            helper.make_node("Mul", [copied.output[0], ratio], [product], self._unused(f"{stem}/Mul")),
+            helper.make_node("Add", [product, bias], [result], self._unused(f"{stem}/Add")),
+        ]
+        for each in made:
+            each.metadata_props.extend(node.metadata_props)
+        return made, bias
 
     def _weight(self, node: NodeProto, axis: int, bias: str | None, stem: str) -> tuple[str, str, tuple[float, ...]]:
         """Names of the 8-bit weight and of its dequantised value, and the scales; once for a weight that is shared."""
@@ -192,10 +219,19 @@ class _Writer:
             # A channel of tiny weights and a large bias: widen its steps until the bias fits.
             floor = np.abs(self._floats(bias, node)) / (self._scales[node.input[0]] * LARGEST_BIAS)
             scales = np.maximum(scales, floor if self._form.per_channel else floor.max())
-        scales = np.array([self._representable(float(scale), name) for scale in scales])
+        if self._form.behind:
+            # What the graph will multiply: one scale times a ratio, both of them numbers that it can hold.
+            used = peaks.ravel() > 0  # the scale of nothing but zeros is 1
+            largest = float(scales[used].max() if used.any() else 1.0)
+            one = self._representable(largest, name)
+            ratios = np.where(used & (scales < largest), scales / one, 1.0)
+            scales = one * np.array([self._representable(float(ratio), name) for ratio in ratios])
+        else:
+            scales = np.array([self._representable(float(scale), name) for scale in scales])
         stored = f"{name}/{self._form.precision}"
         self._constant(stored, to_element(values / scales.reshape(peaks.shape), element))
-        steps = scales.astype(np.float32) if self._form.per_channel else np.float32(scales[0])
+        vector = self._form.per_channel and not self._form.behind
+        steps = scales.astype(np.float32) if vector else np.float32(scales.max())
         self._constant(f"{stored}/scale", steps)
         self.constants[f"{stored}/zero"] = helper.make_tensor(
             f"{stored}/zero", element.onnx_type, list(np.shape(steps)), [0] * np.size(steps)
@@ -232,14 +268,17 @@ class _Writer:
         self.constants[name] = numpy_helper.from_array(np.asarray(values), name)
 
     def _emit(self, op: str, inputs: list[str], output: str, stem: str, axis: int | None = None) -> None:
-        name, k = f"{stem}/{op}", 2
-        while name in self._names:
-            name, k = f"{stem}/{op}_{k}", k + 1
-        self._names.add(name)
-        node = helper.make_node(op, inputs, [output], name)
+        node = helper.make_node(op, inputs, [output], self._unused(f"{stem}/{op}"))
         if axis is not None:
             node.attribute.append(helper.make_attribute("axis", axis))
         self.nodes.append(node)
+
+    def _unused(self, name: str) -> str:
+        found, k = name, 2
+        while found in self._names:
+            found, k = f"{name}_{k}", k + 1
+        self._names.add(found)
+        return found
 
 
 def to_element(values: NDArray[np.float64], element: Element) -> NDArray[Any]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unblur.calibration.algorithms import algorithms_for
+from unblur.calibration.repairs.names import EQUALISATION, ROUNDING
 from unblur.calibration.score import HeldOut, Judge, Score
 from unblur.core.artefacts import json_text, value_digest
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
+from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads
-from unblur.graphs.rewrites.forms import Form
+from unblur.graphs.rewrites.forms import S8, Form
 from unblur.images.synthetic import VERSION
 from unblur.metrics.decibels import best_first
 from unblur.pipeline.held_out import DRAWN, drawn_held_out, find_overlaps, refuse_overlaps
@@ -25,11 +27,17 @@ from unblur.pipeline.store import Artefact, Recipe, Store
 
 @dataclass(frozen=True)
 class Scored:
-    """One algorithm's graph and what it costs on held-out frames."""
+    """The graph of an algorithm and of repairs, and what it costs on held-out frames."""
 
     algorithm: str
     graph: Artefact
     score: Score
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """ "percentile + adaptive-rounding"."""
+        return " + ".join((self.algorithm, *self.repairs))
 
 
 def bake_off(
@@ -69,10 +77,48 @@ def bake_off(
     return [scored[place] for place in best_first([one.score.fidelities_db for one in scored])]
 
 
+def worth_trying(repairs: Sequence[str], form: Form) -> tuple[tuple[str, ...], ...]:
+    """Repairs that a bake-off also tries on its winner where nobody has chosen any: in integer forms adaptive rounding,
+    and where residuals are 8 bits too, equalisation before it; elsewhere that costs (docs/numerics.md)."""
+    if repairs or form.weight != S8:
+        return ()
+    return ((ROUNDING,), (EQUALISATION, ROUNDING)) if form.residual else ((ROUNDING,),)
+
+
+def best_of_all(
+    store: Store,
+    of: CalibrationSet,
+    form: Form,
+    make: Callable[[str, tuple[str, ...]], Artefact],
+    repairs: tuple[str, ...],
+    progress: Progress = SILENT,
+) -> tuple[str, tuple[str, ...]]:
+    """The algorithm that wins with these repairs, and the repairs: with none, those of `worth_trying` compete too.
+
+    Raises as `best_algorithm`.
+    """
+    algorithm = best_algorithm(store, of, form, lambda name: make(name, repairs), progress)
+    ways = {" + ".join((algorithm, *more)): more for more in (repairs, *worth_trying(repairs, form))}
+    if len(ways) == 1:
+        return algorithm, repairs
+    try:
+        scored = _on_drawn(store, of, tuple(ways), lambda name: make(algorithm, ways[name]), progress)
+    except InputError as error:  # of a graph that it is not for
+        progress.note(f"repairs are left out: {error}")
+        return algorithm, repairs
+    return algorithm, ways[scored[0].algorithm]
+
+
 def best_algorithm(
     store: Store, of: CalibrationSet, form: Form, make: Callable[[str], Artefact], progress: Progress = SILENT
 ) -> str:
     """The winner on drawn frames of the manifest's size. Raises InputError where the manifest has one of them."""
+    return _on_drawn(store, of, algorithms_for(form), make, progress)[0].algorithm
+
+
+def _on_drawn(
+    store: Store, of: CalibrationSet, names: Sequence[str], make: Callable[[str], Artefact], progress: Progress
+) -> list[Scored]:
     size = of.manifest.size
 
     def held_out() -> Sequence[HeldOut]:
@@ -81,5 +127,4 @@ def best_algorithm(
         return frames
 
     digest = value_digest({"drawn": DRAWN, "seed": 0, "generator": VERSION, "size": list(size)})
-    scored = bake_off(store, of, size, algorithms_for(form), make, held_out, digest, progress)
-    return scored[0].algorithm
+    return bake_off(store, of, size, names, make, held_out, digest, progress)

@@ -29,7 +29,7 @@ from unblur.graphs.rewrites.keeping import kept
 from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise
 from unblur.graphs.rewrites.ranges import Ranges
 from unblur.pipeline.job import CalibrationSet
-from unblur.pipeline.making.bake_off import best_algorithm
+from unblur.pipeline.making.bake_off import best_of_all
 from unblur.pipeline.making.graph import stored_graph
 from unblur.pipeline.making.ranges import RUNTIMES, stored_ranges
 from unblur.pipeline.store import Artefact, Recipe, Store
@@ -53,18 +53,19 @@ def stored_quantised(
     """The graph for (height, width), or (None) for every size, in 8 bits; what is not 8 bits is float32.
 
     Ranges, repairs and the choice of what stays in floating point are those of the manifest's size. `algorithm`: one
-    of `algorithms_for(form)`, or "best" for the winner of a bake-off on drawn frames. `root`: the store's folder. The
-    metadata tells what it was calibrated on (`CALIBRATION_KEY`) and an allowed overlap with evaluation frames.
+    of `algorithms_for(form)`, or "best" for the winner of a bake-off on drawn frames, where no repairs are named also
+    with those that are worth trying. `root`: the store's folder. The metadata tells what it was calibrated on
+    (`CALIBRATION_KEY`) and an allowed overlap with evaluation frames.
 
     Raises InputError for an unknown algorithm or repair, and as the manifest, `stored_graph` and `quantise`.
     """
     repairs = check_repairs(repairs)
     if algorithm == BEST:
 
-        def make(name: str) -> Artefact:
-            return stored_quantised(store, root, of, of.manifest.size, form, name, repairs, progress)
+        def make(name: str, more: tuple[str, ...]) -> Artefact:
+            return stored_quantised(store, root, of, of.manifest.size, form, name, more, progress)
 
-        algorithm = best_algorithm(store, of, form, make, progress)
+        algorithm, repairs = best_of_all(store, of, form, make, repairs, progress)
     parts = _stored_parts(store, root, of, size, form, check_algorithm(algorithm, form), repairs, progress)
     about = {
         "form": form.name,

@@ -120,13 +120,15 @@ def _held_out(files: Sequence[FrameFile], size: tuple[int, int], frames: FramesS
 
 def _lines(found: Calibrated) -> Iterator[str]:
     repaired = f" + {', '.join(found.repairs)}" if found.repairs else ""
-    yield (f"{'ranges by':<16}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
+    width = max(16, *(len(one.algorithm + repaired) + 2 for one in found.scored))
+    yield (f"{'ranges by':<{width}}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
     for one in found.scored:
-        yield _row(one.algorithm, one.score, "  <- taken" if one is found.chosen else "")
+        repairs = repaired if one is found.chosen else ""
+        yield _row(one.algorithm + repairs, one.score, "  <- taken" if one is found.chosen else "", width)
     if found.unrepaired:
-        yield _row(found.chosen.algorithm, found.unrepaired, "  without repairs")
+        yield _row(found.chosen.algorithm, found.unrepaired, "  without repairs", width)
     yield (
-        f"best: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
+        f"taken: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
         f"(form {found.form.name}), ranges from {len(found.of.manifest)} frames of {found.of.manifest.path.name}"
     )
     if found.chosen.score.loss_remark:
@@ -135,9 +137,9 @@ def _lines(found: Calibrated) -> Iterator[str]:
         yield (f"NOT HELD OUT: {text}")
 
 
-def _row(name: str, score: Score, note: str) -> str:
+def _row(name: str, score: Score, note: str, width: int) -> str:
     from unblur.metrics.decibels import decibels_text
 
     mean, worst = decibels_text(score.fidelity_db_mean), decibels_text(score.fidelity_db_worst)
     loss = decibels_text(score.psnr_loss_db, 4, signed=True)
-    return f"{name:<16}{mean:>16}{worst:>14}{loss:>14}{note}"
+    return f"{name:<{width}}{mean:>16}{worst:>14}{loss:>14}{note}"

@@ -20,7 +20,7 @@ from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.parts import Attention, Part
 from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
-from unblur.core.artefacts import json_text, value_digest, write_json
+from unblur.core.artefacts import json_text, refuse_nested, value_digest, write_json
 from unblur.core.bounds import Size
 from unblur.engines.catalogue import REFERENCE, is_calibrated, pick_engine
 from unblur.engines.named import name_engine
@@ -31,10 +31,12 @@ from unblur.engines.tensorrt.profiles import Profile, parse_profile
 from unblur.engines.tensorrt.targets import CURRENT, PORTABLE
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.files import Picture, write_picture
+from unblur.images.pairs import named_layout
 from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.pipeline.baseline import since_baseline
+from unblur.pipeline.config import FramesSection
 from unblur.pipeline.cost import with_costs
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
 from unblur.pipeline.held_out import Named
@@ -78,15 +80,21 @@ def graph(job: Job, size: Size | None) -> Artefact:
 def frames(job: Job, size: Size) -> Frames:
     """The configuration's frames, or pairs drawn at (height, width).
 
-    Raises InputError as `find_frames` and `FrameFile.pinned`.
+    Raises InputError as `find_frames`, `FrameFile.pinned` and `refuse_nested`.
     """
     options = job.config.frames
     blurred, sharp, drawn = options.blurred, options.sharp, None
+    refuse_nested(job.store.root, "paths.artifacts", folders_of(options))
     if blurred is None:
         folder, drawn = drawn_frames(job, size).path, size
         blurred, sharp = folder / "blurred", folder / "sharp"
     files = tuple(frame.pinned() for frame in find_frames(blurred, sharp, job.progress))
     return Frames(files, value_digest([[frame.name, *(frame.digests or ())] for frame in files]), drawn)
+
+
+def folders_of(options: FramesSection) -> list[Path | None]:
+    """Where the pictures are read that somebody named."""
+    return [named_layout(options.blurred)[1] if options.blurred else None, options.sharp]
 
 
 def drawn_frames(job: Job, size: Size) -> Artefact:

@@ -20,7 +20,7 @@ from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.parts import Attention, Part
 from unblur.compare.report import Report, Strip
 from unblur.compare.tell.write import write_report
-from unblur.core.artefacts import json_text, refuse_nested, value_digest, write_json
+from unblur.core.artefacts import json_text, value_digest, write_json
 from unblur.core.bounds import Size
 from unblur.engines.catalogue import REFERENCE, is_calibrated, pick_engine
 from unblur.engines.named import name_engine
@@ -80,11 +80,10 @@ def graph(job: Job, size: Size | None) -> Artefact:
 def frames(job: Job, size: Size) -> Frames:
     """The configuration's frames, or pairs drawn at (height, width).
 
-    Raises InputError as `find_frames`, `FrameFile.pinned` and `refuse_nested`.
+    Raises InputError as `find_frames` and `FrameFile.pinned`.
     """
     options = job.config.frames
     blurred, sharp, drawn = options.blurred, options.sharp, None
-    refuse_nested(job.store.root, "paths.artifacts", folders_of(options))
     if blurred is None:
         folder, drawn = drawn_frames(job, size).path, size
         blurred, sharp = folder / "blurred", folder / "sharp"

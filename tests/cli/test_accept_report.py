@@ -149,6 +149,31 @@ def test_two_machines_stand_side_by_side(place: Path, capsys: pytest.CaptureFixt
     assert main(["merge", "a.json", "b.json", "--output", "n"]) == 2
     assert "of another checkpoint" in capsys.readouterr().err
     values["checkpoint_digest"] = merged["checkpoint_digest"]
+    first = json.loads(Path("a.json").read_text())
+    name = first["engines"][0]["frames"][0]["frame"]
+
+    def refused(words: str, **change: object) -> None:
+        """Of the reference's first frame in both reports."""
+        for path, of in (("a.json", {"pixels": "0" * 32}), ("b.json", change)):
+            told = json.loads(json.dumps(values if path == "b.json" else first))
+            told["engines"][0]["frames"][0] |= of
+            Path(path).write_text(json.dumps(told))
+        assert main(["merge", "a.json", "b.json", "--output", "n"]) == 2
+        assert f"{name} {words}" in capsys.readouterr().err
+
+    refused("is another picture in b.json than in a.json, by its pixels", pixels="1" * 32)
+    refused("has another size in b.json than in a.json: 9x", height=9)
+    Path("a.json").write_text(json.dumps(first))
+    values["engines"][0]["contract"]["channel_order"] = "rgb"
+    Path("b.json").write_text(json.dumps(values))
+    assert main(["merge", "a.json", "b.json", "--output", "n"]) == 2
+    assert "another channel order than a.json: rgb, not bgr" in capsys.readouterr().err
+    values["engines"][0]["contract"]["channel_order"] = "bgr"
+    for engine in values["engines"]:
+        engine["frames"] = engine["frames"][1:]
+    Path("b.json").write_text(json.dumps(values))
+    assert main(["merge", "a.json", "b.json", "--output", "n"]) == 0
+    assert "pictures of its own" in capsys.readouterr().out
     values["latency"]["width"] = 64
     Path("b.json").write_text(json.dumps(values))
     assert main(["merge", "a.json", "b.json", "--output", "n"]) == 2

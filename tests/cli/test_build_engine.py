@@ -101,8 +101,11 @@ def test_best_names_the_winner_and_keeps_all(
     output = tmp_path / "tiny.engine"
     build = ["--onnx", str(fixed_graph), "--precision", "best", "--target", "sm75"]
     assert main([*build, "--output", str(output)]) == 0
-    printed = capsys.readouterr().out
+    printed, err = capsys.readouterr()
     assert "fp16  1.000  lower bound: RTX 2080 Ti (sm75)" in printed
+    assert "sm75  (--target)" in err
+    for unused in ("network.checkpoint", "graph.sizes", "calibration.manifest", "frames.blurred"):
+        assert unused not in err  # a graph has its own
     assert "bf16  left out: The graph cannot be built for sm75." in printed
     assert "best is fp16 is" not in printed
     assert "best: fp16 is the only precision that could be built." in printed

@@ -153,6 +153,17 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("folder", ["frames", "frames/report", "."])
+def test_what_is_written_lies_apart_from_what_is_read(
+    place: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    given = ["--frames", "frames", "--truth", "truth", "--checkpoint", "tiny.safetensors"]
+    for flags in (["--output", folder], ["--set", f"paths.artifacts={folder}"]):
+        assert main([*given, *flags]) == 2
+        assert "whose pictures are read; name a folder of its own" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("frames").iterdir()) == ["a.png"]
+
+
 def test_a_missing_package_is_exit_code_4_or_a_row(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,5 +49,8 @@ def test_no_configuration_is_replaced(here: Path, capsys: pytest.CaptureFixture[
     assert app.main(["init", "w.safetensors"]) == 2
     assert "pipeline.toml exists and is left as it is" in capsys.readouterr().err
     assert Path("pipeline.toml").read_text() == "mine"
+    Path("link.toml").symlink_to("elsewhere.toml")  # which is not there
+    assert app.main(["init", "w.safetensors", "--output", "link.toml"]) == 2
+    assert Path("link.toml").is_symlink()
     assert app.main(["init", "nothing.pth", "--output", "p.toml"]) == 2
     assert not Path("p.toml").exists()

@@ -54,6 +54,16 @@ def test_at_80_columns_it_is_a_table_and_at_60_it_is_cards(report: Report) -> No
     assert not [line for line in cards if line.endswith("–")]
 
 
+def test_ratios_of_a_noisy_run_are_withheld(report: Report) -> None:
+    assert report.latency is not None
+    told = "\n".join(report_lines(report, 120))
+    assert re.search(r"\d×", told)
+    noisy = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 99.0})})
+    told = "\n".join(report_lines(noisy, 120))
+    assert not re.search(r"\d×", told)
+    assert "This run was noisy (load 99.0 on" in told
+
+
 def test_the_answer_stands_under_the_table(report: Report) -> None:
     assert report_lines(report, 80)[-1].startswith("openvino-bf16 may ship: the fastest of 2 engines")
     assert "may ship" not in report_lines(judge(report, {}), 80)[-1]

@@ -52,12 +52,24 @@ def test_frames_may_be_a_data_set_beside_the_file(tmp_path: Path) -> None:
         ("[budgets.openvino]\nfidelity_db_min = nan", r"fidelity_db_min = nan: .*finite number"),
         ("[build]\ntargets = ['sm98']", r"Unknown target 'sm98'"),
         ("[frames]\nsharp = 'x'", r"name both folders"),
+        ("[budgets.openvino]\nfidelity_db_min = '60'", r"fidelity_db_min = '60': is text; write the number without"),
+        ("[frames]\ngenerated = '4'", r"frames.generated = '4': is text; write the number without quotes"),
+        ("[graph]\nheight = true", r"graph.height = True: is no number"),
+        ("[build]\nfidelity_db = true", r"build.fidelity_db = True: is no number"),
+        ("[search]\nlevels = [8, '16']", r"search.levels = \[8, '16'\]: is text"),
+        ("[compare]\ncost = 'true'", r"compare.cost = 'true': write true or false"),
         ("[graph", r"is not TOML"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load(tmp_path, text)
+
+
+def test_what_is_there_twice_counts_once(tmp_path: Path) -> None:
+    config = load(tmp_path, "[graph]\nsizes = ['64x48', '64x48', '32x32']\n[build]\nprecisions = ['fp16', 'fp16']")
+    assert config.graph.sizes == ((64, 48), (32, 32))
+    assert config.build.precisions == ("fp16",)
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from unblur.cli.door import door
-from unblur.core.console import ConsoleProgress, duration, printable
+from unblur.core.console import ConsoleProgress, duration, printable, seconds_left
 from unblur.core.errors import InputError
 
 
@@ -127,6 +127,12 @@ def test_a_log_gets_plain_lines_whatever_colours_are_forced() -> None:
         assert {"proving [0]", "frames: 3/3", "a note"} <= set(lines)
         assert re.fullmatch(r"tracing \\x1b\[2J: \d\.\d s", lines[-1]), "what took long is told again, with its time"
         assert "\x1b" not in done.stderr
+
+
+def test_the_first_item_tells_nothing_of_the_time_left() -> None:
+    """It opens the engine and warms it up: 60 s of it would be taken for 60 s each."""
+    assert seconds_left(0.0, 1, 100) == 0.0
+    assert seconds_left(2.0, 3, 100) == 97.0
 
 
 def test_durations() -> None:

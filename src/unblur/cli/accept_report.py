@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the baseline; left out, compare.baseline of pipeline.toml"
     )
+    parser.add_argument("--broken", action="store_true", help="although it broke budgets of its own")
     parser.add_argument("--config", type=Path, metavar="FILE", help="left out, the nearest pipeline.toml upwards")
     arguments = parser.parse_args(argv)
     if arguments.output and arguments.config:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if path is None:
         raise InputError("Nothing says where the baseline is: give --output FILE.json, or set compare.baseline.")
     protect({path: is_baseline}, [arguments.report])
-    baseline = accept(report, path, arguments.reason)
+    baseline = accept(report, path, arguments.reason, broken=arguments.broken)
     replaced = f"in the place of {baseline.replaces[:12]}" if baseline.replaces else "the first of its name"
     engines = ", ".join(engine.name for engine in report.engines if not engine.not_measured)
     out.say(f"{report.network}: {engines}; {replaced}")

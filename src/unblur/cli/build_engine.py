@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = out.progress
     build = resolved.config.build
     resolve_targets(open_product(build.flavor), build.targets)  # say what is missing before the export
-    tell_taken(resolved, "build", progress)
+    tell_taken(
+        resolved, "build", progress, used=lambda key: not arguments.onnx or _for_a_graph(key, arguments, precisions)
+    )
     job = Job.of(resolved.config, progress)
     if arguments.frames and not arguments.onnx:
         _refuse_small_frames(job)
@@ -135,6 +137,17 @@ def _precisions(arguments: argparse.Namespace, resolved: Resolved) -> tuple[str,
             f"--output names one engine, and build.precisions has {', '.join(asked)}; choose one, such as --fp16."
         )
     return asked
+
+
+def _for_a_graph(key: str, arguments: argparse.Namespace, precisions: Sequence[str]) -> bool:
+    """Whether a key says anything where a graph is named: it has its network, its size, and a precision unless one is
+    asked for."""
+    section = key.partition(".")[0]
+    if section == "frames":
+        return arguments.frames is not None
+    if section in ("calibration", "paths") or key == "build.psnr_loss_db":
+        return bool(arguments.contract)
+    return section == "build" and (key != "build.precisions" or precisions != ("",))
 
 
 def _protect(arguments: argparse.Namespace, resolved: Resolved, precisions: Sequence[str]) -> None:

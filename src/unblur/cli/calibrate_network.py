@@ -121,15 +121,15 @@ def _held_out(files: Sequence[FrameFile], size: tuple[int, int], frames: FramesS
 def _lines(found: Calibrated) -> Iterator[str]:
     chosen = found.chosen
     repaired = f" + {', '.join(chosen.repairs)}" if chosen.repairs else ""
-    yield (f"{'ranges by':<16}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
-    common = min((one.repairs for one in found.scored), key=len)  # not said in each row
-    for one in found.scored:
-        more = "".join(f", {repair}" for repair in one.repairs if repair not in common)
-        yield _row(one.algorithm, one.score, more + ("  <- taken" if one is chosen else ""))
-    if found.unrepaired and common:
-        yield _row(found.chosen.algorithm, found.unrepaired, "  without repairs")
+    names = ["".join(f" + {repair}" for repair in one.repairs) for one in found.scored]
+    width = max(16, *(len(one.algorithm + name) + 2 for one, name in zip(found.scored, names, strict=True)))
+    yield (f"{'ranges by':<{width}}{'fidelity, mean':>16}{'worst frame':>14}{'PSNR lost':>14}   (dB)")
+    for one, name in zip(found.scored, names, strict=True):
+        yield _row(one.algorithm + name, one.score, "  <- taken" if one is chosen else "", width)
+    if found.unrepaired and all(one.repairs for one in found.scored):
+        yield _row(chosen.algorithm, found.unrepaired, "  without repairs", width)
     yield (
-        f"best: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
+        f"taken: {found.chosen.algorithm}{repaired}; {found.macs_share:.1%} of the multiply-accumulates in 8 bits "
         f"(form {found.form.name}), ranges from {len(found.of.manifest)} frames of {found.of.manifest.path.name}"
     )
     if found.chosen.score.loss_remark:
@@ -138,9 +138,9 @@ def _lines(found: Calibrated) -> Iterator[str]:
         yield (f"NOT HELD OUT: {text}")
 
 
-def _row(name: str, score: Score, note: str) -> str:
+def _row(name: str, score: Score, note: str, width: int) -> str:
     from unblur.metrics.decibels import decibels_text
 
     mean, worst = decibels_text(score.fidelity_db_mean), decibels_text(score.fidelity_db_worst)
     loss = decibels_text(score.psnr_loss_db, 4, signed=True)
-    return f"{name:<16}{mean:>16}{worst:>14}{loss:>14}{note}"
+    return f"{name:<{width}}{mean:>16}{worst:>14}{loss:>14}{note}"

@@ -128,6 +128,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
     from unblur.compare.comparison import Settings, compare_engines
     from unblur.compare.judge.budgets import spread_budgets
     from unblur.compare.tell.write import write_report
+    from unblur.core.artefacts import refuse_nested
     from unblur.metrics.stopwatch import Protocol
     from unblur.pipeline import stages
     from unblur.pipeline.baseline import since_baseline
@@ -135,6 +136,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
     from unblur.pipeline.kept_scores import kept_scores
 
     config = job.config
+    refuse_nested(args.output, "--output", stages.folders_of(config.frames))
     frames = stages.frames(job, config.graph.sizes[0])
     against, engines, rows = _against(args, job, frames)
     how = {"output": args.output_name, "contract": args.contract, "dynamic": True}

@@ -213,11 +213,13 @@ def resolve(arguments: argparse.Namespace, verb: str) -> Resolved:
     return resolve_config(arguments.config, arguments.assignments, flags)
 
 
-def tell_taken(resolved: Resolved, verb: str, progress: Progress, *more: str) -> None:
-    """One line for each key that a verb depends on: key, value, and where the value is from."""
+def tell_taken(
+    resolved: Resolved, verb: str, progress: Progress, *more: str, used: Callable[[str], bool] = lambda _: True
+) -> None:
+    """One line for each key that a verb depends on, or those `used`: key, value, and where the value is from."""
     keys = [*keys_of(verb), *more, "paths.artifacts"]
     for key in dict.fromkeys(keys):
-        if key in ("graph.height", "graph.width"):
+        if key in ("graph.height", "graph.width") or not used(key):
             continue
         progress.note(f"{key:<24} {printable(_text(resolved.value(key)))}  ({resolved.origin(key)})")
 

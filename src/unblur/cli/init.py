@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     out = Output(arguments)
     output: Path = arguments.output
-    if output.exists():
+    if os.path.lexists(output):  # a link that leads nowhere is somebody's too
         raise InputError(f"{output} exists and is left as it is; name another file with --output, or move it away.")
     # After the arguments: --help loads no torch.
     from unblur.core.artefacts import write_bytes

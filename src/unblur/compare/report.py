@@ -59,7 +59,7 @@ class MeanQuality(Quality):
 
 class FrameResult(Part):
     """One engine on one frame. `quality` is None without truth. `findings`: of the detectors, () also where they were
-    off."""
+    off. `pixels`: of the reference, what the blurred picture holds (`pixels_of`)."""
 
     frame: str
     height: int
@@ -67,6 +67,7 @@ class FrameResult(Part):
     fidelity: Fidelity
     quality: Quality | None
     findings: tuple[Finding, ...] = ()
+    pixels: str | None = None
 
 
 class Check(Part):

@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from unblur.core.bounds import SEED_MAX, SIDE_MAX, THREADS_MAX
 from unblur.core.errors import InputError, nearest
@@ -22,6 +22,21 @@ class Section(BaseModel):
     """Base of every table of a configuration file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, about: ValidationInfo) -> Any:
+        """A number in quotes and true for a number are slips, and pydantic would take both."""
+        kinds = _plain(cls.model_fields[about.field_name or ""].annotation)
+        given = value if isinstance(value, list | tuple) else (value,)
+        if kinds & {int, float} and not kinds & {str, Path}:
+            if any(isinstance(one, str) and _is_number(one) for one in given):
+                raise ValueError("is text; write the number without quotes")
+            if bool not in kinds and any(isinstance(one, bool) for one in given):
+                raise ValueError("is no number")
+        if kinds == {bool} and not isinstance(value, bool):
+            raise ValueError("write true or false, without quotes")
+        return value
 
 
 S = TypeVar("S", bound=Section)
@@ -111,6 +126,21 @@ def _refuse_nul(values: Any, origin: str) -> None:
             left += value
         elif isinstance(value, str) and "\0" in value:
             raise InputError(f"{origin}: {_shown(value)} has a NUL character in it; take it out.")
+
+
+def _plain(annotation: Any) -> set[Any]:
+    """The types inside an annotation such as `tuple[int, ...] | None`, without None."""
+    if inner := get_args(annotation):
+        return set().union(*map(_plain, inner))
+    return {annotation} - {type(None)} if isinstance(annotation, type) else set()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _fields(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:

@@ -121,11 +121,13 @@ class ConsoleProgress:
                     advance()
             self._note_end(text, began, 1)
             return
+        first = began
         for done, item in enumerate(items, start=1):
             yield item
             now = time.monotonic()
+            first = now if done == 1 else first
             if done == total or now - last >= self._every_s:
-                left = (now - began) / done * (total - done)
+                left = seconds_left(now - first, done, total)
                 self.note(f"{text}: {done}/{total}" + (f", {duration(left)} left" if left >= 1 else ""))
                 last = now
 
@@ -145,6 +147,11 @@ class ConsoleProgress:
         took_s = time.monotonic() - began
         if took_s >= worth_s:
             self.note(f"{text}: {duration(took_s)}")
+
+
+def seconds_left(since_first: float, done: int, total: int) -> float:
+    """By the items after the first one, which opens and warms up what the others find ready; 0 where there is none."""
+    return since_first / (done - 1) * (total - done) if done > 1 else 0.0
 
 
 def duration(seconds: float) -> str:

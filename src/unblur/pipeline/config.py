@@ -121,6 +121,11 @@ class GraphSection(Section):
     def _read_sizes(cls, sizes: Any) -> Any:
         return tuple(map(_size, _listed(sizes)))
 
+    @field_validator("sizes")
+    @classmethod
+    def _each_once(cls, sizes: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        return tuple(dict.fromkeys(sizes))
+
     @model_validator(mode="after")
     def _one_spelling(self) -> GraphSection:
         if self.height is not None or self.width is not None:

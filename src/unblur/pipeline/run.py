@@ -15,6 +15,7 @@ from typing import Any
 
 from unblur.compare.judge.baselines import load_baseline
 from unblur.compare.report import Report
+from unblur.core.artefacts import refuse_nested
 from unblur.core.bounds import Size
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.catalogue import find_engine, is_calibrated
@@ -184,7 +185,9 @@ def compare_all(stage: Stages) -> tuple[tuple[Compared, ...], dict[Size | None, 
 
 
 def check_engines(job: Job) -> None:
-    """Raise InputError for an engine that is neither in the catalogue nor a file: before any work."""
+    """Raise InputError for an engine that is neither in the catalogue nor a file, and for artefacts among the pictures:
+    before any work."""
+    refuse_nested(job.store.root, "paths.artifacts", stages.folders_of(job.config.frames))
     for name in job.config.compare.engines:
         if not is_file_engine(name):
             find_engine(name)

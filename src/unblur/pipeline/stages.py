@@ -31,10 +31,12 @@ from unblur.engines.tensorrt.profiles import Profile, parse_profile
 from unblur.engines.tensorrt.targets import CURRENT, PORTABLE
 from unblur.images.contract import Frame, PixelContract
 from unblur.images.files import Picture, write_picture
+from unblur.images.pairs import named_layout
 from unblur.images.sizes import picture_size
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.pipeline.baseline import since_baseline
+from unblur.pipeline.config import FramesSection
 from unblur.pipeline.cost import with_costs
 from unblur.pipeline.dependence import Dependence, depends_on, gpu_facts
 from unblur.pipeline.held_out import Named
@@ -87,6 +89,11 @@ def frames(job: Job, size: Size) -> Frames:
         blurred, sharp = folder / "blurred", folder / "sharp"
     files = tuple(frame.pinned() for frame in find_frames(blurred, sharp, job.progress))
     return Frames(files, value_digest([[frame.name, *(frame.digests or ())] for frame in files]), drawn)
+
+
+def folders_of(options: FramesSection) -> list[Path | None]:
+    """Where the pictures are read that somebody named."""
+    return [named_layout(options.blurred)[1] if options.blurred else None, options.sharp]
 
 
 def drawn_frames(job: Job, size: Size) -> Artefact:

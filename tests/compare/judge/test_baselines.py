@@ -12,6 +12,8 @@ import pytest
 
 from unblur.compare.comparison import compare_engines
 from unblur.compare.judge.baselines import accept, hold_against, is_baseline, load_baseline
+from unblur.compare.judge.budgets import Budget
+from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.frames import find_frames
 from unblur.compare.report import EngineResult, Report
 from unblur.compare.tell.junit import render_junit
@@ -221,10 +223,34 @@ def test_other_pictures_and_other_sizes_are_refused(report: Report, held) -> Non
         held(frames(frame="c.png"), report)
     with pytest.raises(InputError, match=r"another size of a\.png: 99x24, and this comparison is of 20x24"):
         held(frames(height=99), report)
+    with pytest.raises(InputError, match=r"another content of a\.png \(SHA-256 of its pixels\): 0000, and"):
+        held(frames(pixels="0000"), report)
+    held(frames(pixels=None), report)  # a baseline of old does not tell
     assert report.blurred_quality is not None
     blurred = report.blurred_quality.model_copy(update={"psnr_db": report.blurred_quality.psnr_db + 0.1})
     with pytest.raises(InputError, match="another content of pictures of these names"):
         held(report.model_copy(update={"blurred_quality": blurred}), report)
+
+
+def test_another_channel_order_is_refused(report: Report, held) -> None:
+    """Without truth nothing else would tell: fidelity is against the network fed as wrongly."""
+    bare = report.model_copy(update={"blurred_quality": None})
+    reference, *others = bare.engines
+    turned = reference.model_copy(update={"contract": replace(reference.contract, channel_order="rgb")})
+    with pytest.raises(InputError, match="of another channel order: bgr, and this comparison is of rgb"):
+        held(bare, bare.model_copy(update={"engines": (turned, *others)}))
+
+
+def test_what_broke_its_own_budgets_is_accepted_by_name_alone(report: Report, held, tmp_path: Path) -> None:
+    over = judge(report, {"*": Budget(fidelity_db_min=99)})
+    with pytest.raises(InputError, match=r"broke 1 of its own budgets, such as near: fidelity_db_min.*--broken"):
+        accept(over, tmp_path / "b.json", "x")
+    assert not (tmp_path / "b.json").exists()
+    accept(over, tmp_path / "b.json", "x", broken=True)
+    accept(held(report, shifted(report, 1.0)), tmp_path / "b.json", "a loss since the last one is what it is for")
+    crashed = report.engines[1].model_copy(update={"crashed": "its process was ended by SIGSEGV"})
+    with pytest.raises(InputError, match="near crashed in this report"):
+        accept(report.model_copy(update={"engines": (report.engines[0], crashed)}), tmp_path / "b.json", "x")
 
 
 def test_latency_is_lost_where_the_engine_is_slower_and_not_the_machine(report: Report, held) -> None:

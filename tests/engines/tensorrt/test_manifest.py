@@ -40,6 +40,22 @@ def manifest(product: Product, *targets: str, gpu: Device | None = None) -> dict
     }
 
 
+def test_an_engine_beside_another_graph_is_refused_before_anything_is_asked_of_the_machine(tmp_path: Path) -> None:
+    engine = tmp_path / "a.engine"
+    graph, path = companions(engine)
+    engine.write_bytes(b"engine")
+    graph.write_bytes(b"graph")
+    told = manifest(RTX, "portable") | {"precision": "fp16", "pixel_contract": json.loads(BGR.to_json())}
+    told |= {"engine_sha256": file_digest(engine), "graph_sha256": file_digest(graph)}
+    path.write_text(json.dumps(told))
+    assert read_engine(engine).precision == "fp16"
+    graph.write_bytes(b"another")
+    with pytest.raises(InputError, match=r"a\.engine\.onnx is not the graph that .*a\.engine was compiled from"):
+        read_engine(engine)
+    graph.unlink()  # an engine that was moved without it runs all the same
+    read_engine(engine)
+
+
 @pytest.mark.parametrize(
     ("made", "product", "device"),
     [

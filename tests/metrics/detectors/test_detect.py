@@ -191,6 +191,11 @@ def test_plain_pictures_with_noise_or_sharpened_raise_no_alarm(frame: Frame, see
         assert detect(frame, noisy(clean, seed + 1), clean) == ()
 
 
+def test_a_picture_of_one_pixel_raises_no_alarm() -> None:
+    one = np.full((1, 1, 3), 100, np.uint8)
+    assert detect(one, one + np.uint8(9)) == ()
+
+
 def test_black_that_stays_black_is_right() -> None:
     black = np.zeros((64, 64, 3), np.uint8)
     assert detect(black, black) == detect(black, black, black) == ()

@@ -40,6 +40,10 @@ MARGIN_LATENCY = 1.03
 """What two quiet sessions of one engine differ by: memory lies elsewhere, clocks are others."""
 
 
+HELD = "baseline_"
+"""How checks against a baseline are called."""
+
+
 class Baseline(Part):
     """A report that was accepted. `replaces`: SHA-256 of the baseline that stood there before, None for the first."""
 
@@ -96,16 +100,25 @@ def demand_whole(report: Report, what: str) -> None:
         raise InputError(f"{what} is no whole report: {bare[0]} has no frames; compare again.")
 
 
-def accept(report: Report, path: Path, reason: str) -> Baseline:
+def accept(report: Report, path: Path, reason: str, *, broken: bool = False) -> Baseline:
     """Write the report as the baseline at `path`; its own comparison with the one before is left out.
 
-    Raises InputError for no reason, and for a comparison of which something failed: a baseline must be whole.
+    Raises InputError for no reason, for a comparison of which something failed (a baseline must be whole), and for one
+    that broke its own budgets, unless `broken`. Losses against the baseline before it are what a new one is for.
     """
     if not reason.strip():
         raise InputError("A baseline needs a reason: --reason TEXT, such as what is slower now and why that is right.")
+    if crashed := [engine.name for engine in report.engines if engine.crashed]:
+        raise InputError(f"{', '.join(crashed)} crashed in this report; a baseline is of a whole one.")
     if report.failures:
         raise InputError(f"{len(report.failures)} comparison(s) of this report failed; a baseline is of a whole one.")
     demand_whole(report, "This")
+    over = [f"{e.name}: {c.budget}" for e, c in report.checks if not c.kept and not c.budget.startswith(HELD)]
+    if over and not broken:
+        raise InputError(
+            f"This report broke {len(over)} of its own budgets, such as {over[0]}, and a baseline is what later ones "
+            "may not be worse than; say --broken if that is meant."
+        )
     baseline = Baseline(
         accepted_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=reason.strip(),
@@ -171,12 +184,17 @@ def _refuse_another(report: Report, old: Report, name: str) -> None:
     refuse("checkpoint", old.checkpoint_digest[:12], report.checkpoint_digest[:12])
     refuse("reference", old.reference, report.reference)
     sizes = [{f.frame: (f.height, f.width) for f in _reference(one).frames} for one in (old, report)]
+    refuse("channel order", *(one.contract and one.contract.channel_order for one in map(_reference, (old, report))))
     different = sorted(set(sizes[0]) ^ set(sizes[1]))
     if different:
         shown = f"{', '.join(different[:3])}{' and more' if len(different) > 3 else ''}"
         raise InputError(f"The baseline {name} is of other pictures: {shown} on one side only. Compare the same ones.")
     for frame, size in sizes[0].items():
         refuse(f"size of {frame}", "{}x{}".format(*size), "{}x{}".format(*sizes[1][frame]))
+    pixels = [{f.frame: f.pixels for f in _reference(one).frames} for one in (old, report)]
+    for frame, before in pixels[0].items():
+        if None not in (before, pixels[1][frame]):  # baselines of old do not tell
+            refuse(f"content of {frame} (SHA-256 of its pixels)", before, pixels[1][frame])
     if old.latency and report.latency:
         before, now = (f"{one.latency.height}x{one.latency.width}" for one in (old, report) if one.latency)
         refuse("size of the latency", before, now)
@@ -287,9 +305,9 @@ def _latencies(old: Report, report: Report, names: list[str]) -> tuple[list[Chan
 def _checks(engine: EngineResult, since: Since) -> Iterator[Check]:
     """Of the reference only what it lost: it is a row that is not judged."""
     limits = {
-        "fidelity_db": ("baseline_fidelity_loss_db", MARGIN_DB["fidelity_db"]),
-        "psnr_db": ("baseline_psnr_loss_db", MARGIN_DB["psnr_db"]),
-        "latency_ms": ("baseline_slowdown", MARGIN_LATENCY),
+        "fidelity_db": (f"{HELD}fidelity_loss_db", MARGIN_DB["fidelity_db"]),
+        "psnr_db": (f"{HELD}psnr_loss_db", MARGIN_DB["psnr_db"]),
+        "latency_ms": (f"{HELD}slowdown", MARGIN_LATENCY),
     }
     for change in since.changes:
         told = change.state != "cannot tell" and (change.state == "lost" or not engine.is_reference)

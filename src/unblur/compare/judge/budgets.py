@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from unblur.core.config import Section
 from unblur.core.errors import InputError, nearest
 from unblur.engines.catalogue import CATALOGUE
 
@@ -18,7 +19,7 @@ EVERY_CANDIDATE = "*"
 TRUTH_BUDGETS = ("psnr_loss_db_max", "psnr_db_min", "gain_db_min")
 
 
-class Budget(BaseModel):
+class Budget(Section):
     """Limits of one engine; None is no limit.
 
     fidelity_db_min: PSNR of the worst frame against the reference, in dB: of the float tensors, or of 8-bit frames
@@ -28,8 +29,6 @@ class Budget(BaseModel):
     the blurred input, in dB (`gain_over_input`). latency_ms_max: median. speedup_min: median of the reference over
     median of the engine.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fidelity_db_min: float | None = None
     psnr_loss_db_max: float | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from statistics import fmean
+
 from unblur.compare.judge.budgets import Budget, Budgets, budget_of
 from unblur.compare.report import FINDINGS, Check, EngineResult, Report
 from unblur.metrics.decibels import decibels_text
@@ -39,13 +42,28 @@ def warnings_of(report: Report) -> tuple[str, ...]:
             sentences.append(f"{engine.name} makes pictures that are wrong beside the {held}: {engine.findings_text}.")
         if not spoils(engine) or engine.mean_quality is None or report.blurred_quality is None:
             continue
-        restored, blurred = (decibels_text(q.psnr_db) for q in (engine.mean_quality, report.blurred_quality))
+        before, after, count = _pairs(report, engine)
+        restored, blurred = decibels_text(after), decibels_text(before)
+        of = f" on the {count} picture(s) that are not the truth to the last byte" if count < len(engine.frames) else ""
         cause = "wrong checkpoint, channel order?" if spoils(reference) else "a fault of the engine: see its fidelity"
         sentences.append(
             f"{engine.name} makes pictures worse than its blurred input: {restored} dB of PSNR, the input has "
-            f"{blurred} dB ({cause})."
+            f"{blurred} dB{of} ({cause})."
         )
     return tuple(sentences)
+
+
+def _pairs(report: Report, engine: EngineResult) -> tuple[float, float, int]:
+    """Mean PSNR of the blurred input and of what the engine made of it, over the so many pictures that `gain_db` is of;
+    reports of old have the two means alone."""
+    after = [frame.quality.psnr_db for frame in engine.frames if frame.quality]
+    before = [quality.psnr_db for quality in report.blurred]
+    both = [pair for pair in zip(before, after, strict=False) if all(map(math.isfinite, pair))]
+    if both and len(before) == len(after):
+        return fmean(pair[0] for pair in both), fmean(pair[1] for pair in both), len(both)
+    assert report.blurred_quality is not None
+    assert engine.mean_quality is not None
+    return report.blurred_quality.psnr_db, engine.mean_quality.psnr_db, len(engine.frames)
 
 
 def spoils(engine: EngineResult) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from unblur.compare.measure.crops import strips_of, worst_strip
 from unblur.compare.measure.fidelity import Restored, fidelity, quality
-from unblur.compare.measure.frames import FrameFile
+from unblur.compare.measure.frames import FrameFile, pixels_of
 from unblur.compare.measure.scores import Scores
 from unblur.compare.parts import WorstFrame
 from unblur.compare.report import Failure, FrameResult, Quality, Strip
@@ -199,9 +199,11 @@ class _Bench:
                     return one
                 continue
             height, width = shown.blurred.shape[:2]
+            pixels = pixels_of(shown.blurred) if name == self.reference else None
             results[name] = FrameResult(
-                frame=one.file.name, height=height, width=width, fidelity=near, quality=good, findings=findings
-            )
+                frame=one.file.name, height=height, width=width, fidelity=near, quality=good, findings=findings,
+                pixels=pixels,
+            )  # fmt: skip
         for name, result in results.items():  # here, so that an end in the next frame does not lose this one
             self.scores.keep(name, one.file, result, one.blurred if name == self.reference else None)
         return replace(one, results=results)

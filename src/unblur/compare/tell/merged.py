@@ -61,8 +61,9 @@ class Merged(Part):
 def merge(reports: Mapping[str, Report]) -> Merged:
     """The reports, by their files' names, in one table: fastest first, what was not timed last.
 
-    Raises InputError for fewer than two, for other networks, checkpoints or references, and for latency of two sizes:
-    such milliseconds may not stand in one column. Other pictures are said.
+    Raises InputError for fewer than two, for other networks, checkpoints, references or channel orders, for pictures of
+    one name with another content or size, and for latency of two sizes: such milliseconds may not stand in one column.
+    Reports of other sets of pictures stand apart by their labels, and are said.
     """
     if len(reports) < 2:
         raise InputError("One report is a table already; name two or more.")
@@ -73,6 +74,11 @@ def merge(reports: Mapping[str, Report]) -> Merged:
             ours, its = getattr(first, key), getattr(report, key)
             if ours != its:
                 raise InputError(f"{name} is of another {what} than {first_name}: {its}, not {ours}.")
+        ours, its = (next((e.contract for e in one.engines if e.is_reference), None) for one in (first, report))
+        if ours and its and ours.channel_order != its.channel_order:
+            orders = f"{its.channel_order}, not {ours.channel_order}"
+            raise InputError(f"{name} takes the checkpoint as of another channel order than {first_name}: {orders}.")
+        _refuse_other_pictures(first_name, first, name, report)
         if report.latency:
             sizes[name] = f"{report.latency.height}x{report.latency.width}"
     if len(set(sizes.values())) > 1:
@@ -90,14 +96,30 @@ def merge(reports: Mapping[str, Report]) -> Merged:
     )
 
 
+def _refuse_other_pictures(first_name: str, first: Report, name: str, report: Report) -> None:
+    """What has one name in both must be one picture."""
+    before, now = ({f.frame: f for e in one.engines if e.is_reference for f in e.frames} for one in (first, report))
+    for frame in before.keys() & now.keys():
+        ours, its = before[frame], now[frame]
+        sizes = [f"{one.height}x{one.width}" for one in (its, ours)]
+        if sizes[0] != sizes[1]:
+            raise InputError(f"{frame} has another size in {name} than in {first_name}: {sizes[0]}, not {sizes[1]}.")
+        if ours.pixels and its.pixels and ours.pixels != its.pixels:
+            raise InputError(f"{frame} is another picture in {name} than in {first_name}, by its pixels.")
+
+
 def _labels(reports: Sequence[Report]) -> dict[str, Report]:
-    """A short name for each machine: its GPU if an engine ran on one, else its processor; numbered where two agree."""
+    """A short name for each machine: its GPU if an engine ran on one, else its processor; with the number of pictures
+    where these are others; numbered where two agree."""
     found: dict[str, Report] = {}
+    sets = [frozenset(f.frame for e in report.engines for f in e.frames) for report in reports]
     for report in reports:
         devices = [e.latency.description["device"] for e in report.engines if e.latency]
         cpu = report.machine["cpu"]
         gpus = list(dict.fromkeys(device for device in devices if not device.startswith(("cpu", cpu))))
-        label = base = ", ".join([*gpus, cpu])
+        names = {f.frame for e in report.engines for f in e.frames}
+        apart = [f"{len(names)} pictures of its own"] if len(set(sets)) > 1 else []
+        label = base = ", ".join([*gpus, cpu, *apart])
         number = 1
         while label in found:
             number += 1

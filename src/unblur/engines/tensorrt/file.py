@@ -9,7 +9,7 @@ from typing import Any
 
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import InputError
-from unblur.engines.tensorrt.manifest import read_manifest
+from unblur.engines.tensorrt.manifest import companions, read_manifest
 from unblur.engines.tensorrt.product import ProductName
 from unblur.images.contract import PixelContract
 
@@ -36,7 +36,7 @@ def read_engine(path: Path) -> EngineFile:
     """Read the manifest beside an engine file and hold the file to it.
 
     Raises InputError for a file that is missing, without a manifest, or not the one that the manifest describes
-    (truncated, or replaced), each with the way to build it again.
+    (truncated, or replaced), or beside another graph than it was compiled from, each with the way to build it again.
     """
     if not path.is_file():
         raise InputError(f"Engine {path} does not exist; build it with `unblur build`.")
@@ -53,6 +53,12 @@ def read_engine(path: Path) -> EngineFile:
         raise InputError(
             f"{path} is truncated or was replaced: its SHA-256 is {digest[:12]}..., its manifest says "
             f"{stated[:12]}...; build it again with `unblur build --rebuild {path}`."
+        )
+    graph = companions(path)[0]
+    if manifest.get("graph_sha256") and graph.is_file() and file_digest(graph) != manifest["graph_sha256"]:
+        raise InputError(
+            f"{graph} is not the graph that {path} was compiled from; put that one back, or build it again with "
+            f"`unblur build --rebuild {path}`."
         )
     checkpoint, order = manifest.get("checkpoint_sha256"), manifest.get("channel_order")
     return EngineFile(path, digest, product, contract, str(manifest["precision"]), checkpoint, manifest, order)

@@ -58,8 +58,13 @@ def colour_cast(pictures: Pictures) -> Measured | None:
 
 
 def clipped(pictures: Pictures) -> Measured | None:
-    """Share of values that lie at an end of the picture's own range, more than BEYOND levels away from the base."""
+    """Share of values that lie at an end of the picture's own range, more than BEYOND levels away from the base.
+
+    None for a picture of less than FEWEST pixels, of which the ends are a part by themselves.
+    """
     restored, base = pictures.restored.ravel(), pictures.base.ravel()
+    if restored.size < 3 * FEWEST:
+        return None
     ends = {int(restored.min()), int(restored.max())}
     at_end = np.concatenate([np.flatnonzero(restored == end) for end in ends])  # few: the rest costs little
     off = at_end[np.abs(restored[at_end].astype(np.int16) - base[at_end]) > BEYOND]

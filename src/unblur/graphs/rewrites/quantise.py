@@ -177,7 +177,8 @@ class _Writer:
             self._constant(f"{name}/scale", step.astype(np.float32) if per_channel else np.float32(step[0]))
             self._emit("DequantizeLinear", [name, f"{name}/scale"], f"{name}/dequantised", f"{stem}/bias", axis=0)
             copied.input[2], bias = f"{name}/dequantised", name
-        behind, biased = [], node.name
+        behind: list[onnx.NodeProto] = []
+        biased = node.name
         if self._form.behind:
             behind, bias = self._behind(node, copied, scales, stem)
             biased = behind[-1].name

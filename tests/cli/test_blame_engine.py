@@ -120,4 +120,4 @@ def test_an_engine_is_blamed_with_the_graph_beside_it(
     graph = tmp_path / "tiny.engine.onnx"
     graph.write_bytes(fixed_graph.read_bytes())
     assert main([str(fixed_graph), str(built.path), "-q"]) == 2
-    assert "is not the file that" in capsys.readouterr().err
+    assert "is not the graph that" in capsys.readouterr().err

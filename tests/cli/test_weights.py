@@ -21,6 +21,7 @@ from unblur.engines.runner import restore_frame
 from unblur.images.files import read_picture
 from unblur.networks import load_checkpoint, save_checkpoint
 from unblur.networks.banet.network import BANet, BANetSpec
+from unblur.networks.random_weights import random_checkpoint
 
 NAMES = ("--checkpoint", "--evaluate")
 """Options that name a checkpoint."""
@@ -160,7 +161,8 @@ def test_the_key_that_was_taken_is_printed(
     assert "took the weights under 'state_dict_ema', not state_dict" in capsys.readouterr().err
 
 
-def test_an_evaluation_tells_the_order(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_tells_the_order(tmp_path: Path) -> None:
+    weights = random_checkpoint("banet_nano", 0, tmp_path).path
     config = tmp_path / "config.toml"
     config.write_text("network = 'banet_nano'\nstages = [{iterations = 1}]\n[evaluation]\npairs = 1\nside_px = 16\n")
     reports = []

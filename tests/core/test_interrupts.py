@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from unblur.export import trace
 
 def struck(ended: list[int], error: type[Exception] | None = None) -> None:
     with deferred_interrupts():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this thread, at once
         ended.append(1)
         if error:
             raise error
@@ -45,7 +44,7 @@ def test_the_tracer_is_such_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = []
 
     def export(*args: object, **kwargs: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         ended.append(1)
 
     class Form(torch.nn.Module):

@@ -167,15 +167,15 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> Non
 
 
 def refuse_nested(output: Path, what: str, folders: Iterable[Path | None]) -> None:
-    """Raise InputError where an output folder, `what` in words, is one of the folders that are read, lies in one, or
-    holds one: what is written there would be read the next time."""
+    """Raise InputError where an output folder, `what` in words, is one of the folders that are read or lies in one:
+    what is written there would be read the next time."""
     own = output.resolve()
     for folder in folders:
         if folder is None or not folder.is_dir():
             continue
         read = folder.resolve()
-        if own == read or own in read.parents or read in own.parents:
-            how = "is" if own == read else "holds" if own in read.parents else "lies in"
+        if own == read or read in own.parents:
+            how = "is" if own == read else "lies in"
             raise InputError(f"{what} {output} {how} {folder}, whose pictures are read; name a folder of its own.")
 
 

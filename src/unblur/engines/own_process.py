@@ -40,7 +40,14 @@ LEAVING_S = 10.0
 PROCESS = "process"
 """In a runner's description: "its own"."""
 
-_ERRORS = {e.__name__: e for e in (InputError, ChangedError, BudgetError, MissingRuntimeError, CrashError)}
+
+class _UnknownThereError(UnblurError):
+    """The other process has not the code of an engine."""
+
+
+_ERRORS = {
+    e.__name__: e for e in (InputError, ChangedError, BudgetError, MissingRuntimeError, CrashError, _UnknownThereError)
+}
 _LAST_CALL = re.compile(r'Current thread .*\n\s+File "(?:.*[/\\])?(.+)", line (\d+) in (\S+)')
 _WORDS_MAX = 200
 
@@ -49,14 +56,17 @@ def open_in_own_process(engine: Engine, known: bool, opening: Opening, seconds: 
     """An engine opened in a new process, where no call may take longer than `seconds`.
 
     `known`: the catalogue of a new process has it; another one goes there by pickle, and where that cannot be (it was
-    made by a lambda) it is opened in this process, as its description then shows. Raises what opening raises, and
-    CrashError.
+    made by a lambda, or by a module that no new process finds) it is opened in this process, as its description then
+    shows. Raises what opening raises, and CrashError.
     """
     try:
         what = pickle.dumps((opening.name if known else engine, opening))
     except (pickle.PicklingError, AttributeError, TypeError):
         return engine.open(opening)
-    return OwnProcessRunner(what, seconds)
+    try:
+        return OwnProcessRunner(what, seconds)
+    except _UnknownThereError:
+        return engine.open(opening)
 
 
 def within(runner: Runner, build: Callable[..., Callable[..., R]], *arguments: object) -> Callable[..., R]:
@@ -229,7 +239,10 @@ def serve() -> None:
 def _open(what: bytes) -> Runner:
     from unblur.engines.catalogue import find_engine
 
-    engine, opening = pickle.loads(what)
+    try:
+        engine, opening = pickle.loads(what)
+    except (ImportError, AttributeError) as error:
+        raise _UnknownThereError(str(error)) from error
     if not isinstance(engine, Engine):
         engine = find_engine(engine)
     return engine.open(opening)

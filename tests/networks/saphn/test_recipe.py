@@ -50,10 +50,10 @@ def test_the_same_seed_starts_the_same() -> None:
 
 
 def test_some_steps_bring_it_nearer() -> None:
+    torch.manual_seed(0)
     network = SAPHNetwork(SPEC)
     trained = recipe(network, SETTINGS | {"start": "torch"})
-    torch.manual_seed(0)
     trained.initialise()
     x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) - 0.5
-    losses = [trained.step(Batch(x, x, 3e-3, network))["loss"] for _ in range(12)]
+    losses = [trained.step(Batch(x, x, 3e-3, network))["loss"] for _ in range(20)]
     assert losses[-1] < 0.9 * losses[0]

@@ -22,7 +22,7 @@ CHECK := import sys, torch; cuda = torch.version.cuda; \
   sys.exit("PyTorch was built for CUDA and this machine has no CUDA device" if cuda and "$(EXTRA)" == "cpu" else 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-gpu unit lint numbers gpu-kit clean
+.PHONY: help setup run test test-slow test-gpu unit lint numbers gpu-kit clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -33,10 +33,13 @@ setup: $(STAMP)  ## make .venv with everything in it; quick when nothing has cha
 run: $(STAMP)  ## export, engines, comparison, as pipeline.toml says
 	$(BIN)/unblur run
 
-test: lint unit  ## all that needs no GPU: style, types, imports, tests
+test: lint unit  ## style, types, imports, and all tests that need no GPU but the slowest
 
 unit: $(STAMP)  ## the tests alone
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "not gpu and not slow"
+
+test-slow: $(STAMP)  ## the slowest tests, which `make test` leaves out: six minutes on two cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "slow and not gpu"
 
 test-gpu: $(STAMP)  ## the tests that need an NVIDIA GPU; without one they are skipped, with the reason
 	@$(BIN)/pytest -m gpu -rs; code=$$?; \

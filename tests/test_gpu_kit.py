@@ -51,6 +51,7 @@ def found(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return keep / "out"
 
 
+@pytest.mark.slow
 def test_kit_has_an_engine_for_every_target_with_its_golden_output(kit: Path) -> None:
     from unblur.engines.tensorrt.targets import PORTABLE, TARGETS
 
@@ -64,6 +65,7 @@ def test_kit_has_an_engine_for_every_target_with_its_golden_output(kit: Path) ->
     assert Path(f"{engine}.json").is_file()
 
 
+@pytest.mark.slow
 def test_every_step_ends_with_what_it_found_on_the_disk(found: Path) -> None:
     log = (found / "steps.log").read_text()
     parts = [line.split()[1:3] for line in log.splitlines() if line.startswith("==== ")]
@@ -77,6 +79,7 @@ def test_every_step_ends_with_what_it_found_on_the_disk(found: Path) -> None:
     assert json.loads((found / "ort-speed" / "report.json").read_text())["engines"]
 
 
+@pytest.mark.slow
 def test_probe_names_what_the_product_refuses_and_loses_no_answer(found: Path) -> None:
     answers = json.loads((found / "rtx.json").read_text())
     assert {"import", "validity", "build current", "build portable", "verdict"} <= set(answers)
@@ -84,6 +87,7 @@ def test_probe_names_what_the_product_refuses_and_loses_no_answer(found: Path) -
     assert answers["verdict"].startswith("TensorRT for RTX refuses this GPU")
 
 
+@pytest.mark.slow
 def test_profile_counts_every_convolution_of_the_network(found: Path) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -149,6 +153,7 @@ def test_cards_have_short_names(tmp_path: Path, name: str, folder: str) -> None:
     assert (tmp_path / folder / "machine.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_rehearsal_is_no_report(found: Path, tmp_path: Path) -> None:
     done = report(str(found), "--output", str(tmp_path))
     assert (done.returncode, list(tmp_path.iterdir())) == (2, [])

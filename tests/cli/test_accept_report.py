@@ -75,6 +75,7 @@ def test_the_comparison_of_the_store_is_held_against_it_too(place: Path, capsys:
     assert "differ in whether they have the sharp pictures" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_cost_is_of_a_process_of_its_own_and_told(place: Path) -> None:
     assert main([*COMPARE, "costly", "--cost"]) == 0
     report = load_report("costly")

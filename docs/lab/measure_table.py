@@ -55,7 +55,7 @@ SIZE = (SIDE, SIDE)
 RESULTS = Path(__file__).parent / "table.json"
 ENGINES = (
     "torch-compile", "onnxruntime", "openvino", "openvino-bf16", "torch-compile-bf16", "openvino-int8",
-    "onnxruntime-int8",
+    "openvino-int8-bf16", "onnxruntime-int8",
 )  # fmt: skip
 UNPUBLISHED = ("_nano", "_narrow")
 

@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +38,15 @@ def table(path: Path, front: bool = False) -> str:
     values = json.loads(path.read_text())
     if isinstance(values, list):
         return gpu(path.parent)
-    if "synthetic" in values:
-        return gains(values)
-    if "exports" in values:
-        return exports(values)
     if "published" in values:
         return published(values, json.loads((path.parent / "networks.json").read_text())["exports"])
-    if "stated" in values:
-        return stated(values)
-    if "peers" in values:
-        return peers(values)
-    if "rows" in values:
-        return forms(values)
-    if "ways" in values:
-        return ways(values)
-    if "gate" in values:
-        return gate(values)
-    if "columns" in values:
-        return layers(values)
-    if "folders" in values:
-        return folders(values)
+    kinds: dict[str, Callable[[dict[str, Any]], str]] = {
+        "synthetic": gains, "exports": exports, "stated": stated, "peers": peers, "rows": forms, "ways": ways,
+        "gate": gate, "columns": layers, "folders": folders,
+    }  # fmt: skip
+    for key, write in kinds.items():
+        if key in values:
+            return write(values)
     if values["form"].startswith("unblur speed"):
         speed = SpeedReport.model_validate(values)
         with tempfile.TemporaryDirectory() as folder:

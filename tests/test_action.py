@@ -110,7 +110,6 @@ def run(project: Path, *, from_step: str = "", **given: str) -> tuple[dict[str, 
     return codes, printed
 
 
-@pytest.mark.slow
 @pytest.mark.tensorrt_rtx
 def test_the_steps_run_as_they_are_written(project: Path) -> None:
     pytest.importorskip("tensorrt_rtx")

@@ -22,7 +22,6 @@ def lab() -> ModuleType:
     return module
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_nothing_is_lost_and_nothing_is_left(lab: ModuleType, tmp_path: Path) -> None:
     counts = list(lab.all_small(lab.new_places(tmp_path), seed=1, rounds=6, each=1))

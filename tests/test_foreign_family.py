@@ -105,7 +105,6 @@ def test_a_frame_too_big_for_float64_is_held_to_its_probe(
     assert {proof.subject for proof in graph.proofs} == {"probe", "algebra"}
 
 
-@pytest.mark.slow
 def test_training_deblurring_and_comparing(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "train.toml"
     text = (
@@ -136,7 +135,6 @@ def test_training_deblurring_and_comparing(place: Path, tmp_path: Path, capsys: 
     assert 25 < fidelity["openvino-int8"] < 70
 
 
-@pytest.mark.slow
 def test_8_bits(place: Path, tmp_path: Path) -> None:
     assert collect_frames.main(["calibration", "--count", "2", "--crop", "33x47", "--output", "frames.toml"]) == 0
     do("calibrate", "--checkpoint", "foreign.safetensors", "--manifest", "frames.toml", "--threads", 1, "--drawn", 1,
@@ -146,7 +144,6 @@ def test_8_bits(place: Path, tmp_path: Path) -> None:
     assert report["scores"][report["algorithm"]]["fidelity_db_mean"] > 25
 
 
-@pytest.mark.slow
 @pytest.mark.tensorrt_rtx
 def test_a_build_and_its_xray(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph, engine = tmp_path / "graph.onnx", tmp_path / "foreign.engine"

@@ -72,7 +72,6 @@ def typed() -> list[list[str]]:
     return found
 
 
-@pytest.mark.slow
 def test_the_readmes_commands_and_its_python_run_in_their_order_after_a_run(
     project: Path, tiny: Checkpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:

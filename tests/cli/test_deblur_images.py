@@ -267,7 +267,6 @@ def test_output_that_cannot_be_written(tmp_path: Path, deblur) -> None:
     refused(deblur(source, tmp_path / "out"), str(tmp_path / "out/a.png"))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, checkpoint: Path, deblur) -> None:
     """A real SIGINT to the script itself; SIGKILL at every step is in tests/pipeline/test_deblur_folder.py."""
@@ -303,7 +302,6 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, checkpoint: Path, deblur)
     assert visible(output) == visible(tmp_path / "whole")
 
 
-@pytest.mark.slow
 def test_graph_engines_give_the_same_pictures_and_share_one_export(
     tmp_path: Path, checkpoint: Path, deblur, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,6 @@ GMACS = {"banet": (256.93, 3583.6), "banet_v1_s10": (1097.8, 15319.7), "bag": (3
 """At 256x256 and at 720p, likewise."""
 
 
-@pytest.mark.slow
 def test_people_get_a_table_and_programs_every_number(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,6 @@ def test_whole_way_then_nothing_then_what_changed(
 
 
 @needs_rtx
-@pytest.mark.slow
 def test_killed_at_any_moment_the_next_run_ends_the_same(project: Path) -> None:
     """SIGKILL after ever longer times; every run starts from what the killed ones left."""
     command = [sys.executable, "-m", "unblur", "run", "--config", str(project / "pipeline.toml")]

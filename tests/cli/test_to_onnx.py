@@ -102,7 +102,6 @@ def test_output_that_cannot_be_written(tiny_path: Path, tmp_path: Path, capsys: 
     assert "Cannot write" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_the_door_works_from_any_folder(tiny_path: Path, tmp_path: Path) -> None:
     door = [sys.executable, str(ROOT / "export" / "to_onnx.py")]
     done = subprocess.run(

@@ -46,7 +46,6 @@ print(*told, sep="\\n")
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
 def test_a_frame_that_does_not_fit_and_the_frames_after_it(tiny_path: Path, dynamic_graph: Path, engine: str) -> None:

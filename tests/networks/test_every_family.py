@@ -131,7 +131,6 @@ def test_the_graph_of_one_size_is_the_network(case: Case) -> None:
     assert case.difference(got, frame) < TOLERANCE
 
 
-@pytest.mark.slow
 def test_the_graph_of_every_size_is_the_network(case: Case, dynamic: Path) -> None:
     graph = WrittenGraph(onnx.load(dynamic))
     contract = case.checkpoint.contract
@@ -140,7 +139,6 @@ def test_the_graph_of_every_size_is_the_network(case: Case, dynamic: Path) -> No
         assert case.difference(graph.output(contract.encode(frame)), frame) < TOLERANCE, size
 
 
-@pytest.mark.slow
 def test_graphs_have_few_nodes_and_none_that_looks_at_shapes(case: Case, dynamic: Path) -> None:
     fixed, every = (onnx.load(path).graph.node for path in (case.fixed, dynamic))
     assert len(fixed) <= case.tiny.nodes[0]

@@ -149,7 +149,6 @@ def made(errors: str) -> list[str]:
     return [line.split(":")[0] for line in errors.splitlines() if ": made " in line]
 
 
-@pytest.mark.slow
 def test_a_run_calibrates_and_knows_when_to_do_it_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", str(project / "pipeline.toml")]
     assert run(command) == 0

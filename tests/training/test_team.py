@@ -20,7 +20,6 @@ from unblur.training.team import Team, assemble
 DOOR = Path(__file__).parents[2] / "training" / "train_network.py"
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(tmp_path: Path, write_config: Callable[..., Path]) -> None:
     path = write_config()
     alone = load_file(train(load_config(path), tmp_path / "alone"))

@@ -166,7 +166,7 @@ def _compiled_case(tolerance: float) -> Any:
         return open_engine("torch-compile", replace(checkpoint, network=network), None, threads=1)
 
     case = Case("torch-compile", open_it, lambda tensor, _: _convolve(tensor), tolerance)
-    return pytest.param(case, id="torch-compile", marks=pytest.mark.slow)
+    return pytest.param(case, id="torch-compile")
 
 
 CASES = [

@@ -38,7 +38,7 @@ test: lint unit  ## style, types, imports, and all tests that need no GPU but th
 unit: $(STAMP)  ## the tests alone
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "not gpu and not slow"
 
-test-slow: $(STAMP)  ## the slowest tests, which `make test` leaves out: a minute or two
+test-slow: $(STAMP)  ## the slowest tests, which `make test` leaves out: two minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "slow and not gpu"
 
 test-gpu: $(STAMP)  ## the tests that need an NVIDIA GPU; without one they are skipped, with the reason

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from unblur.core.errors import InputError
+from unblur.networks.saphn.form import SAPHNForm
 from unblur.networks.saphn.network import SAPHNetwork, SAPHNSpec, joined, patches
 
 TOLERANCE = 1e-13
@@ -42,10 +43,14 @@ def frame(height: int, width: int) -> torch.Tensor:
 
 
 def fast(state: State, spec: SAPHNSpec, x: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return network_of(state, spec)(x)[0].numpy()
+
+
+def network_of(state: State, spec: SAPHNSpec) -> SAPHNetwork:
     network = SAPHNetwork(spec).double().eval()
     network.load_state_dict(state)
-    with torch.inference_mode():
-        return network(x)[0].numpy()
+    return network
 
 
 def slow(state: State, x: torch.Tensor) -> np.ndarray:
@@ -77,6 +82,29 @@ def test_agrees_where_patches_are_a_pixel(offsets: bool, size: tuple[int, int]) 
     spec = SAPHNSpec(offsets, stem_width=1, middle_width=1, width=2, blocks=2)
     state, x = asymmetric_state(spec), frame(*size)
     assert np.abs(fast(state, spec, x) - slow(state, x)).max() <= TOLERANCE
+
+
+def leaving(state: State, down: float, right: float) -> State:
+    """Every tap moved by all of the largest offset, four pixels, of a map that is three wide and two high."""
+    state = {key: torch.zeros_like(value) if ".offset." in key else value for key, value in state.items()}
+    for key, value in state.items():
+        if key.endswith("filter.offset.bias"):
+            value[0::2], value[1::2] = 50 * down, 50 * right
+    return state
+
+
+@pytest.mark.parametrize(("down", "right"), [(1, 0), (-1, 0), (0, 1), (0, -1), (-1, 1)])
+def test_offsets_that_leave_the_picture_see_zeros(down: float, right: float) -> None:
+    """What is seen there is 0, not the edge's value, and pixels opposite are not wrapped to."""
+    x = frame(16, 24)
+    before = asymmetric_state(tiny(True))
+    state = leaving(before, down, right)
+    out = slow(state, x)
+    assert np.abs(fast(state, tiny(True), x) - out).max() <= TOLERANCE
+    with torch.inference_mode():
+        form = SAPHNForm(network_of(state, tiny(True)), (16, 24), False)(x)[0][0].numpy()
+    assert np.abs(form - out).max() <= TOLERANCE
+    assert np.abs(slow(leaving(before, 0, 0), x) - out).max() > BROKEN
 
 
 @pytest.mark.parametrize("key", sorted(SAPHNetwork(tiny(True)).state_dict()))

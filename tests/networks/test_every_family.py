@@ -18,6 +18,7 @@ from unblur.building.cast_frames import CastFrames
 from unblur.building.islands import MeasuredCast, cast_measured
 from unblur.core.errors import InputError
 from unblur.engines.catalogue import open_engine
+from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt.builder import compile_engine
 from unblur.engines.xray.kernel_kinds import OTHER, OUTSIDE, block_of, kind_of
 from unblur.export.graph import export_graph
@@ -162,6 +163,18 @@ def test_odd_frames_are_padded_and_cropped(case: Case) -> None:
     expected = contract.decode(case.expected(frame), height, width)
     assert got.shape == (height, width, 3)
     assert np.abs(got.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_frames_below_the_smallest_side_are_restored_as_pytorch_does(case: Case, dynamic: Path, engine: str) -> None:
+    smallest = case.checkpoint.exact.smallest
+    frames = [case.frame((1, 1)), case.frame((3, 2)), case.frame((smallest - 1, 2 * smallest + 1))]
+    with (
+        open_engine("torch", case.checkpoint, None, threads=1) as reference,
+        open_engine(engine, case.checkpoint, dynamic, threads=1) as runner,
+    ):
+        for frame in frames:
+            assert np.abs(restore_frame(runner, frame).astype(int) - restore_frame(reference, frame)).max() <= 1
 
 
 def in_fp16(case: Case) -> MeasuredCast:

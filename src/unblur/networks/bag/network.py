@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from unblur.core.errors import InputError
 
-SMALLEST = 8
-"""Shortest side: at a quarter of it an instance norm still has two pixels a channel, and one has no variance."""
+SMALLEST = 4
+"""Shortest side: of a pixel at a quarter of it."""
 
 EPS = 1e-5
 """Of every instance norm (torch's own)."""
@@ -49,7 +49,12 @@ class BAGSpec:
 
 
 def normalise(x: Tensor) -> Tensor:
-    """IN: each channel to mean 0 and variance 1 over the picture it is of, when tested as when trained; no weights."""
+    """IN: each channel to mean 0 and variance 1 over the picture it is of, when tested as when trained; no weights.
+
+    (B, C, h, w) -> like x. A map of one pixel is its own mean, so 0 by the formula, which torch refuses to compute.
+    """
+    if x.shape[2] == 1 and x.shape[3] == 1:
+        return torch.zeros_like(x)
     return F.instance_norm(x, eps=EPS)
 
 
@@ -90,8 +95,8 @@ class Generator(nn.Module):
     """The generator: encoder to a quarter of the sides, `depth` modules in a multi-level residual, decoder.
 
     u_1 = x_0; y_k = BAM_k(u_k) + u_k; u_{k+1} = y_k + x_0; the decoder takes the last y.
-    forward: (B, 3, H, W) RGB in [-1, 1] -> x + tanh(decoded), same shape, not clamped. H and W must be multiples of 4
-    and at least SMALLEST. Raises InputError for other sizes or channel counts.
+    forward: (B, 3, H, W) RGB in [-1, 1] -> x + tanh(decoded), same shape, not clamped. H and W must be multiples of 4.
+    Raises InputError for other sizes or channel counts.
     """
 
     def __init__(self, spec: BAGSpec) -> None:
@@ -164,7 +169,6 @@ def check_size(x: Tensor) -> None:
     """Raise InputError for a batch that the generator does not take."""
     if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % 4 or x.shape[3] % 4 or min(x.shape[2:]) < SMALLEST:
         raise InputError(
-            f"BAG takes (B, 3, H, W) with H and W multiples of 4 and at least {SMALLEST}, got {tuple(x.shape)}; "
-            "pad right and bottom and crop the result (PixelContract does both, to multiples; a picture of 4 pixels or "
-            "fewer has no statistics to speak of)."
+            f"BAG takes (B, 3, H, W) with H and W multiples of 4, got {tuple(x.shape)}; "
+            "pad right and bottom and crop the result, as PixelContract does."
         )

@@ -17,7 +17,7 @@ _MOST = 64
 """Modules, and layers of one, that a file may claim."""
 
 SWEEP = ((4, 4), (8, 8), (44, 12), (52, 76), (12, 92), (17, 31), (148, 68), (8, 404), (412, 8), (124, 244), (101, 203))
-"""Small maps (instance norms of 1 and of 2x2 pixels), quarters that are prime or odd, elongated frames, and odd ones."""
+"""Small maps (instance norms of 1 and of 2x2 pixels), quarters that are prime or odd, elongated and odd frames."""
 
 
 def infer(shapes: Shapes) -> BAGSpec:

@@ -20,7 +20,6 @@ from unblur.core.exclusive import exclusive
 from unblur.core.provenance import default_threads, package_versions
 from unblur.engines.rehearsal import rehearse
 from unblur.engines.tensorrt.builder import CompiledEngine, compile_engine
-from unblur.engines.tensorrt.cache import runtime_cache_path
 from unblur.engines.tensorrt.lint.lint import describe_lints, lint
 from unblur.engines.tensorrt.manifest import check_files, companions, read_manifest
 from unblur.engines.tensorrt.product import Flavor, Product, open_product
@@ -86,9 +85,11 @@ def build_engine(
     *,
     about: Mapping[str, Any] | None = None,
     smaller: Smaller | None = None,
+    caches: Path | None = None,
 ) -> BuiltEngine:
     """Compile an exported graph. `about`: what the manifest shall say besides, of how the graph came about. `smaller`:
     gives a graph of the same weights for frames of CROP, by which the cast of a graph of large frames is judged.
+    `caches`: the folder of TensorRT's timing cache, the engine's own where none is named.
 
     Of two builds of one output at the same time the second waits, and takes what the first has made if it was asked
     for the same. Raises MissingRuntimeError where the product or a GPU is missing, InputError for a graph, option or
@@ -114,7 +115,7 @@ def build_engine(
             "cast": prepared.measured and prepared.measured.to_json(),
             **(about or {}),
         }
-        return _compile(prepared, source, output, product, options, origin, progress)
+        return _compile(prepared, source, output, product, options, origin, progress, caches)
 
 
 def rebuild_engine(engine: Path, output: Path | None = None, progress: Progress = SILENT) -> BuiltEngine:
@@ -148,6 +149,7 @@ def _compile(
     options: BuildOptions,
     origin: dict[str, Any],
     progress: Progress,
+    caches: Path | None = None,
 ) -> BuiltEngine:
     model = prepared.model
     targets, _ = resolve_targets(product, options.targets)
@@ -155,7 +157,7 @@ def _compile(
     data = model.SerializeToString()
     engine = compile_engine(
         data, options.targets, progress, product=product, profiles=options.profiles,
-        optimization_level=options.optimization_level, builds=options.builds, caches=output.parent,
+        optimization_level=options.optimization_level, builds=options.builds, caches=caches or output.parent,
     )  # fmt: skip
     facts = replace(graph_facts(model, source), declared=prepared.precision)
     try:
@@ -173,8 +175,6 @@ def write_engine(output: Path, graph: bytes, engine: bytes, manifest: dict[str, 
         compiled.write_bytes(graph)
         made.write_bytes(engine)
         manifest |= {"graph_sha256": file_digest(compiled), "engine_sha256": file_digest(made)}
-        if manifest["product"] == "tensorrt-rtx":
-            manifest["runtime_cache"] = runtime_cache_path(output).name
         told.write_bytes(json_bytes(manifest))
     return BuiltEngine(output, graph_path, manifest_path, manifest)
 

@@ -40,6 +40,16 @@ class Runner(Protocol):
     ) -> None: ...
 
 
+class Events(Protocol):
+    """Two points of a device's queue, and the time between them by the device's own clock."""
+
+    def around(self, work: Callable[[], Any]) -> None:
+        """Queue `work` between the two."""
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds between them. Both must have been reached: `Queueing.wait`."""
+
+
 @runtime_checkable
 class Queueing(Protocol):
     """A runner whose device works on its own: its work can be queued there apart from the copies, and waited for."""
@@ -49,6 +59,9 @@ class Queueing(Protocol):
 
     def wait(self) -> None:
         """Return when all that was queued is done."""
+
+    def events(self) -> AbstractContextManager[Events]:
+        """For work within `resident`, as often as one likes; given back behind it."""
 
 
 def restore_frame(runner: Runner, frame: Frame) -> Frame:

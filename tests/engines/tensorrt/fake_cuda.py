@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIGNMENT = 256
+COPY_MS, ENGINE_MS = 3.0, 7.0
+"""What a copy and a frame of an engine take by the GPU's own clock; anything else takes no time."""
 
 
 class GpuFaultError(Exception):
@@ -30,9 +32,14 @@ class OutOfMemoryError(Exception):
 
 @dataclass(eq=False)
 class Event:
-    """A point of a stream: done when all work before it is."""
+    """A point of a stream: done when all work before it is, at `at_ms` of the GPU's clock where it keeps the time. What
+    is recorded during a capture is part of the graph, and never done by itself.
+    """
 
     done: bool = True
+    timing: bool = False
+    at_ms: float | None = None
+    captured: bool = False
 
 
 @dataclass(eq=False)
@@ -41,13 +48,16 @@ class Stream:
 
     handle: int
     work: deque[Callable[[], bool]] = field(default_factory=deque)
-    graph: list[Callable[[], None]] | None = None
+    graph: list[tuple[Callable[[], None], float]] | None = None
 
 
 class FakeGpu:
     """One GPU with `memory_bytes` of memory. `seed` None: nothing is done before somebody waits for it."""
 
     name = "Fake GPU"
+    driver = "580.65.06"
+    now_ms = 0.0
+    """Its own clock, which only its work moves."""
 
     def __init__(self, memory_bytes: int = 1 << 30, seed: int | None = None) -> None:
         self.memory_bytes = memory_bytes
@@ -94,13 +104,19 @@ class FakeGpu:
         self.streams[self._next] = Stream(self._next)
         return self.streams[self._next]
 
-    def submit(self, handle: int, work: Callable[[], None]) -> None:
-        """Queue work on a stream, or record it in the graph that the stream is capturing."""
+    def submit(self, handle: int, work: Callable[[], Any], ms: float = 0.0) -> None:
+        """Queue work that takes so long on a stream, or record it in the graph that the stream is capturing."""
         stream = self.find(handle)
         if stream.graph is not None:
-            stream.graph.append(work)
+            stream.graph.append((work, ms))
             return
-        stream.work.append(lambda: (work(), True)[1])
+
+        def piece() -> bool:
+            work()
+            self.now_ms += ms
+            return True
+
+        stream.work.append(piece)
         self._let_go_on()
 
     def find(self, handle: int) -> Stream:
@@ -114,22 +130,24 @@ class FakeGpu:
             raise GpuFaultError("the stream captures already")
         stream.graph = []
 
-    def end_capture(self, handle: int) -> list[Callable[[], None]]:
+    def end_capture(self, handle: int) -> list[tuple[Callable[[], None], float]]:
         stream = self.find(handle)
         if stream.graph is None:
             raise GpuFaultError("the stream captures nothing")
         graph, stream.graph = stream.graph, None
         return graph
 
-    def record(self, handle: int) -> Event:
-        event = Event(done=False)
+    def record(self, handle: int, timing: bool = False) -> Event:
+        event = Event(done=False, timing=timing)
 
         def reached() -> bool:
-            event.done = True
+            event.done, event.at_ms = True, self.now_ms
             return True
 
-        self._refuse_capture(handle)
-        self.find(handle).work.append(reached)
+        stream = self.find(handle)
+        event.captured = stream.graph is not None
+        if not event.captured:
+            stream.work.append(reached)
         return event
 
     def wait(self, handle: int, event: Event) -> None:

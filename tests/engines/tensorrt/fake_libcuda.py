@@ -1,4 +1,4 @@
-"""A fake driver library, for what unblur asks of libcuda before any TensorRT object is made."""
+"""Fake driver libraries, for what unblur asks of them before any TensorRT object is made."""
 
 from __future__ import annotations
 
@@ -36,4 +36,24 @@ class FakeCuda:
 
     def cuDeviceGetAttribute(self, out: Any, attribute: int, device: int) -> int:  # noqa: N802
         out._obj.value = {75: 8, 76: 9}[attribute]
+        return 0
+
+
+class FakeNvml:
+    """libnvidia-ml of a driver; `opened`: how often."""
+
+    def __init__(self, version: str) -> None:
+        self.version, self.opened, self.open = version, 0, False
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802
+        self.opened, self.open = self.opened + 1, True
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, out: Any, size: int) -> int:  # noqa: N802
+        assert self.open
+        out.value = self.version.encode()[: size - 1]
+        return 0
+
+    def nvmlShutdown(self) -> int:  # noqa: N802
+        self.open = False
         return 0

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from fake_cuda import Event, FakeGpu, OutOfMemoryError
+from fake_cuda import COPY_MS, Event, FakeGpu, OutOfMemoryError
 from fake_tensorrt import VERSIONS, FakeTensorRT
 
 from unblur.core.artefacts import file_digest
@@ -30,8 +30,9 @@ from unblur.engines.tensorrt.product import Device, Driver, Product
 from unblur.engines.tensorrt.runner import TensorRtRunner
 from unblur.images.contract import METADATA_KEY
 
-INVALID_CONTEXT = 201
-"""CUDA_ERROR_INVALID_CONTEXT: nobody made the context current."""
+INVALID_CONTEXT, INVALID_HANDLE, NOT_READY, CAPTURED_EVENT = 201, 400, 600, 907
+"""CUDA_ERROR_...: nobody made the context current; an event that was destroyed, never recorded or keeps no time; one
+that has not been reached; one that was last recorded during a capture."""
 
 
 class FakeMachine:
@@ -58,9 +59,12 @@ class FakeMachine:
         self.fails: dict[str, int] = {}
         self.on_fail: dict[str, Callable[[], Any]] = {}
         self.target = "sm89"
+        self.tensorrt.demand_current = self._demand_current
         self.pinned: list[np.ndarray[Any, Any]] = []
         self.launches = 0
         self.graphs: dict[int, Any] = {}
+        self.events: dict[int, Event | None] = {}
+        """By handle, in the order of their making; None once destroyed."""
 
     def build(
         self,
@@ -70,14 +74,19 @@ class FakeMachine:
         *,
         checkpoint: str | None = None,
         precision: str = "fp32",
+        capturable: bool = True,
     ) -> EngineFile:
-        """Compile `graph` with the fake; a profile from each pair (least side, most side)."""
+        """Compile `graph` with the fake; a profile from each pair (least side, most side). `capturable`: as unblur asks
+        TensorRT for RTX to build.
+        """
         trt, model = self.tensorrt.module, onnx.load(graph)
         contract = next(entry.value for entry in model.metadata_props if entry.key == METADATA_KEY)
         builder = trt.Builder(trt.Logger())
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         assert trt.OnnxParser(network, trt.Logger()).parse(graph.read_bytes())
         config = builder.create_builder_config()
+        if self.tensorrt.is_rtx and capturable:
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         first = json.loads(contract)["layout"] == "nchw"
         for least, most in sizes:
             profile = builder.create_optimization_profile()
@@ -109,7 +118,8 @@ class FakeMachine:
             patch.setattr(cuda_driver, "load_libcuda", self._libcuda)
             patch.setattr(runner, "open_product", lambda _: self.product)
             others = (Device("Another GPU", "sm75", 1),) * self.number
-            driver = Driver(13000, (*others, Device(self.gpu.name, self.target, self.gpu.memory_bytes)))
+            device = Device(self.gpu.name, self.target, self.gpu.memory_bytes)
+            driver = Driver(13000, (*others, device), self.gpu.driver)
             patch.setattr(product, "probe_driver", lambda _=None: driver)
             patch.setitem(sys.modules, "torch", self._torch())
             if self.memory == "pycuda":
@@ -120,6 +130,9 @@ class FakeMachine:
     def _pin(self, nbytes: int) -> np.ndarray[Any, Any]:
         self.pinned.append(np.full(nbytes, 0x3C, np.uint8))
         return self.pinned[-1]
+
+    def _demand_current(self) -> None:
+        assert self.depth, "a call of TensorRT on a stream, and no context is current"
 
     def _mine(self, gpu: int, answer: Any) -> Any:
         assert gpu == self.number, "another GPU is asked"
@@ -185,7 +198,7 @@ class FakeMachine:
         return module
 
     def _libcuda(self) -> Any:
-        gpu, events, graphs = self.gpu, {}, self.graphs
+        gpu, events, graphs = self.gpu, self.events, self.graphs
 
         def out(pointer: Any, value: int) -> int:
             pointer._obj.value = value
@@ -201,22 +214,45 @@ class FakeMachine:
             def copy() -> None:
                 gpu.bytes_at(address, nbytes)[...] = np.frombuffer(ctypes.string_at(host, nbytes), np.uint8)
 
-            return gpu.submit(stream, copy) or 0
+            return gpu.submit(stream, copy, COPY_MS) or 0
 
         def download(host: int, address: int, nbytes: int, stream: int) -> int:
             self._demand_pinned(host, nbytes)
-            return (
-                gpu.submit(stream, lambda: ctypes.memmove(host, gpu.bytes_at(address, nbytes).tobytes(), nbytes)) or 0
-            )
+
+            def copy() -> None:
+                ctypes.memmove(host, gpu.bytes_at(address, nbytes).tobytes(), nbytes)
+
+            return gpu.submit(stream, copy, COPY_MS) or 0
 
         def launch(graph: int, stream: int) -> int:
             self.launches += 1
-            for work in graphs[graph]:
-                gpu.submit(stream, work)
+            for work, ms in graphs[graph]:
+                gpu.submit(stream, work, ms)
             return 0
 
         def record(event: int, stream: int) -> int:
-            events[event] = gpu.record(stream)
+            known = events[event]
+            if known is None:
+                return INVALID_HANDLE
+            events[event] = gpu.record(stream, known.timing)
+            return 0
+
+        def wait_for(event: int) -> int:
+            known = events[event]
+            if known is None or known.captured:
+                return INVALID_HANDLE if known is None else CAPTURED_EVENT
+            return gpu.synchronize(known) or 0
+
+        def elapsed(pointer: Any, start: int, end: int) -> int:
+            pair = [events[start], events[end]]
+            if any(one is None or not one.timing or (one.done and one.at_ms is None) for one in pair):
+                return INVALID_HANDLE
+            if any(one.captured for one in pair if one):
+                return CAPTURED_EVENT
+            before, after = (one.at_ms for one in pair if one)
+            if before is None or after is None:
+                return NOT_READY
+            pointer._obj.value = after - before
             return 0
 
         def push(_: Any) -> int:
@@ -246,10 +282,11 @@ class FakeMachine:
             "cuStreamDestroy_v2": lambda handle: gpu.streams.pop(handle) and 0,
             "cuStreamSynchronize": lambda handle: gpu.synchronize(handle) if handle else None,
             "cuStreamWaitEvent": lambda stream, event, _: gpu.wait(stream, events[event]),
-            "cuEventCreate": lambda pointer, _: out(pointer, new(events, Event())),
+            "cuEventCreate": lambda pointer, flags: out(pointer, new(events, Event(timing=not flags & 2))),
             "cuEventDestroy_v2": lambda handle: events.update({handle: None}),
             "cuEventRecord": record,
-            "cuEventSynchronize": lambda handle: gpu.synchronize(events[handle]),
+            "cuEventSynchronize": wait_for,
+            "cuEventElapsedTime": elapsed,
             "cuMemcpyHtoDAsync_v2": upload,
             "cuMemcpyDtoHAsync_v2": download,
             "cuStreamBeginCapture_v2": lambda stream, _: gpu.begin_capture(stream),

@@ -55,6 +55,8 @@ class FakeTensorRT:
         self.build_log: list[tuple[str, str]] = []
         self.scratch_bytes: Callable[[tuple[int, ...]], int] = lambda shape: 64 * shape[1] * shape[2] * shape[3]
         self.inspector: dict[str, Any] = {"Layers": []}
+        self.demand_current: Callable[[], None] = lambda: None
+        """Asked by what works on a stream: raises where no context of its GPU is current."""
         self.module = self._module(names)
 
     def count(self, name: str) -> int:

@@ -108,7 +108,10 @@ class Builder(Part):
             return None
         model = network._model.SerializeToString()
         outputs = [_tensor(value) for value in network._model.graph.output]
-        facts = {"profiles": profiles, "inputs": inputs, "outputs": outputs, "bytes": len(model)}
+        facts = {
+            "profiles": profiles, "inputs": inputs, "outputs": outputs, "bytes": len(model),
+            "flags": sorted(config._flags),
+        }  # fmt: skip
         plan = self._header("plan") + json.dumps(facts).encode() + b"\n" + model
         return self._new("IHostMemory", plan)
 
@@ -250,8 +253,12 @@ class IBuilderConfig(Part):
         return index < self.num_compute_capabilities
 
     def create_timing_cache(self, serialized_timing_cache: bytes) -> Any:
+        data = bytes(serialized_timing_cache)
+        if data and not data.startswith(b"FAKE timing"):
+            self._log("ERROR", "IBuilderConfig::createTimingCache: the blob is damaged")
+            return None
         cache = self._new("ITimingCache")
-        cache._data = bytes(serialized_timing_cache)
+        cache._data = data
         return cache
 
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from fake_cuda import ALIGNMENT, host_bytes
+from fake_cuda import ALIGNMENT, ENGINE_MS, host_bytes
 from fake_tensorrt_parts import Part, _demand_logger
 
 NUMPY_TYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT8": np.int8, "INT64": np.int64}
@@ -173,9 +173,12 @@ class IExecutionContext(Part):
 
     def is_stream_capturable(self, stream_handle: int) -> bool:
         self._fake.gpu.find(stream_handle)
-        return bool(self._config and self._config.cuda_graph_strategy != "disabled")
+        self._fake.demand_current()
+        user_allocates = "REQUIRE_USER_ALLOCATION" in self._engine._facts["flags"]
+        return bool(self._config and self._config.cuda_graph_strategy != "disabled" and user_allocates)
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        self._fake.demand_current()
         gpu = self._fake.gpu
         names = [tensor[0] for tensor in self._engine._all()]
         if self.infer_shapes() or set(names) != set(self._addresses) or self._scratch is None:
@@ -184,7 +187,7 @@ class IExecutionContext(Part):
         if self._fake.is_rtx and gpu.find(stream_handle).graph is not None:
             self._log("ERROR", "the engine was not built for stream capture")
             return False
-        gpu.submit(stream_handle, self._work())
+        gpu.submit(stream_handle, self._work(), ENGINE_MS)
         return True
 
     def _work(self) -> Callable[[], None]:
@@ -228,16 +231,23 @@ class IRuntimeConfig(Part):
 
 
 class IRuntimeCache(Part):
+    """Of one version and GPU; the driver may be newer than the one it was made under."""
+
     _data = b""
 
     def deserialize(self, blob: bytes) -> bool:
-        if not bytes(blob).startswith(self._header("kernels")):
+        self._fake.demand_current()
+        header, gpu, driver, *_ = [*bytes(blob).split(b"\n"), b"", b""]
+        here = self._fake.gpu
+        if (header + b"\n", gpu.decode()) != (self._header("kernels"), here.name) or driver.decode() > here.driver:
             return False
         self._data = bytes(blob)
         return True
 
     def serialize(self) -> Any:
-        return self._new("IHostMemory", self._data or self._header("kernels"))
+        self._fake.demand_current()
+        gpu = self._fake.gpu
+        return self._new("IHostMemory", self._data or self._header("kernels") + f"{gpu.name}\n{gpu.driver}\n".encode())
 
     def reset(self) -> bool:
         self._data = b""

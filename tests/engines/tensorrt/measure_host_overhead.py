@@ -31,7 +31,7 @@ def idle(machine: FakeMachine) -> None:
     """A GPU that takes work and does none of it."""
     gpu: Any = machine.gpu
     gpu.submit = lambda *_: None
-    gpu.record = lambda _: Event()
+    gpu.record = lambda *_: Event()
     gpu.wait = gpu.synchronize = lambda *_: None
     machine.__dict__["_demand_pinned"] = lambda *_: None
 

@@ -145,8 +145,8 @@ def test_a_graph_is_recorded_once_and_memory_is_finite() -> None:
     with pytest.raises(GpuFaultError, match="while a stream captures"):
         gpu.synchronize(stream)
     graph = gpu.end_capture(stream)
-    for work in graph * 2:
-        gpu.submit(stream, work)
+    for work, ms in graph * 2:
+        gpu.submit(stream, work, ms)
     assert done == []
     gpu.synchronize(stream)
     assert done == [1, 1]

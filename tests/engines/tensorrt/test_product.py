@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_libcuda import FakeCuda
+from fake_libcuda import FakeCuda, FakeNvml
 
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.tensorrt import product
-from unblur.engines.tensorrt.product import Device, Driver, Product, open_product, probe_driver
+from unblur.engines.tensorrt.product import Device, Driver, Product, driver_version, open_product, probe_driver
 
 LIBRARY_MISSING = "libnvonnxparser.so.11: cannot open shared object file"
 
@@ -51,10 +52,34 @@ def test_neither_and_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
         open_product("auto")
 
 
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """The driver's version is asked once in a process: here once in a test."""
+    product._driver_version.cache_clear()
+    yield
+    product._driver_version.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh")
 def test_the_driver_tells_its_version_and_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml("580.65.06")
     monkeypatch.setattr(product, "load_libcuda", lambda: FakeCuda(12080, devices=2))
+    monkeypatch.setattr(product, "load_libnvml", lambda: nvml)
     first, second = (Device(f"NVIDIA GeForce RTX 4090 #{k}", "sm89", 24 * 2**30) for k in (40, 41))
-    assert probe_driver() == Driver(12080, (first, second))
+    assert probe_driver() == probe_driver() == Driver(12080, (first, second), "580.65.06")
+    assert driver_version() == "580.65.06"
+    assert (nvml.opened, nvml.open) == (1, False), "opening it takes seconds where nothing holds the GPUs ready"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_without_the_management_library_the_driver_is_called_by_its_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> Any:
+        raise OSError("libnvidia-ml.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(product, "load_libcuda", lambda: FakeCuda(12080))
+    monkeypatch.setattr(product, "load_libnvml", absent)
+    assert probe_driver().version == ""
+    assert driver_version() == "cuda 12.8"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cuda import GpuFaultError, host_bytes
+from fake_cuda import ENGINE_MS, GpuFaultError, host_bytes
 from fake_machine import FakeMachine
 from fake_tensorrt import VERSIONS
 from tiny_graph import BYTES, FLOAT, write_graph
@@ -149,15 +149,23 @@ def test_the_product_for_rtx_is_configured(tmp_path: Path) -> None:
 def test_kernels_made_for_the_gpu_are_kept_beside_the_engine(tmp_path: Path) -> None:
     machine = FakeMachine("tensorrt-rtx")
     file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
-    cache = tmp_path / "e.engine.runtime-cache"
-    machine.open(file).close()
+    cache = tmp_path / "e.engine.fake-gpu-sm89-580-65-06.runtime-cache"
+    with machine.open(file) as runner:
+        assert runner.description["kernels"] == "made anew"
     blob = cache.read_bytes()
     cache.write_bytes(blob + b"more kernels")
-    machine.open(file).close()
+    with machine.open(file) as runner:
+        assert runner.description["kernels"] == "kept from before"
     assert cache.read_bytes() == blob + b"more kernels", "loaded, and written back only when it changed"
-    cache.write_bytes(b"of another driver")
-    machine.open(file).close()
-    assert cache.read_bytes() == blob
+    for spoilt in (b"damaged", blob.replace(b"Fake GPU", b"Older GPU"), blob.replace(b"580", b"999")):
+        cache.write_bytes(spoilt)
+        with pytest.warns(
+            UserWarning, match="made anew: .* is damaged, or of another GPU or version; this start takes"
+        ):
+            runner = machine.open(file)
+        assert runner.description["kernels"].startswith("made anew: e.engine.fake-gpu-sm89-580-65-06.runtime-cache is")
+        runner.close()
+        assert cache.read_bytes() == blob
     machine.tensorrt.returns["IRuntimeCache.serialize"] = b"new"
     runner = machine.open(file)
     cache.unlink()
@@ -168,6 +176,29 @@ def test_kernels_made_for_the_gpu_are_kept_beside_the_engine(tmp_path: Path) -> 
     runner = machine.open(file)
     with pytest.warns(UserWarning, match="does not give the kernels"):
         runner.close()
+
+
+def test_each_gpu_and_driver_keeps_kernels_of_its_own(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-rtx")
+    file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
+    machines = [("Fake GPU", "580.65.06"), ("Other GPU", "580.65.06"), ("Other GPU", "590.1"), ("Other GPU", "")]
+    for name, driver in [*machines, machines[0]]:
+        machine.gpu.name, machine.gpu.driver = name, driver
+        with machine.open(file) as runner:
+            found = runner.description["kernels"]
+    assert found == "kept from before"
+    names = {path.name.split(".")[2] for path in tmp_path.glob("*.runtime-cache")}
+    told = {"fake-gpu-sm89-580-65-06", "other-gpu-sm89-580-65-06", "other-gpu-sm89-590-1", "other-gpu-sm89-cuda-13-0"}
+    assert names == told
+
+
+def test_a_cuda_graph_is_not_claimed_of_an_engine_that_cannot_be_captured(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-rtx")
+    graph = write_graph(tmp_path / "g.onnx", (12, 18), BYTES)
+    with machine.open(machine.build(graph, tmp_path / "e.engine", capturable=False)) as runner:
+        for _ in range(3):
+            runner.run(frames((12, 18))[0])
+        assert runner.description["mode"] == "CUDA graph requested"
 
 
 @EACH
@@ -185,6 +216,7 @@ def test_everything_is_given_back(product: str, memory: str, tmp_path: Path) -> 
     many.close()
     assert (machine.gpu.free_bytes, machine.gpu.streams, machine.depth) == (machine.gpu.memory_bytes, streams, 0)
     assert not any(machine.graphs.values())
+    assert not any(machine.events.values())
     with pytest.raises(RuntimeError, match="closed"):
         list(runner.run_many(frames((12, 18))))
 
@@ -245,6 +277,57 @@ def test_resident_work_is_that_of_a_frame_and_no_copy(product: str, tmp_path: Pa
             assert np.array_equal(on_device.view(restored.dtype).reshape(restored.shape), restored)
             assert not slot.output.any(), "nothing was brought back"
         assert np.array_equal(runner.run(frame), restored)
+
+
+@EACH
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_events_tell_the_gpus_own_time_of_the_engine_alone(product: str, seed: int | None, tmp_path: Path) -> None:
+    """Plain, captured and replayed alike; copies take time on this GPU too, and are not in it."""
+    machine = FakeMachine(product, seed=seed)
+    with opened(tmp_path, machine) as runner:
+        (frame,) = frames((12, 18))
+        for _ in range(4):
+            with runner.resident(frame.shape) as work, runner.events() as events:
+                events.around(work)
+                if seed is None:  # nothing is done before somebody waits
+                    with pytest.raises(UnblurError, match=r"cuEventElapsedTime gives .* \(600\)"):
+                        events.elapsed_ms()
+                runner.wait()
+                assert events.elapsed_ms() == ENGINE_MS
+            runner.run(frame)
+        assert len([event for event in machine.events.values() if event]) == 3, "those of the frame's way"
+    assert not any(machine.events.values())
+
+
+def test_an_event_of_a_capture_is_no_time(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    with opened(tmp_path, machine) as runner, machine.installed(), runner._memory.active():
+        events = cuda_driver.StreamEvents(runner._memory.driver, runner._compute)
+        graph = runner._compute.capture(lambda: events.around(lambda: None))
+        graph.launch(runner._compute)
+        runner._compute.synchronize()
+        with pytest.raises(UnblurError, match=r"\(907\)"):
+            events.elapsed_ms()
+        graph.close()
+        events.close()
+        with pytest.raises(UnblurError, match=r"\(400\)"):
+            events.elapsed_ms()
+
+
+def test_resident_work_is_waited_for_where_its_user_fails(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    with opened(tmp_path, machine) as runner:
+        (frame,) = frames((12, 18))
+
+        def failing() -> None:
+            with runner.resident(frame.shape) as work, runner.events() as events:
+                events.around(work)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            failing()
+        assert not any(stream.work for stream in machine.gpu.streams.values()), "the next frame has its memory"
+        assert len([event for event in machine.events.values() if event]) == 3
 
 
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:

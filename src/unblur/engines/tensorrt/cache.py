@@ -19,19 +19,25 @@ from unblur.engines.tensorrt.product import Device, Product
 
 def timing_cache_path(folder: Path, product: Product, device: Device) -> Path:
     """One file for a release and a GPU: a cache of another is refused by TensorRT, or worse, believed."""
-    gpu = re.sub(r"\W+", "-", device.name).strip("-").lower()
-    return folder / f"{product.name}-{product.version}-{gpu}-{device.target}.timing"
+    return folder / f"{product.name}-{product.version}-{_words(device.name)}-{device.target}.timing"
 
 
-def runtime_cache_path(engine: Path) -> Path:
-    """Where a runner of TensorRT for RTX keeps the kernels it made for this engine."""
-    return engine.with_name(engine.name + ".runtime-cache")
+def runtime_cache_path(engine: Path, device: Device, driver: str) -> Path:
+    """Where a runner of TensorRT for RTX keeps the kernels it made for this engine: one file for a GPU and a driver, so
+    that machines which share a folder, or two cards in one, do not take turns in replacing it.
+    """
+    return engine.with_name(f"{engine.name}.{_words(f'{device.name} {device.target} {driver}')}.runtime-cache")
+
+
+def _words(text: str) -> str:
+    return re.sub(r"\W+", "-", text).strip("-").lower()
 
 
 def use_timing_cache(config: Any, path: Path, progress: Progress) -> None:
     """Give a build what earlier builds measured. A file that TensorRT does not take is left out, and said so."""
     data = path.read_bytes() if path.exists() else b""
-    if data and config.set_timing_cache(config.create_timing_cache(data), False):
+    cache = config.create_timing_cache(data) if data else None
+    if cache is not None and config.set_timing_cache(cache, False):
         return
     if data:
         progress.note(f"{path} is damaged or of another TensorRT or GPU; this build times everything anew")
@@ -47,6 +53,7 @@ def keep_timing_cache(config: Any, path: Path, progress: Progress) -> None:
     cache = config.get_timing_cache()
     with exclusive(path, progress.note):
         data = path.read_bytes() if path.exists() else b""
-        if data and not cache.combine(config.create_timing_cache(data), False):
+        other = config.create_timing_cache(data) if data else None
+        if data and (other is None or not cache.combine(other, False)):
             progress.note(f"{path} is damaged or of another TensorRT or GPU; it is replaced")
         write_bytes(path, bytes(cache.serialize()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from typing import Any
 
 from unblur.core.errors import UnblurError
@@ -17,6 +17,7 @@ from unblur.engines.tensorrt.product import load_libcuda
 
 _STREAM_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no implicit order with the default stream
 _EVENT_DISABLE_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+_EVENT_DEFAULT = 0  # CU_EVENT_DEFAULT: it keeps the time
 _CAPTURE_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on allocating
 _POINTER_DEVICE_ORDINAL = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 _HANDLE = POINTER(c_void_p)
@@ -35,6 +36,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuEventDestroy_v2": (c_void_p,),
     "cuEventRecord": (c_void_p, c_void_p),
     "cuEventSynchronize": (c_void_p,),
+    "cuEventElapsedTime": (POINTER(c_float), c_void_p, c_void_p),
     "cuMemcpyHtoDAsync_v2": (c_ulonglong, c_void_p, c_size_t, c_void_p),
     "cuMemcpyDtoHAsync_v2": (c_void_p, c_ulonglong, c_size_t, c_void_p),
     "cuStreamBeginCapture_v2": (c_void_p, c_int),
@@ -106,15 +108,24 @@ class CudaDriver:
 
 
 class Event:
-    """A point in a stream."""
+    """A point in a stream. Without `timing` it costs the GPU least."""
 
-    def __init__(self, cuda: CudaDriver) -> None:
+    def __init__(self, cuda: CudaDriver, *, timing: bool = False) -> None:
         self._cuda = cuda
-        self.handle = cuda.handle("cuEventCreate", _EVENT_DISABLE_TIMING)
+        self.handle = cuda.handle("cuEventCreate", _EVENT_DEFAULT if timing else _EVENT_DISABLE_TIMING)
 
     def synchronize(self) -> None:
         """Wait until the work before the point is done."""
         self._cuda.call("cuEventSynchronize", self.handle)
+
+    def ms_since(self, earlier: Event) -> float:
+        """Milliseconds of the GPU's own clock, to half a microsecond. Both keep the time, and both have been reached:
+        raises UnblurError else.
+        """
+        ms = c_float()
+        # The plain name: drivers before CUDA 12.8 have no _v2, and every later one has both.
+        self._cuda.call("cuEventElapsedTime", byref(ms), earlier.handle, self.handle)
+        return ms.value
 
     def close(self) -> None:
         self._cuda.call("cuEventDestroy_v2", self.handle)
@@ -168,6 +179,28 @@ class Stream:
 
     def close(self) -> None:
         self._cuda.call("cuStreamDestroy_v2", self.handle)
+
+
+class StreamEvents:
+    """Two events of one stream around work on it. Never within a capture: what is recorded there is no time."""
+
+    def __init__(self, cuda: CudaDriver, stream: Stream) -> None:
+        self._stream = stream
+        self._before, self._after = Event(cuda, timing=True), Event(cuda, timing=True)
+
+    def around(self, work: Callable[[], Any]) -> None:
+        """Queue `work` between the two."""
+        self._stream.record(self._before)
+        work()
+        self._stream.record(self._after)
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds between them. Raises UnblurError where one has not been reached."""
+        return self._after.ms_since(self._before)
+
+    def close(self) -> None:
+        self._before.close()
+        self._after.close()
 
 
 class Graph:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.core.errors import MissingRuntimeError
-from unblur.engines.tensorrt.cuda_driver import CudaDriver
+from unblur.engines.tensorrt.cuda_driver import CudaDriver, Stream, StreamEvents
 
 
 class DeviceMemoryError(Exception):
@@ -61,6 +61,17 @@ class Memory(Protocol):
     def active(self) -> Any: ...
 
     def close(self) -> None: ...
+
+
+@contextmanager
+def events_on(memory: Memory, stream: Stream) -> Iterator[StreamEvents]:
+    """Two events of a stream, given back behind it."""
+    with memory.active():
+        events = StreamEvents(memory.driver, stream)
+        try:
+            yield events
+        finally:
+            events.close()
 
 
 class TorchMemory:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from unblur.core.artefacts import write_bytes
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
-from unblur.engines.tensorrt.cache import runtime_cache_path
 from unblur.engines.tensorrt.file import EngineFile
 from unblur.engines.tensorrt.product import Product
 from unblur.engines.tensorrt.profiles import Profile
@@ -25,7 +25,8 @@ class Plan:
     Raises InputError for a file that this TensorRT or GPU refuses, MissingRuntimeError for a driver that is too old.
     """
 
-    def __init__(self, product: Product, file: EngineFile, cuda_graph: bool = True) -> None:
+    def __init__(self, product: Product, file: EngineFile, kept: Path, cuda_graph: bool = True) -> None:
+        """`kept`: where TensorRT for RTX keeps the kernels that it makes for this GPU."""
         trt = product.module
         self.is_rtx = product.name == "tensorrt-rtx"
         self._trt = trt
@@ -33,6 +34,9 @@ class Plan:
         self._log = _new_log(trt)
         self._runtime_config: Any = None
         self._runtime_cache: Any = None
+        self._kept = kept
+        self.found = ""
+        """Of TensorRT for RTX: whether those kernels were there."""
         self.suboptimal = False
         """TensorRT for RTX runs the engine here, and would run one built for this GPU faster."""
         data = file.path.read_bytes()
@@ -157,11 +161,11 @@ class Plan:
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         runtime_config.set_execution_context_allocation_strategy(strategy)
         runtime_cache = runtime_config.create_runtime_cache()
-        path = runtime_cache_path(self._file.path)
-        # Refused when another driver, GPU or version wrote it: then it is made anew, and replaced.
-        self._cached = path.read_bytes() if path.is_file() else b""
+        self._cached = self._kept.read_bytes() if self._kept.is_file() else b""
+        self.found = "kept from before" if self._cached else "made anew"
         if self._cached and not runtime_cache.deserialize(self._cached):
-            self._cached = b""
+            self._cached, self.found = b"", f"made anew: {self._kept.name} is damaged, or of another GPU or version"
+            warnings.warn(f"The kernels are {self.found}; this start takes as long as the first.", stacklevel=2)
         self.demand(runtime_config.set_runtime_cache(runtime_cache), "set_runtime_cache")
         self._runtime_config, self._runtime_cache = runtime_config, runtime_cache
 
@@ -175,7 +179,7 @@ class Plan:
         if blob == self._cached:
             return
         try:
-            write_bytes(runtime_cache_path(self._file.path), blob)
+            write_bytes(self._kept, blob)
         except InputError as error:  # a folder of somebody else's: the engine runs all the same
             warnings.warn(
                 f"The kernels made for this GPU are not kept, the next start takes as long: {error}", stacklevel=2

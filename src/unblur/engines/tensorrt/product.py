@@ -12,6 +12,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from unblur.core.errors import MissingRuntimeError
@@ -136,6 +137,12 @@ def find_device(number: int, product: Product | None = None) -> Device:
     return devices[number]
 
 
+def driver_version() -> str:
+    """What the driver calls itself, or the CUDA that it speaks where nothing tells. Raises as `probe_driver`."""
+    driver = probe_driver()
+    return driver.version or f"cuda {_dotted(driver.cuda_version)}"
+
+
 def load_libcuda() -> Any:
     """The driver's library. Raises OSError where there is none."""
     return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -146,7 +153,9 @@ def load_libnvml() -> Any:
     return ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
 
 
+@cache
 def _driver_version() -> str:
+    """Asked once: where nothing holds the GPUs ready (no persistence mode), the library wakes them up each time."""
     try:
         nvml = load_libnvml()
     except OSError:

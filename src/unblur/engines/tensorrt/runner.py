@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from math import sqrt
 from typing import Any, Literal
 
@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from unblur.core.bounds import Size
 from unblur.core.errors import InputError, UnblurError
 from unblur.engines.base import BaseRunner
-from unblur.engines.tensorrt.cuda_driver import Event, Stream
-from unblur.engines.tensorrt.cuda_memory import DeviceBlock, DeviceMemoryError, Memory, PinnedBlock, open_memory
+from unblur.engines.tensorrt.cache import runtime_cache_path
+from unblur.engines.tensorrt.cuda_driver import Stream, StreamEvents
+from unblur.engines.tensorrt.cuda_memory import DeviceBlock, DeviceMemoryError, events_on, open_memory
 from unblur.engines.tensorrt.device_array import describe
 from unblur.engines.tensorrt.execution import Execution
 from unblur.engines.tensorrt.file import EngineFile
 from unblur.engines.tensorrt.manifest import check_manifest
 from unblur.engines.tensorrt.plan import Plan
-from unblur.engines.tensorrt.product import find_device, open_product
+from unblur.engines.tensorrt.product import driver_version, find_device, open_product
+from unblur.engines.tensorrt.slot import Slot
 from unblur.engines.tensorrt.targets import demand_supported
 from unblur.images.signature import Signature
 
@@ -33,25 +35,6 @@ SIZES_MAX = 8
 """So many sizes keep their memory and graphs; then the one unused for longest makes room."""
 
 SLOTS = 2
-
-
-class _Slot:
-    """What one frame on its way needs: memory at fixed addresses, an execution on it, and three points in time."""
-
-    def __init__(self, execution: Execution, memory: Memory, nbytes: int, shape: tuple[int, ...], dtype: str) -> None:
-        self.execution = execution
-        self.source, self.target = memory.device_block(nbytes), memory.device_block(nbytes)
-        self.sent, self.received = memory.pinned_block(nbytes), memory.pinned_block(nbytes)
-        self.sent_at, self.received_at = self.sent.address, self.received.address
-        self.input = _view(self.sent, shape, dtype)
-        self.output = _view(self.received, shape, dtype)
-        self.uploaded, self.computed, self.downloaded = (Event(memory.driver) for _ in range(3))
-        self.busy = False
-        execution.point(self.source.address, self.target.address)
-
-    def closing(self) -> list[Callable[[], None]]:
-        """What gives it back, step by step."""
-        return [self.execution.close, *(event.close for event in (self.uploaded, self.computed, self.downloaded))]
 
 
 class TensorRtRunner(BaseRunner):
@@ -78,11 +61,12 @@ class TensorRtRunner(BaseRunner):
         check_manifest(file.manifest, file.path, product, device)
         self._memory = open_memory(name, memory, gpu)
         self._cuda_graph = cuda_graph
-        self._slots: dict[Size, list[_Slot]] = {}
+        self._slots: dict[Size, list[Slot]] = {}
         self._bound: dict[Size, Execution] = {}
         try:
             with self._memory.active():
-                self._plan = Plan(product, file, cuda_graph)
+                kept = runtime_cache_path(file.path, device, driver_version())
+                self._plan = Plan(product, file, kept, cuda_graph)
                 try:
                     self._scratch: DeviceBlock | None = self._allocate_scratch()
                     self._up, self._compute, self._down = (Stream(self._memory.driver) for _ in range(3))
@@ -92,7 +76,7 @@ class TensorRtRunner(BaseRunner):
         except BaseException:
             self._memory.close()
             raise
-        profiles, suboptimal = self._plan.profiles, self._plan.suboptimal
+        profiles, found, suboptimal = self._plan.profiles, self._plan.found, self._plan.suboptimal
         only = profiles[0].most if len(profiles) == 1 and profiles[0].is_fixed else (None, None)
         super().__init__(
             Signature(file.contract, *only),
@@ -101,10 +85,11 @@ class TensorRtRunner(BaseRunner):
                 "version": product.version,
                 "device": device.name,
                 "threads": "1",
-                "precision": file.precision,
+                "precision": "f32" if file.precision == "fp32" else file.precision,  # as the other backends say
                 "mode": "CUDA graph requested" if cuda_graph else "no CUDA graph",
                 "memory": self._memory.name,
                 "engine": file.digest,
+                **({"kernels": found} if found else {}),
                 **({"engine fits": "runs here, built for another GPU; build it for this one"} if suboptimal else {}),
             },
         )
@@ -117,8 +102,9 @@ class TensorRtRunner(BaseRunner):
         refused = [execution.refused for execution in executions if execution.refused]
         if refused:
             told["mode"] = f"no CUDA graph: {refused[0]}"
-        elif any(execution.replays for execution in executions):
-            told["mode"] = "CUDA graph"
+        elif executions:
+            with suppress(UnblurError), self._memory.active():  # TensorRT for RTX asks the stream, of this GPU
+                told["mode"] = "CUDA graph" if any(one.replays for one in executions) else told["mode"]
         return told
 
     def run_many(self, tensors: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
@@ -126,7 +112,7 @@ class TensorRtRunner(BaseRunner):
 
         Raises as `run`, when it comes to that tensor. Sizes may change on the way.
         """
-        waiting: deque[_Slot] = deque()
+        waiting: deque[Slot] = deque()
         try:
             for tensor in tensors:
                 # Another size may have to make room, and must not take the memory of frames on their way.
@@ -173,13 +159,20 @@ class TensorRtRunner(BaseRunner):
         it and does not wait. Raises InputError for a size that the engine does not take.
         """
         with self._memory.active():
-            yield self._free_slot(self._plan.size(shape)).execution.enqueue
-            self._compute.synchronize()
+            enqueue = self._free_slot(self._plan.size(shape)).execution.enqueue
+            try:
+                yield enqueue
+            finally:  # the slot's memory is the next frame's
+                self._compute.synchronize()
 
     def wait(self) -> None:
         """Return when all that was queued is done."""
         with self._memory.active():
             self._compute.synchronize()
+
+    def events(self) -> AbstractContextManager[StreamEvents]:
+        """On the stream of the engine's work."""
+        return events_on(self._memory, self._compute)
 
     def _check(self, tensor: Any) -> None:
         if not self._open:
@@ -189,7 +182,7 @@ class TensorRtRunner(BaseRunner):
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         return self._collect(self._submit(tensor))
 
-    def _submit(self, tensor: NDArray[Any]) -> _Slot:
+    def _submit(self, tensor: NDArray[Any]) -> Slot:
         """Send a frame on its way."""
         with self._memory.active():
             slot = self._free_slot(self._plan.size(tensor.shape))
@@ -212,14 +205,14 @@ class TensorRtRunner(BaseRunner):
                 raise
             return slot
 
-    def _collect(self, slot: _Slot) -> NDArray[Any]:
+    def _collect(self, slot: Slot) -> NDArray[Any]:
         """Wait for a frame. Then its slot is free: all of its work is done, for each step waited for the last."""
         with self._memory.active():
             slot.downloaded.synchronize()
         slot.busy = False
         return slot.output.copy()
 
-    def _free_slot(self, size: Size) -> _Slot:
+    def _free_slot(self, size: Size) -> Slot:
         slots = self._slots.pop(size, [])
         if not slots:
             self._make_room(self._slots)
@@ -232,11 +225,11 @@ class TensorRtRunner(BaseRunner):
         slots.append(self._new_slot(size))
         return slots[-1]
 
-    def _new_slot(self, size: Size) -> _Slot:
+    def _new_slot(self, size: Size) -> Slot:
         execution = self._new_execution(size)
         dtype, nbytes = self._signature.contract.dtype, self._plan.tensor_bytes(size)
         try:
-            return _Slot(execution, self._memory, nbytes, self._plan.shape(size), dtype)
+            return Slot(execution, self._memory, nbytes, self._plan.shape(size), dtype)
         except DeviceMemoryError as error:
             raise self._too_large(2 * nbytes, size) from error
 
@@ -252,7 +245,7 @@ class TensorRtRunner(BaseRunner):
             opened = opened if isinstance(opened, list) else [opened]
             if not any(getattr(one, "busy", False) for one in opened):
                 for one in opened:
-                    for step in one.closing() if isinstance(one, _Slot) else [one.close]:
+                    for step in one.closing() if isinstance(one, Slot) else [one.close]:
                         step()
                 del sizes[size]
                 return
@@ -309,7 +302,3 @@ class TensorRtRunner(BaseRunner):
 
     def _drop_memory(self) -> None:
         self._slots, self._bound, self._scratch = {}, {}, None
-
-
-def _view(block: PinnedBlock, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    return block.array.view(dtype).reshape(shape)

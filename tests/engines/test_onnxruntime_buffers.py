@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from fake_cuda import ENGINE_MS
 from fake_machine import FakeMachine
 from fake_onnxruntime import Binding, fake_onnxruntime
 from tiny_graph import BYTES, FLOAT, write_graph
 
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
-from unblur.engines.onnxruntime_runner import PROVIDERS, OnnxRuntimeRunner
+from unblur.engines.onnxruntime_runner import PROVIDERS, OnnxRuntimeCudaRunner, OnnxRuntimeRunner
 from unblur.engines.per_size import SIZES_MAX, PerSizeRunner
 from unblur.engines.runner import Runner
 from unblur.graphs.file import read_graph
@@ -40,11 +41,21 @@ def test_frames_one_after_the_other_on_a_gpu(tmp_path: Path, contract: PixelCont
     for seed in (None, 0, 1, 2):
         machine = FakeMachine("tensorrt-10", memory, seed, number=number)
         with machine.installed(), fake_onnxruntime(machine) as sessions:
-            with OnnxRuntimeRunner("onnxruntime-cuda", read_graph(graph), 1, PROVIDERS["CUDA"], gpu=number) as runner:
+            with OnnxRuntimeCudaRunner(
+                "onnxruntime-cuda", read_graph(graph), 1, PROVIDERS["CUDA"], gpu=number
+            ) as runner:
                 assert runner.description["device"] == "Fake GPU (CUDAExecutionProvider)"
                 results = [runner.run(contract.encode(frame(k))) for k in range(4)]
                 assert (sessions[0].bindings, len(machine.pinned)) == (1, 2), "bound once, not for each frame"
                 assert sessions[0].given["device_id"] == str(number)
+                assert not sessions[0].waits, "one wait a frame: for its copy back"
+                for _ in range(2):
+                    with runner.resident(results[0].shape) as work, runner.events() as events:
+                        events.around(work)
+                        runner.wait()
+                        assert events.elapsed_ms() == ENGINE_MS
+                del work  # it holds the bound memory
+            assert not any(machine.events.values())
             assert machine.gpu.free_bytes == machine.gpu.memory_bytes
             assert machine.gpu.streams.keys() == {machine.torch_stream}
         assert all(np.array_equal(*pair) for pair in zip(results, expected, strict=True))
@@ -67,7 +78,7 @@ def test_a_frame_that_failed_harms_no_other(tmp_path: Path) -> None:
         expected = reference.run(FLOAT.encode(frame(1)))
     machine = FakeMachine("tensorrt-10", seed=1)
     with machine.installed(), fake_onnxruntime(machine):
-        with OnnxRuntimeRunner("onnxruntime-cuda", read_graph(graph), 1, PROVIDERS["CUDA"]) as runner:
+        with OnnxRuntimeCudaRunner("onnxruntime-cuda", read_graph(graph), 1, PROVIDERS["CUDA"]) as runner:
             runner.run(FLOAT.encode(frame(0)))
             machine.fails["cuMemcpyDtoHAsync_v2"] = 700
             with pytest.raises(UnblurError, match="cuMemcpyDtoHAsync"):
@@ -85,12 +96,12 @@ def test_what_does_not_open_gives_everything_back(tmp_path: Path) -> None:
     machine = FakeMachine("tensorrt-10")
     with machine.installed(), fake_onnxruntime(machine, ("CPUExecutionProvider",)):
         with pytest.raises(InputError, match=r"1 nodes of .* would not run with CUDAExecutionProvider: Shape_1"):
-            OnnxRuntimeRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"])
+            OnnxRuntimeCudaRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"])
         assert machine.gpu.streams.keys() == {machine.torch_stream}
         with pytest.raises(MissingRuntimeError, match="There is no GPU cuda:1; the driver finds cuda:0 Fake GPU"):
-            OnnxRuntimeRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"], gpu=1)
+            OnnxRuntimeCudaRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"], gpu=1)
         with pytest.raises(MissingRuntimeError, match="no TensorrtExecutionProvider"):
-            OnnxRuntimeRunner("onnxruntime-tensorrt", graph, 1, PROVIDERS["TENSORRT"])
+            OnnxRuntimeCudaRunner("onnxruntime-tensorrt", graph, 1, PROVIDERS["TENSORRT"])
 
 
 def test_a_frame_that_the_gpu_does_not_hold(tmp_path: Path) -> None:
@@ -99,7 +110,7 @@ def test_a_frame_that_the_gpu_does_not_hold(tmp_path: Path) -> None:
     with (
         machine.installed(),
         fake_onnxruntime(machine),
-        OnnxRuntimeRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"]) as runner,
+        OnnxRuntimeCudaRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"]) as runner,
         pytest.raises(InputError, match="GPU's memory does not hold two frames"),
     ):
         runner.run(FLOAT.encode(frame(0)))

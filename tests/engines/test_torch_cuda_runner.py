@@ -80,6 +80,44 @@ def test_resident_work_is_that_of_a_frame_and_leaves_the_runner_as_it_was(tiny: 
         np.testing.assert_array_equal(runner.run(tensor), restored)
 
 
+def test_weights_are_there_before_a_frame_runs_on_a_stream_of_its_own(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are copied and cast on PyTorch's current stream, for which the runner's does not wait."""
+    waited: list[Any] = []
+    monkeypatch.setattr("torch.cuda.synchronize", waited.append)
+    with TorchCudaRunner("torch-cuda", tiny, CudaVariant(), "cpu") as runner:
+        monkeypatch.setattr(runner, "_stream", object())
+        runner._prepare(tiny.network)
+        assert waited == [torch.device("cpu")]
+        monkeypatch.undo()
+
+
+def test_events_stand_around_the_work(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[Any] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            order.append(self)
+
+        def elapsed_time(self, end: Any) -> float:
+            return float(order.index(end) - order.index(self))
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
+    tensor = frame(tiny)
+    with (
+        TorchCudaRunner("torch-cuda", tiny, CudaVariant(), "cpu") as runner,
+        runner.resident(tensor.shape) as work,
+        runner.events() as events,
+    ):
+        events.around(lambda: order.append(work()))
+        assert [isinstance(one, Event) for one in order] == [True, False, True]
+        assert events.elapsed_ms() == 2
+
+
 def test_one_changed_weight_of_the_form_shows(tiny: Checkpoint) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     changed = copy.deepcopy(tiny.network)

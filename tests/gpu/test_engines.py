@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -24,12 +25,13 @@ from tiny_graph import BYTES, FLOAT, write_graph
 from unblur.core.artefacts import file_digest
 from unblur.core.errors import MissingRuntimeError
 from unblur.engines.catalogue import CATALOGUE, open_engine
-from unblur.engines.runner import Runner
+from unblur.engines.runner import Queueing, Runner
 from unblur.engines.tensorrt.file import EngineFile, read_engine
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoints import Checkpoint
 
 pytestmark = pytest.mark.gpu
+T = TypeVar("T")
 
 FORM_LEVELS = 1
 TOLERANCES = {"f32": 1e-5, "tf32": 5e-3, "fp16": 5e-3, "bf16": 4e-2}
@@ -141,8 +143,10 @@ def case(request: pytest.FixtureRequest) -> Case:
     return found
 
 
-def there(open_it: Callable[[], Runner]) -> Runner:
-    """The opened runner; a package or product that is missing, or that does not know this GPU, is a reason to skip."""
+def there(open_it: Callable[[], T]) -> T:
+    """What is opened or built; a package or product that is missing, or that does not know this GPU, is a reason to
+    skip.
+    """
     try:
         return open_it()
     except MissingRuntimeError as error:
@@ -162,8 +166,22 @@ def bound(request: pytest.FixtureRequest, fixed_graph: Path, tmp_path: Path) -> 
 
     if importlib.util.find_spec(request.param.replace("-", "_")) is None:
         pytest.skip(f"needs the product {request.param}")
-    file = built(request.param, fixed_graph, tmp_path / "tiny.engine")
+    file = there(lambda: built(request.param, fixed_graph, tmp_path / "tiny.engine"))
     return lambda **options: there(lambda: TensorRtRunner(request.param, file, **options))
+
+
+def test_the_gpus_own_time_is_within_what_the_host_sees(case: Case, opened: Runner) -> None:
+    assert isinstance(opened, Queueing)
+    tensor = case.contract.encode(np.zeros((*FIXED, 3), np.uint8))
+    for _ in range(3):
+        opened.run(tensor)
+    with opened.resident(tensor.shape) as work, opened.events() as events:
+        opened.wait()
+        started = time.perf_counter()
+        events.around(work)
+        opened.wait()
+        seen_ms = 1e3 * (time.perf_counter() - started)
+        assert 0 < events.elapsed_ms() <= seen_ms
 
 
 def _tensors(count: int) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +62,12 @@ def test_each_engine_gets_the_file_it_runs_and_graphs_are_dynamic(
     assert built == [("tensorrt-rtx-fp16", store, weights, sizes)]
     with pytest.raises(InputError, match="did you mean 'openvino'"):
         module.open_runner("opnvino", weights, store, unasked)
+    # Shape arithmetic of a graph of every size would fall to the CPU: each size gets a graph, as it comes.
+    monkeypatch.setattr(module, "PerSizeRunner", lambda open_size, pixels, first: (pixels, first, open_size((20, 18))))
+    weights = SimpleNamespace(contract="pixels")
+    opened = module.open_runner("onnxruntime-cuda", weights, store, lambda: sizes)
+    assert opened == ("pixels", (16, 18), ("onnxruntime-cuda", weights, tmp_path / "g.onnx", None))
+    assert asked[-1][3] == (20, 18)
 
 
 @pytest.mark.parametrize("prove", [True, False])

@@ -109,8 +109,8 @@ def of_torch() -> dict[str, Any]:
 
 
 def own_driver_code() -> str:
-    """Streams and events through unblur's own bindings of the driver."""
-    from unblur.engines.tensorrt.cuda_driver import CudaDriver, Event, Stream
+    """Streams, events and the time between them through unblur's own bindings of the driver."""
+    from unblur.engines.tensorrt.cuda_driver import CudaDriver, Event, Stream, StreamEvents
 
     driver = CudaDriver()
     with driver.active():
@@ -118,11 +118,15 @@ def own_driver_code() -> str:
         stream.record(event)
         stream.wait(event)
         event.synchronize()
+        events = StreamEvents(driver, stream)
+        events.around(lambda: None)
         stream.synchronize()
+        ms = events.elapsed_ms()
+        events.close()
         event.close()
         stream.close()
     driver.close()
-    return "streams and events work"
+    return f"streams and events work; {1e3 * ms:.1f} us between two events with nothing between them"
 
 
 def probed() -> str:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from unblur.engines.catalogue import open_engine
-from unblur.engines.torch_cuda_runner import TorchCudaRunner
+from unblur.engines.runner import Queueing
 from unblur.metrics.decibels import decibels_to_json
 from unblur.metrics.quality import psnr_db
 from unblur.networks.random_weights import random_checkpoint
@@ -65,20 +65,17 @@ def by_the_clock(call: Callable[[], Any], frames: int) -> dict[str, float]:
     return quantiles(times)
 
 
-def by_events(runner: TorchCudaRunner, shape: tuple[int, ...], frames: int) -> dict[str, float]:
+def by_events(runner: Queueing, shape: tuple[int, ...], frames: int) -> dict[str, float]:
     """Between two events on the runner's stream: the device alone, no copies."""
     times: list[float] = []
     begun = time.perf_counter()
-    with runner.resident(shape) as work:
+    with runner.resident(shape) as work, runner.events() as events:
         for _ in range(3):
             work()
         while len(times) < frames and (time.perf_counter() - begun < EACH_S or len(times) < 3):
-            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            before.record()
-            work()
-            after.record()
-            after.synchronize()
-            times.append(before.elapsed_time(after))
+            events.around(work)
+            runner.wait()
+            times.append(events.elapsed_ms())
     return quantiles(times)
 
 
@@ -99,7 +96,7 @@ def measure(name: str, checkpoint: Any, frame: NDArray[np.uint8], frames: int, r
         for _ in range(3):
             runner.run(x)
         facts["frame_ms"] = by_the_clock(lambda: runner.run(x), frames)
-        if isinstance(runner, TorchCudaRunner):
+        if isinstance(runner, Queueing):
             facts["gpu_ms"] = by_events(runner, x.shape, frames)
             facts["peak_MiB"] = torch.cuda.max_memory_allocated() / 2**20
             torch.cuda.reset_peak_memory_stats()

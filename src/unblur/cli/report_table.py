@@ -24,7 +24,7 @@ LEFT_OUT = ("spread", "precision", *INTERVAL_COLUMNS)
 
 RATIOS = ("speedup", "interval")
 
-DISPENSABLE = ("whole", "error", "ssim", "ssim_channel", "interval", "psnr")
+DISPENSABLE = ("whole", "device", "error", "ssim", "ssim_channel", "interval", "psnr")
 """Columns that a narrow terminal goes without, the first first."""
 
 

@@ -19,12 +19,20 @@ class EndToEnd(Part):
 
 
 class OnDevice(Part):
-    """The work on the device alone, its input lying there, and what the way there and back takes beside it: the median
-    of `run` less that, by rounds.
+    """The work on the device alone, its input lying there, from queueing it until the host knows that it is done; and
+    what the way there and back takes beside it: the median of `run` less that, by rounds. `events`: the same calls
+    between two events around the work on its stream, by the device's own clock, so without queueing and waiting; None
+    where the engine tells no such.
     """
 
     summary: Summary
     copies_ms: float
+    events: Summary | None = None
+
+    @property
+    def best_known(self) -> Summary:
+        """Of the device's own clock, where it was asked."""
+        return self.events or self.summary
 
 
 class PaperLoop(Part):
@@ -115,6 +123,17 @@ class LatencyResult(Part):
     end_to_end: EndToEnd | None = None
     on_device: OnDevice | None = None
     paper: PaperLoop | None = None
+
+    @property
+    def device_ms(self) -> float | None:
+        """The median on the GPU alone, by its own clock; None where that was not measured."""
+        events = self.on_device and self.on_device.events
+        return events.median_ms if events else None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the engine says so."""
+        return not self.description["device"].startswith("cpu")
 
 
 class LatencySession(Part):

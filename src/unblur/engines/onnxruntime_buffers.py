@@ -7,15 +7,15 @@ the same comparison do not.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unblur.core.errors import InputError
-from unblur.engines.tensorrt.cuda_driver import Stream
-from unblur.engines.tensorrt.cuda_memory import DeviceMemoryError, Memory, open_memory
+from unblur.engines.tensorrt.cuda_driver import Stream, StreamEvents
+from unblur.engines.tensorrt.cuda_memory import DeviceMemoryError, Memory, events_on, open_memory
 
 
 class Buffers(Protocol):
@@ -48,10 +48,12 @@ class CudaBuffers:
     """Pinned on the host, and on the device; copies and work are one after the other on the session's stream."""
 
     def __init__(
-        self, memory: Memory, stream: Stream, session: Any, names: tuple[str, str], like: NDArray[Any]
+        self, memory: Memory, stream: Stream, session: Any, names: tuple[str, str], like: NDArray[Any], options: Any
     ) -> None:
-        """`stream`: the one that the session was opened with. Raises InputError where the device's memory is full."""
-        self.shape = like.shape
+        """`stream`: the one that the session was opened with. `options`: of each run. Raises InputError where the
+        device's memory is full.
+        """
+        self.shape, self._options = like.shape, options
         self._memory, self._stream, self._session = memory, stream, session
         self._nbytes = math.prod(like.shape) * like.itemsize
         try:
@@ -71,10 +73,14 @@ class CudaBuffers:
         self._stream.synchronize()
         np.copyto(self._view(self._sent.array, tensor), tensor)
         self._stream.upload(self._source.address, self._sent.address, self._nbytes)
-        self._session.run_with_iobinding(self._binding)
+        self.enqueue()
         self._stream.download(self._received.address, self._target.address, self._nbytes)
         self._stream.synchronize()
         return self._view(self._received.array, tensor).copy()
+
+    def enqueue(self) -> None:
+        """Put the work on the stream; it is not done when this returns."""
+        self._session.run_with_iobinding(self._binding, self._options)
 
     def _view(self, block: NDArray[np.uint8], like: NDArray[Any]) -> NDArray[Any]:
         view: NDArray[Any] = block.view(like.dtype).reshape(self.shape)
@@ -101,19 +107,26 @@ class CpuPlace:
 class CudaPlace:
     """Where a session on a GPU runs: its memory, and one stream for copies and work. Close it after the session."""
 
-    def __init__(self, who: str, gpu: int) -> None:
+    def __init__(self, who: str, gpu: int, onnxruntime: Any) -> None:
         """Call after `find_device`. Raises MissingRuntimeError without a library that has the GPU's memory."""
         self._memory = open_memory(who, "auto", gpu)
         try:
             with self._memory.active():
-                self._stream = Stream(self._memory.driver)
+                self.stream = Stream(self._memory.driver)
         except BaseException:
             self._memory.close()
             raise
-        self.options = {"device_id": str(gpu), "user_compute_stream": str(self._stream.handle)}
+        self.options = {"device_id": str(gpu), "user_compute_stream": str(self.stream.handle)}
+        # Buffers and stream are ours: what is queued behind the work waits for it, and a wait in between costs time.
+        self._each_run = onnxruntime.RunOptions()
+        self._each_run.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
-    def buffers(self, session: Any, names: tuple[str, str], like: NDArray[Any]) -> Buffers:
-        return CudaBuffers(self._memory, self._stream, session, names, like)
+    def buffers(self, session: Any, names: tuple[str, str], like: NDArray[Any]) -> CudaBuffers:
+        return CudaBuffers(self._memory, self.stream, session, names, like, self._each_run)
+
+    def events(self) -> AbstractContextManager[StreamEvents]:
+        """On the session's stream."""
+        return events_on(self._memory, self.stream)
 
     def active(self) -> Any:
         return self._memory.active()
@@ -123,5 +136,5 @@ class CudaPlace:
         with ExitStack() as steps:
             steps.callback(self._memory.close)
             steps.enter_context(self._memory.active())
-            steps.callback(self._stream.close)
-            self._stream.synchronize()
+            steps.callback(self.stream.close)
+            self.stream.synchronize()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.engines.base import BaseRunner, out_of_memory
-from unblur.engines.onnxruntime_buffers import Buffers, CpuPlace, CudaPlace
+from unblur.engines.onnxruntime_buffers import Buffers, CpuPlace, CudaBuffers, CudaPlace
+from unblur.engines.tensorrt.cuda_driver import StreamEvents
 from unblur.engines.tensorrt.product import find_device
 from unblur.graphs.file import GraphFile
 from unblur.graphs.onnx_file import reason
@@ -50,7 +54,7 @@ class OnnxRuntimeRunner(BaseRunner):
             device = find_device(gpu).name
             onnxruntime.preload_dlls()  # CUDA and cuDNN out of the packages that PyTorch brings
         _demand_available(onnxruntime, name, provider)
-        self._place = CudaPlace(name, gpu) if provider.extra == "gpu" else CpuPlace(onnxruntime)
+        self._place = CudaPlace(name, gpu, onnxruntime) if provider.extra == "gpu" else CpuPlace(onnxruntime)
         try:
             with self._place.active(), tempfile.TemporaryDirectory(prefix="unblur-") as folder:
                 optimised = Path(folder) / "optimised.onnx" if demand_8_bits else None
@@ -84,10 +88,7 @@ class OnnxRuntimeRunner(BaseRunner):
         refused: tuple[type[Exception], ...] = (*refusals(), RuntimeError)
         try:
             with self._place.active():
-                if self._buffers is None or self._buffers.shape != tensor.shape:
-                    self._buffers = None  # before the next: memory for one size at a time
-                    self._buffers = self._place.buffers(self._session, self._names, tensor)
-                return self._buffers.run(tensor)
+                return self._find_buffers(tensor).run(tensor)
         except refused as error:
             if out_of_memory(error):  # `run` says how large the frame was
                 raise RuntimeError(str(error)) from error
@@ -96,12 +97,44 @@ class OnnxRuntimeRunner(BaseRunner):
                 "again."
             ) from error
 
+    def _find_buffers(self, like: NDArray[Any]) -> Buffers:
+        if self._buffers is None or self._buffers.shape != like.shape:
+            self._buffers = None  # before the next: memory for one size at a time
+            self._buffers = self._place.buffers(self._session, self._names, like)
+        return self._buffers
+
     def _release(self) -> None:
         # The stream and the memory outlive what works with them.
         try:
             self._buffers = self._session = None
         finally:
             self._place.close()
+
+
+class OnnxRuntimeCudaRunner(OnnxRuntimeRunner):
+    """On an NVIDIA GPU, where the work of a frame can be queued and waited for apart from the copies."""
+
+    _place: CudaPlace
+
+    @contextmanager
+    def resident(self, shape: tuple[int, ...]) -> Iterator[Callable[[], None]]:
+        """The work of one frame of `shape` on what lies in the bound memory there; each call queues it."""
+        with self._place.active():
+            buffers = self._find_buffers(np.empty(shape, self._signature.contract.dtype))
+            assert isinstance(buffers, CudaBuffers)
+            try:
+                yield buffers.enqueue
+            finally:  # the memory is the next frame's
+                self._place.stream.synchronize()
+
+    def wait(self) -> None:
+        """Return when all that was queued is done."""
+        with self._place.active():
+            self._place.stream.synchronize()
+
+    def events(self) -> AbstractContextManager[StreamEvents]:
+        """On the session's stream."""
+        return self._place.events()
 
 
 def _open_session(

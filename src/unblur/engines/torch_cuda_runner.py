@@ -119,13 +119,20 @@ class TorchCudaRunner(BaseRunner):
         PyTorch's current stream, which inside is this runner's, and does not wait."""
         with self._current(), torch.inference_mode(), _flags(self._variant.precision == "tf32"):
             buffers = self._find_buffers(shape)
-            yield buffers.graph.replay if buffers.graph is not None else lambda: self._forward(buffers)
-            self.wait()
+            try:
+                yield buffers.graph.replay if buffers.graph is not None else lambda: self._forward(buffers)
+            finally:  # the buffers are the next frame's
+                self.wait()
 
     def wait(self) -> None:
         """Return when all that was queued is done."""
         if self._stream is not None:
             self._stream.synchronize()
+
+    @contextmanager
+    def events(self) -> Iterator[_CudaEvents]:
+        """On PyTorch's current stream, which within `resident` is this runner's."""
+        yield _CudaEvents()
 
     @contextmanager
     def _current(self) -> Iterator[None]:
@@ -175,6 +182,22 @@ class TorchCudaRunner(BaseRunner):
         if self._stream is not None:
             self._stream.synchronize()
         self._buffers, self._network, self._checkpoint = {}, None, None
+
+
+class _CudaEvents:
+    """Two events of PyTorch around work on its current stream; PyTorch gives them back."""
+
+    def __init__(self) -> None:
+        cuda: Any = torch.cuda  # its Event has no types
+        self._before, self._after = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+
+    def around(self, work: Callable[[], Any]) -> None:
+        self._before.record()
+        work()
+        self._after.record()
+
+    def elapsed_ms(self) -> float:
+        return float(self._before.elapsed_time(self._after))
 
 
 class _Restored(nn.Module):

@@ -73,7 +73,8 @@ class Protocol:
 class Sample:
     """One call. `started_ms` counts from the start of the session; warm-up samples are kept, too, but marked.
 
-    `whole_ms`: with what came before and after the call; None where nothing did.
+    `whole_ms`: with what came before and after the call; None where nothing did. `events_ms`: of the same call, by the
+    clock of the device that it was queued on; None where there is no such.
     """
 
     name: str
@@ -82,21 +83,25 @@ class Sample:
     elapsed_ms: float
     warmup: bool
     whole_ms: float | None = None
+    events_ms: float | None = None
 
 
 class Lap(NamedTuple):
     """One call in ns of a clock that is the same in all processes of the machine: when it began, how long it took, and
     how long with what came before and after; None where nothing did, or what came after refused the result.
+    `events_ms`: in milliseconds of a device's own clock.
     """
 
     started: int
     elapsed: int
     whole: int | None
+    events_ms: float | None = None
 
     def sample(self, name: str, number: int, origin: int, warmup: bool) -> Sample:
         """Of a candidate in a round of a session that began at `origin`."""
         whole = None if self.whole is None else self.whole / 1e6
-        return Sample(name, number, (self.started - origin) / 1e6, self.elapsed / 1e6, warmup, whole)
+        started = (self.started - origin) / 1e6
+        return Sample(name, number, started, self.elapsed / 1e6, warmup, whole, self.events_ms)
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,18 @@ class Session:
 
     def latencies_ms(self, name: str) -> list[float]:
         """The candidate's samples without warm-up, in the order of rounds: index i of two candidates is one round."""
-        return [s.elapsed_ms for s in self.samples if s.name == name and not s.warmup]
+        return [s.elapsed_ms for s in self._timed(name)]
 
     def wholes_ms(self, name: str) -> list[float]:
         """As `latencies_ms`, with what came before and after each call; without those that have nothing of the kind."""
-        samples = (s for s in self.samples if s.name == name and not s.warmup)
-        return [s.whole_ms for s in samples if s.whole_ms is not None]
+        return [s.whole_ms for s in self._timed(name) if s.whole_ms is not None]
+
+    def events_ms(self, name: str) -> list[float]:
+        """As `latencies_ms`, by the device's own clock; without those that have no such."""
+        return [s.events_ms for s in self._timed(name) if s.events_ms is not None]
+
+    def _timed(self, name: str) -> list[Sample]:
+        return [s for s in self.samples if s.name == name and not s.warmup]
 
 
 def measure(

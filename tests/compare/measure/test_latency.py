@@ -17,7 +17,7 @@ from unblur.engines.base import BaseRunner
 from unblur.images.contract import CONTRACTS
 from unblur.images.signature import Signature
 
-RUN_MS, COPIES_MS, QUEUE_MS = 40.0, 6.0, 0.5
+RUN_MS, COPIES_MS, QUEUE_MS, EVENTS_MS = 40.0, 6.0, 0.5, 39.0
 
 
 class Clock:
@@ -74,6 +74,18 @@ class OnDevice(OnCpu):
         self.clock.work(self.queued_ms)
         self.queued_ms = 0.0
 
+    @contextmanager
+    def events(self) -> Iterator["OnDevice"]:
+        assert self.inside
+        yield self
+
+    def around(self, work: Callable[[], None]) -> None:
+        work()
+
+    def elapsed_ms(self) -> float:
+        assert not self.queued_ms, "asked before the work is done"
+        return EVENTS_MS
+
 
 def measured(runners: Callable[[Clock], dict[str, OnCpu]]) -> tuple[LatencySession, dict[str, LatencyResult]]:
     clock = Clock()
@@ -98,7 +110,14 @@ def test_the_papers_loop_is_short_where_work_is_queued_and_true_where_it_is_not(
     alone = found["gpu"].on_device
     assert alone is not None
     assert (alone.summary.median_ms, alone.copies_ms) == (RUN_MS, COPIES_MS)
-    assert any("gpu 40.0 ms on the device, 6.00 ms for the way" in line for line in frame_lines(session, found))
+    assert (found["gpu"].device_ms, found["cpu"].device_ms) == (EVENTS_MS, None)
+    assert [sample.events_ms for sample in session.samples if sample.name == "gpu (device alone)"][-1] == EVENTS_MS
+    lines = "\n".join(frame_lines(session, found))
+    assert "gpu 40.0 ms on the device, 6.00 ms for the way" in lines
+    assert "by the GPU's own clock, without copies, queueing and waiting." in lines
+    without = found | {"ort": found["gpu"].model_copy(update={"on_device": None})}
+    without["ort"].description["device"] = "Fake GPU"
+    assert "waiting; not measured of ort." in "\n".join(frame_lines(session, without))
 
 
 def test_a_loop_that_does_not_agree_on_a_cpu_is_said_and_not_explained_away() -> None:

@@ -24,7 +24,7 @@ from torch import nn
 from unblur.core.errors import InputError
 from unblur.engines.base import BaseRunner
 from unblur.engines.catalogue import open_engine
-from unblur.engines.onnxruntime_runner import PROVIDERS, OnnxRuntimeRunner
+from unblur.engines.onnxruntime_runner import PROVIDERS, OnnxRuntimeCudaRunner
 from unblur.engines.per_size import PerSizeRunner
 from unblur.engines.runner import Runner, restore_frame
 from unblur.graphs.file import read_graph
@@ -125,7 +125,7 @@ def _cuda_case(memory: str, size: tuple[int, int] | None, contract: PixelContrac
         def open_size(at: tuple[int, int]) -> Runner:
             graph = read_graph(write_graph(folder / f"{at[0]}x{at[1]}.onnx", at, contract))
             with machine.installed(), fake_onnxruntime(machine):
-                return OnnxRuntimeRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"])
+                return OnnxRuntimeCudaRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"])
 
         return open_size(size) if size else PerSizeRunner(open_size, contract, FIXED)
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from fake_cuda import ENGINE_MS
 from fake_machine import FakeMachine
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -58,7 +59,7 @@ class Session:
         self.machine, self.given, self.strangers = machine, given, strangers
         self.stream = int(given["user_compute_stream"])
         self.real = onnxruntime.InferenceSession(path, options, providers=[CPU])
-        self.bindings = 0
+        self.bindings = self.waits = 0
 
     def get_inputs(self) -> Any:
         return self.real.get_inputs()
@@ -88,7 +89,10 @@ class Session:
             (result,) = self.real.run([target], {source: tensor})
             self.machine.gpu.bytes_at(to, nbytes)[...] = np.ascontiguousarray(result).view(np.uint8).reshape(-1)
 
-        self.machine.gpu.submit(self.stream, work)
+        self.machine.gpu.submit(self.stream, work, ENGINE_MS)
+        if not (run_options and run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"):
+            self.waits += 1
+            self.machine.gpu.synchronize(self.stream)
 
 
 @contextmanager
@@ -107,6 +111,7 @@ def fake_onnxruntime(machine: FakeMachine, strangers: tuple[str, ...] = ()) -> I
         SessionOptions=onnxruntime.SessionOptions,
         ExecutionMode=onnxruntime.ExecutionMode,
         OrtValue=onnxruntime.OrtValue,
+        RunOptions=onnxruntime.RunOptions,
         get_available_providers=lambda: [CUDA, CPU],
         preload_dlls=lambda: None,
         InferenceSession=new,

@@ -26,7 +26,7 @@ from unblur.graphs.facts import GraphFacts
 from unblur.metrics.stopwatch import Protocol, Timed, measure
 
 ROUNDS = Protocol(rounds=7, warmup_window=1, warmup_rounds_max=2, settle_ms=0)
-WIDTHS = {"f32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+WIDTHS = {"f32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 """Bytes of a number."""
 
 
@@ -76,7 +76,7 @@ def rates_of(latency: LatencyResult, facts: GraphFacts, ceilings: Ceilings) -> R
     """What an engine makes of the device, by the median of `run` alone (of the device alone where that was timed)."""
     told = latency.description["precision"]
     precision = "int8" if "int8" in told else told
-    seconds = (latency.on_device.summary if latency.on_device else latency.summary).median_ms / 1e3
+    seconds = (latency.on_device.best_known if latency.on_device else latency.summary).median_ms / 1e3
     peak, moved = ceilings.peak(precision), facts.elements * WIDTHS.get(precision, 4)
     tera = 2 * facts.macs / seconds / 1e12
     return Rates(

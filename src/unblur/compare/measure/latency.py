@@ -176,15 +176,20 @@ def loop_stopwatch_of(
 def device_stopwatch_of(
     runner: Queueing, shape: tuple[int, ...], waits: bool, clock_ns: Callable[[], int] = time.perf_counter_ns
 ) -> Callable[[int], Lap]:
-    """The work of a frame on a device, waited for or not before the clock stops; outside of a sample nothing of its
-    engine's is in force (streams, flags).
+    """The work of a frame on a device, waited for or not before the clock stops; where it is waited for, also by the
+    device's own clock. Outside of a sample nothing of its engine's is in force (streams, flags).
     """
 
-    def lap(number: int) -> Lap:
+    def queued(number: int) -> Lap:
         with runner.resident(shape) as work:
-            return time_call(lambda _: work(), number, runner.wait if waits else None, clock_ns)
+            return time_call(lambda _: work(), number, None, clock_ns)
 
-    return lap
+    def done(number: int) -> Lap:
+        with runner.resident(shape) as work, runner.events() as events:
+            lap = time_call(lambda _: events.around(work), number, runner.wait, clock_ns)
+            return lap._replace(events_ms=events.elapsed_ms())
+
+    return done if waits else queued
 
 
 def _end_to_end(session: Session, name: str) -> EndToEnd | None:
@@ -200,7 +205,8 @@ def _device_alone(session: Session, name: str) -> OnDevice | None:
     if not alone:
         return None
     copies = [run - work for run, work in zip(session.latencies_ms(name), alone, strict=True)]
-    return OnDevice(summary=summarise(alone), copies_ms=median(copies))
+    events = session.events_ms(_on_device(name))
+    return OnDevice(summary=summarise(alone), copies_ms=median(copies), events=summarise(events) if events else None)
 
 
 def _paper_loop(session: Session, name: str) -> PaperLoop | None:

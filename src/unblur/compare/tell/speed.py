@@ -24,6 +24,7 @@ HEADINGS = {
     "median": "median (ms)",
     "spread": "p10–p90 (ms)",
     "best": "best (ms)",
+    "device": "on the GPU (ms)",
     "whole": "frame to frame (ms)",
     "paper": "papers' loop (ms)",
     "speedup": "against torch",
@@ -83,6 +84,7 @@ def _latency(report: SpeedReport) -> Table:
     timed = [engine.latency for engine in report.engines if engine.latency]
     gone: tuple[str, ...] = () if any(one.end_to_end for one in timed) else ("whole",)
     gone += () if any(one.paper for one in timed) else ("paper",)
+    gone += () if any(one.device_ms for one in timed) else ("device",)
     headings = {column: heading for column, heading in HEADINGS.items() if column not in gone}
     return Table("", headings, [_row(engine) for engine in report.engines], _notes(report))
 
@@ -100,6 +102,8 @@ def _row(engine: SpeedResult) -> dict[str, str]:
         "best": milliseconds(summary.minimum_ms),
         "speedup": f"{ratio.value:.2f}×",
     }
+    if alone := latency.device_ms:
+        cells["device"] = milliseconds(alone)
     if latency.end_to_end:
         cells["whole"] = milliseconds(latency.end_to_end.summary.median_ms)
     if latency.paper:

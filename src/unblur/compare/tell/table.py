@@ -26,6 +26,7 @@ class Row:
     ssim_channel: str
     latency: str
     spread: str
+    device: str
     whole: str
     speedup: str
     interval: str
@@ -45,13 +46,14 @@ HEADINGS = {
     "ssim_channel": "SSIM (per channel)",
     "latency": "median (ms)",
     "spread": "p10–p90 (ms)",
+    "device": "on the GPU (ms)",
     "whole": "frame to frame (ms)",
     "speedup": "speed-up",
     "interval": "95% interval",
 }
 INTERVAL_COLUMNS = ("psnr_interval", "loss_interval")
 QUALITY_COLUMNS = ("psnr", "psnr_interval", "loss", "loss_interval", "ssim", "ssim_channel")
-LATENCY_COLUMNS = ("latency", "spread", "whole", "speedup", "interval")
+LATENCY_COLUMNS = ("latency", "spread", "device", "whole", "speedup", "interval")
 
 
 def columns_of(report: Report) -> list[str]:
@@ -61,6 +63,8 @@ def columns_of(report: Report) -> list[str]:
     left_out += () if any(engine.psnr_interval for engine in report.engines) else INTERVAL_COLUMNS
     if not any(engine.latency and engine.latency.end_to_end for engine in report.engines):
         left_out += ("whole",)
+    if not any(engine.latency and engine.latency.device_ms for engine in report.engines):
+        left_out += ("device",)
     return [column for column in HEADINGS if column not in left_out]
 
 
@@ -117,10 +121,11 @@ def _row(engine: EngineResult) -> Row:
         }
     if engine.latency:
         summary, ratio = engine.latency.summary, engine.latency.speedup
-        whole = engine.latency.end_to_end
+        whole, alone = engine.latency.end_to_end, engine.latency.device_ms
         cells |= {
             "latency": milliseconds(summary.median_ms),
             "spread": f"{milliseconds(summary.p10_ms)}–{milliseconds(summary.p90_ms)}",
+            "device": milliseconds(alone) if alone else EMPTY,
             "whole": milliseconds(whole.summary.median_ms) if whole else EMPTY,
             "speedup": f"{ratio.value:.2f}×",
             "interval": EMPTY if engine.is_reference else f"{ratio.low:.2f}–{ratio.high:.2f}",

@@ -30,14 +30,19 @@ def frame_lines(session: LatencySession, latencies: Mapping[str, LatencyResult])
             f"Files are in neither: a PNG of this size ({files.kilobytes:.0f} kB) takes {decode} ms to decode and "
             f"{encode} ms to encode, on one thread and without a disk."
         )
+    apart = {name: one.on_device for name, one in latencies.items() if one.on_device}
     copies = [
-        f"{name} {milliseconds(one.on_device.summary.median_ms)} ms on the device, "
-        f"{milliseconds(one.on_device.copies_ms)} ms for the way there and back"
-        for name, one in latencies.items()
-        if one.on_device
-    ]
+        f"{name} {milliseconds(one.summary.median_ms)} ms on the device, {milliseconds(one.copies_ms)} ms for the way "
+        "there and back" for name, one in apart.items()
+    ]  # fmt: skip
+    if any(one.events for one in apart.values()):
+        untold = [name for name, one in latencies.items() if one.on_gpu and one.device_ms is None]
+        lines.append(
+            "On the GPU: between two events around the engine's work on its stream, by the GPU's own clock, without "
+            f"copies, queueing and waiting{'; not measured of ' * bool(untold)}{', '.join(untold)}."
+        )
     if copies:
-        lines.append(f"Copies, by the same clock: {'; '.join(copies)}.")
+        lines.append(f"Copies, by the same clock as the medians: {'; '.join(copies)}.")
     elif whole:
         lines.append("No engine here works in a memory of its own: there are no copies to a device and back.")
     return lines

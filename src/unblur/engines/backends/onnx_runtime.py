@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unblur.core.errors import InputError
 from unblur.engines.engine import Engine, Opening, Precision
+from unblur.engines.tensorrt.product import PACKAGES as TENSORRT
 
 if TYPE_CHECKING:
     from unblur.engines.runner import Runner
@@ -54,7 +55,7 @@ def _gpu_engine(
         from unblur.engines import onnxruntime_runner
 
         which = onnxruntime_runner.PROVIDERS[provider]
-        return onnxruntime_runner.OnnxRuntimeRunner(opening.name, opening.graph, 1, which, gpu=opening.gpu)
+        return onnxruntime_runner.OnnxRuntimeCudaRunner(opening.name, opening.graph, 1, which, gpu=opening.gpu)
 
     precision: Precision = "fp32" if provider == "CUDA" else "tf32"
     # Shape arithmetic of a graph of every size would fall to the CPU, which is then refused.
@@ -72,6 +73,6 @@ ENGINES = (
     _gpu_engine("onnxruntime-cuda", "ONNX Runtime, CUDA, no TF32", "CUDA"),
     _gpu_engine("onnxruntime-cuda-tf32", "ONNX Runtime, CUDA, TF32", "CUDA_TF32"),
     _gpu_engine(
-        "onnxruntime-tensorrt", "ONNX Runtime, its TensorRT provider", "TENSORRT", PACKAGES | {"tensorrt"}
+        "onnxruntime-tensorrt", "ONNX Runtime, its TensorRT provider", "TENSORRT", PACKAGES | TENSORRT["tensorrt"]
     ),
 )  # fmt: skip

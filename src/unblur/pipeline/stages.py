@@ -125,7 +125,7 @@ def engine(job: Job, size: Size | None, precision: str) -> Artefact:
     if named.files:
         parents["frames"] = value_digest([[frame.name, *(frame.digests or ())] for frame in named.files])
     bound = product == "tensorrt" or CURRENT in build.targets  # chosen for the GPU at hand
-    if bound:
+    if bound or precision == "best":  # which is timed where a GPU can
         spec["gpu"] = gpu_facts()
     recipe = Recipe("engines", spec, parents, pick_engine(product, "fp32").packages, machine_bound=bound)
     target = "+".join(build.targets) or (PORTABLE if product == "tensorrt-rtx" else CURRENT)
@@ -133,14 +133,15 @@ def engine(job: Job, size: Size | None, precision: str) -> Artefact:
 
     def write(folder: Path) -> None:
         output = folder / f"{label}.engine"
+        caches = job.store.root / recipe.stage
         eight = (job.store, given, output, options, job.calibration, build.psnr_loss_db, job.progress, named)
         if precision == "best":
             build_best_of_all(*eight)
         elif precision in EXACT:
             smaller = smaller_graph(job.store, given, job.progress)
-            build_engine(source.path, output, options, job.progress, smaller=smaller)
+            build_engine(source.path, output, options, job.progress, smaller=smaller, caches=caches)
         else:
-            build_quantised(*eight)
+            build_quantised(*eight, caches=caches)
 
     return job.store.make(recipe, label, write)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from unblur.engines.tensorrt.builder import CompiledEngine, compile_engine
 from unblur.engines.tensorrt.product import Product
 from unblur.engines.tensorrt.profiles import parse_profile
 
+LOGS = Path(__file__).parents[1] / "xray" / "logs"
 PROFILES = (parse_profile("16x16:32x32:64x64"), parse_profile("96x128"))
 
 
@@ -143,10 +145,27 @@ def test_the_timing_cache_lies_beside_the_engine_and_is_joined(fake: FakeTensorR
     assert ("IBuilderConfig.create_timing_cache", (path.read_bytes(),)) in fake.calls
     assert fake.count("ITimingCache.combine") == 1
     notes = Notes()
-    path.write_bytes(b"of another release")
-    compile_it(fake, model, caches=caches, progress=notes)
-    assert sum("of another TensorRT or GPU" in text for text in notes.said) == 2  # left out, then replaced
-    assert path.read_bytes().startswith(b"FAKE timing")
+    for bad in (b"damaged", b"FAKE timing tensorrt 9.0\n"):
+        notes.said.clear()
+        path.write_bytes(bad)
+        compile_it(fake, model, caches=caches, progress=notes)
+        assert sum("of another TensorRT or GPU" in text for text in notes.said) == 2  # left out, then replaced
+        assert path.read_bytes() == b"FAKE timing tensorrt " + fake.version.encode() + b"\n"
+
+
+def test_float32_is_float32(fake: FakeTensorRT, tmp_path: Path) -> None:
+    """TF32 is on by default, and has FP16's mantissa."""
+    data = compile_it(fake, graph(tmp_path)).data
+    assert json.loads(data.splitlines()[1])["flags"] == []
+
+
+def test_what_an_rtx_engine_needs_its_user_allocates(tmp_path: Path) -> None:
+    """Else TensorRT for RTX may allocate while large frames run, and captures no CUDA graph then."""
+    fake = FakeTensorRT(VERSIONS["tensorrt-rtx"])
+    fake.build_log = [("VERBOSE", (LOGS / "rtx-1.7-layers.txt").read_text())]
+    product = Product("tensorrt-rtx", fake.module, fake.version)
+    data = compile_engine(graph(tmp_path).SerializeToString(), ["sm89"], product=product).data
+    assert json.loads(data.splitlines()[1])["flags"] == ["REQUIRE_USER_ALLOCATION"]
 
 
 def test_of_several_builds_the_one_that_moves_least_is_kept(

@@ -110,7 +110,9 @@ def test_flags_that_make_the_numbers_comparable() -> None:
     assert eleven[0][3:6] == rtx[0][3:6] == shapes
     assert "--shapes=bytes:1x256x256x3" in ten[0]
     assert "bytes:[1,720,1280,3]" in polygraphy[0]
-    assert {"--strongly-typed", "--tf32"} <= set(polygraphy[0])
+    assert "--strongly-typed" in polygraphy[0]
+    assert "--tf32" not in polygraphy[0]
+    assert "--noTF32" in eleven[0]
     assert "POLYGRAPHY_USE_TENSORRT_RTX=0" in polygraphy[0]
     assert polygraphy[1][polygraphy[1].index("--val-range") + 1] == "[0,255]"
     fixed = scripts(replace(SUBJECT, dynamic=False, product="tensorrt-rtx", targets=("sm89", "sm120")))

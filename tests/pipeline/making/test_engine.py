@@ -27,8 +27,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Calls of the builder, which here writes a file that looks like an engine."""
     calls: list[Any] = []
 
-    def build_engine(graph: Path, output: Path, options: Any, progress: Any, *, smaller: Any) -> None:
+    def build_engine(graph: Path, output: Path, options: Any, progress: Any, *, smaller: Any, caches: Path) -> None:
         assert callable(smaller)
+        assert caches == output.parents[1], "one folder for the timing caches of all engines"
         calls.append((graph.name, options))
         output.write_bytes(b"engine")
 
@@ -52,7 +53,7 @@ def test_one_size_gets_an_engine_of_its_own_and_it_is_built_once(
     assert (options.precision, options.flavor, options.targets, options.profiles) == (
         "fp16", "tensorrt-rtx", ("current",), (),
     )  # fmt: skip
-    first.with_name(first.name + ".runtime-cache").write_bytes(b"left by running it")
+    first.with_name(first.name + ".gpu-sm89-580.runtime-cache").write_bytes(b"left by running it")
     assert stored_engine("tensorrt-rtx-fp16", store, tiny, {(16, 18): 1}) == first
     assert stored_engine("tensorrt-rtx", store, tiny, {(16, 18): 1}) != first
     assert stored_engine("tensorrt-rtx-fp16", store, tiny, {(18, 16): 1}) != first
@@ -71,7 +72,10 @@ def test_8_bits_are_calibrated_and_the_calibration_is_in_the_key(
 ) -> None:
     asked: list[Any] = []
 
-    def build_quantised(store: Store, source: Any, output: Path, options: Any, calibration: Any, **_: Any) -> None:
+    def build_quantised(
+        store: Store, source: Any, output: Path, options: Any, calibration: Any, *, progress: Any, caches: Path
+    ) -> None:
+        assert caches == output.parents[1]
         asked.append((source.size, source.pixels, options.precision, calibration))
         output.write_bytes(b"engine")
 
@@ -116,7 +120,7 @@ def test_a_named_engine_file_runs_as_a_candidate(tiny: Checkpoint, fixed_graph: 
 def test_what_running_leaves_is_no_part_of_an_artefact(tmp_path: Path) -> None:
     (tmp_path / "a.engine").write_text(json.dumps({}))
     before = digest_of(tmp_path)
-    (tmp_path / "a.engine.runtime-cache").touch()
+    (tmp_path / "a.engine.gpu-sm89-580.runtime-cache").touch()
     assert digest_of(tmp_path) == before
     (tmp_path / "b").touch()
     assert digest_of(tmp_path) != before

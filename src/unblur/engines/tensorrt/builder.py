@@ -191,8 +191,11 @@ class _Job:
         if self._level is not None:
             config.builder_optimization_level = self._level
         self._add_profiles(builder, network, config, profiles)
+        # On by default, it would give float32 convolutions, and the islands that are left in float32 for their digits,
+        # FP16's mantissa. Precision is the graph's alone.
+        config.clear_flag(trt.BuilderFlag.TF32)
         if name == "tensorrt-rtx":
-            self._set_rtx_targets(config, targets)
+            self._configure_rtx(config, targets)
         if self._cache:
             use_timing_cache(config, self._cache, self._progress)
         host = builder.build_serialized_network(network, config)
@@ -227,8 +230,10 @@ class _Job:
             if config.add_optimization_profile(made) < 0:
                 raise InputError(f"{self._product.name} does not take the profile {profile.to_text()} of this graph.")
 
-    def _set_rtx_targets(self, config: Any, targets: Sequence[str]) -> None:
+    def _configure_rtx(self, config: Any, targets: Sequence[str]) -> None:
         trt = self._product.module
+        # Else large frames may be allocated while they run, and then no CUDA graph is captured.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         if not targets:
             return
         config.num_compute_capabilities = len(targets)

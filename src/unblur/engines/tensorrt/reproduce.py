@@ -115,7 +115,7 @@ def _trtexec(subject: Subject, major: int) -> list[Command]:
     # Strong typing is a flag of 10 and always on in 11, where the flag does nothing.
     build = ["trtexec", f"--onnx={subject.graph}", f"--saveEngine={engine}", *subject.range,
              *(["--stronglyTyped"] if major == 10 else []), f"--builderOptimizationLevel={subject.level}",
-             "--profilingVerbosity=detailed", "--skipInference"]  # fmt: skip
+             "--noTF32", "--profilingVerbosity=detailed", "--skipInference"]  # fmt: skip
     spelled = ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"] if major == 10 else []
     timing = ["trtexec", f"--loadEngine={engine}", *subject.at, *spelled, f"--warmUp={WARM_UP_MS}",
               f"--duration={SECONDS}", f"--iterations={FRAMES}", "--infStreams=1", "--percentile=90,95,99",
@@ -145,8 +145,8 @@ def _polygraphy(subject: Subject) -> list[Command]:
     product = ["env", f"POLYGRAPHY_USE_TENSORRT_RTX={int(rtx)}", "polygraphy"]
     families = [f"{t[2:-1]}.{t[-1]}" for t in subject.targets if t != PORTABLE] if rtx else []
     aimed = ["--compute-capabilities", *families] if families else []
-    # Polygraphy clears TF32, trtexec and unblur's builder leave it on; strong typing is a flag of TensorRT 10.
-    typed = [] if rtx else ["--tf32", "--strongly-typed", f"--builder-optimization-level={subject.level}"]
+    # Polygraphy and unblur's builder clear TF32, trtexec leaves it on; strong typing is a flag of TensorRT 10.
+    typed = [] if rtx else ["--strongly-typed", f"--builder-optimization-level={subject.level}"]
     sizes: Command = []
     if subject.dynamic:
         named = (("min", subject.profile.least), ("opt", subject.profile.best), ("max", subject.profile.most))

@@ -67,10 +67,11 @@ def stored_engine(
         progress.note(f"building {label}: once, then it is kept")
         output = folder / f"{label}.engine"
         source = Source(checkpoint, only, pixels="uint8")
+        caches = store.root / recipe.stage  # not the folder of this engine: what was timed is for the next one, too
         if engine.calibrated:
-            build_quantised(store, source, output, options, calibration, progress=progress)
+            build_quantised(store, source, output, options, calibration, progress=progress, caches=caches)
         else:
             smaller = smaller_graph(store, source, progress)
-            build_engine(graph.path, output, options, progress, smaller=smaller)
+            build_engine(graph.path, output, options, progress, smaller=smaller, caches=caches)
 
     return next(store.make(recipe, label, write).path.glob("*.engine"))

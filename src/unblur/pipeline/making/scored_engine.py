@@ -56,8 +56,10 @@ def build_quantised(
     psnr_loss_db: float = PSNR_LOSS_DB,
     progress: Progress = SILENT,
     named: Named = NOBODY,
+    caches: Path | None = None,
 ) -> BuiltEngine:
-    """Build the engine of `options.precision`, "int8" or "fp8". The score on `named` stands in its manifest.
+    """Build the engine of `options.precision`, "int8" or "fp8". The score on `named` stands in its manifest. `caches`:
+    as `build_engine`.
 
     Raises as `scored_graph` and `build_engine`.
     """
@@ -67,7 +69,7 @@ def build_quantised(
         store, source, precision, product, calibration, options.fidelity_db, psnr_loss_db, progress, named,
         options.targets,
     )  # fmt: skip
-    return build_engine(graph, output, options, progress, about=about)
+    return build_engine(graph, output, options, progress, about=about, caches=caches)
 
 
 def build_best_of_all(

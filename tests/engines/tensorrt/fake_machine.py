@@ -59,6 +59,8 @@ class FakeMachine:
         self.fails: dict[str, int] = {}
         self.on_fail: dict[str, Callable[[], Any]] = {}
         self.target = "sm89"
+        self.torch_starts: Callable[[], None] = lambda: None
+        """PyTorch's start on the GPU: raises where the driver is too old for it."""
         self.tensorrt.demand_current = self._demand_current
         self.pinned: list[np.ndarray[Any, Any]] = []
         self.launches = 0
@@ -158,7 +160,7 @@ class FakeMachine:
             return block
 
         cuda = SimpleNamespace(
-            init=lambda: None,
+            init=lambda: self.torch_starts(),
             OutOfMemoryError=OutOfMemoryError,
             memory_reserved=lambda gpu: self._mine(gpu, 0),
             memory_allocated=lambda gpu: self._mine(gpu, 0),

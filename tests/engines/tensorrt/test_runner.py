@@ -612,6 +612,18 @@ def test_without_a_library_for_memory_both_are_named(tmp_path: Path) -> None:
         machine.open(file)
 
 
+def test_a_driver_that_is_too_old_for_pytorch_is_told_in_a_sentence(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-10")
+    file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
+
+    def refuse() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 12040).\nPlease update")
+
+    machine.torch_starts = refuse
+    with pytest.raises(MissingRuntimeError, match=r"CUDA 13\.0\) does not reach the GPU \(.*12040\)\.\); install"):
+        machine.open(file)
+
+
 @pytest.mark.parametrize("memory", ["torch", "pycuda"])
 @pytest.mark.parametrize("product", ["tensorrt-11", "tensorrt-rtx"])
 def test_the_second_gpu_is_used_throughout(product: str, memory: str, tmp_path: Path) -> None:

@@ -147,12 +147,18 @@ class PycudaMemory:
 def open_memory(who: str, kind: Literal["auto", "torch", "pycuda"] = "auto", gpu: int = 0) -> Memory:
     """PyTorch's memory of a GPU if its build has CUDA, else pycuda's. Call after `probe_driver`.
 
-    Raises MissingRuntimeError, with both ways to get one, where there is neither.
+    Raises MissingRuntimeError, with both ways to get one, where there is neither, and where PyTorch's has no driver.
     """
     import torch
 
     if kind != "pycuda" and torch.version.cuda is not None:
-        return TorchMemory(gpu)
+        try:
+            return TorchMemory(gpu)
+        except RuntimeError as error:  # a driver that is too old for this PyTorch, though not for TensorRT
+            raise MissingRuntimeError(
+                f"{who}: PyTorch {torch.__version__} (CUDA {torch.version.cuda}) does not reach the GPU "
+                f"({str(error).splitlines()[0]}); install a newer driver, or PyTorch for an older CUDA."
+            ) from error
     if kind != "torch":
         try:
             return PycudaMemory(gpu)

@@ -127,7 +127,7 @@ class LatencyResult(Part):
     @property
     def device_ms(self) -> float | None:
         """The median on the GPU alone, by its own clock; None where that was not measured."""
-        events = self.on_device and self.on_device.events
+        events = self.on_device.events if self.on_device else None
         return events.median_ms if events else None
 
     @property

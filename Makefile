@@ -4,7 +4,7 @@
 #   PYTHON       the interpreter for .venv; without it the first of those below that runs and is 3.11, 3.12 or 3.13
 #   EXTRA        cpu or gpu; without it gpu where nvidia-smi lists a device
 #   TORCH_INDEX  where the CPU build of PyTorch comes from; nothing is fetched there if pip finds the build elsewhere
-#   JOBS         processes of the tests
+#   JOBS         processes of the tests; the threads of each wait without spinning, which takes a core from the others
 
 PYTHON ?=
 EXTRA ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo gpu || echo cpu)
@@ -33,13 +33,14 @@ setup: $(STAMP)  ## make .venv with everything in it; quick when nothing has cha
 run: $(STAMP)  ## export, engines, comparison, as pipeline.toml says
 	$(BIN)/unblur run
 
-test: lint unit  ## style, types, imports, and all tests that need no GPU but the slowest
+test: $(STAMP)  ## style, types, imports, and all tests that need no GPU but the slowest
+	@$(MAKE) --no-print-directory --jobs=2 lint unit
 
 unit: $(STAMP)  ## the tests alone
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "not gpu and not slow"
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not gpu and not slow"
 
 test-slow: $(STAMP)  ## the slowest tests, which `make test` leaves out: two minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) -m "slow and not gpu"
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow and not gpu"
 
 test-gpu: $(STAMP)  ## the tests that need an NVIDIA GPU; without one they are skipped, with the reason
 	@$(BIN)/pytest -m gpu -rs; code=$$?; \

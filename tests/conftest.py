@@ -62,8 +62,11 @@ def dynamic_graph(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine lacks, with the reason. What takes longest comes first, lest one worker wait for it."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Skip what this machine lacks, with the reason. What takes longest comes first, lest one worker wait for it: what
+    is slow, and the tests of the whole house, which lie beside this file.
+    """
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None and item.path.parent != here)
     lacking = {
         "tensorrt_rtx": "" if importlib.util.find_spec("tensorrt_rtx") else "needs the package tensorrt-rtx-cu13",
         "tensorrt": "" if importlib.util.find_spec("tensorrt") else "needs the package tensorrt",

@@ -15,13 +15,14 @@ from unblur.compare.load import load_report
 
 COMPARE = ["compare", "--checkpoint", "tiny.safetensors", "--frames", "frames", "--truth", "truth", "--threads", "1",
            "--engines", "onnxruntime", "--rounds", "2", "--output"]  # fmt: skip
+ONE_PROCESS = "[compare]\nhang_seconds = 0\n"
 
 
 @pytest.fixture
 def place(tmp_path: Path, tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a tiny network and one pair of pictures, which is the working directory."""
     monkeypatch.chdir(tmp_path)
-    Path("pipeline.toml").touch()
+    Path("pipeline.toml").write_text(ONE_PROCESS)
     shutil.copy(tiny_path, "tiny.safetensors")
     rng = np.random.default_rng(2)
     for name in ("frames", "truth"):
@@ -48,7 +49,7 @@ def test_a_report_is_accepted_and_the_next_one_held_against_it(place: Path, caps
     assert main([*COMPARE, "third", "--baseline", "nano.json"]) == 3
     assert "onnxruntime: baseline_psnr_loss_db is 0.005, measured 0.1" in capsys.readouterr().err
     # The key of the file is as good as the flag, and where accept writes to.
-    Path("pipeline.toml").write_text('[compare]\nbaseline = "nano.json"\n')
+    Path("pipeline.toml").write_text(ONE_PROCESS + 'baseline = "nano.json"\n')
     assert main([*COMPARE, "fourth"]) == 3
     capsys.readouterr()
     assert main(["accept", "fourth", "--reason", "meant", "--json"]) == 0
@@ -61,7 +62,7 @@ def test_a_report_is_accepted_and_the_next_one_held_against_it(place: Path, caps
 def test_the_comparison_of_the_store_is_held_against_it_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("pipeline.toml").write_text(
         '[network]\ncheckpoint = "tiny.safetensors"\n[frames]\nblurred = "frames"\nsharp = "truth"\n'
-        '[build]\nenabled = false\n[compare]\nengines = ["onnxruntime"]\nrounds = 0\n'
+        '[build]\nenabled = false\n[compare]\nengines = ["onnxruntime"]\nrounds = 0\nhang_seconds = 0\n'
     )
     assert main(["compare"]) == 0
     assert main(["accept", "artifacts/report", "--reason", "x", "--output", "b.json"]) == 0

@@ -43,6 +43,9 @@ def quiet_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
 
 
+ONE_PROCESS = ("--set", "compare.hang_seconds=0")
+
+
 def _run(place: Path, output: Path, *more: str) -> int:
     common = ["--frames", "frames", "--checkpoint", "tiny.safetensors", "--threads", "1", "--rounds", "2"]
     return main([*common, "--output", str(output), *more])
@@ -82,7 +85,7 @@ def test_an_engine_that_crashes_costs_its_row_and_is_measured_again(
 
 def test_what_is_compared_is_what_deblur_runs(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And the report says so; a graph of one size is told from it."""
-    assert _run(place, tmp_path / "out", "--engines", "openvino", "--no-latency") == 0
+    assert _run(place, tmp_path / "out", "--engines", "openvino", "--no-latency", *ONE_PROCESS) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     compared = report["engines"][1]["description"]["graph"]
     assert compared.startswith("dynamic, ")
@@ -92,14 +95,16 @@ def test_what_is_compared_is_what_deblur_runs(place: Path, tmp_path: Path, capsy
     assert deblur(command) == 0
     assert f"graph {compared}" in capsys.readouterr().err
     export_graph(load_checkpoint(place / "tiny.safetensors"), tmp_path / "fixed.onnx", height=16, width=18)
-    assert _run(place, tmp_path / "own", "--engines", f"openvino:{tmp_path / 'fixed.onnx'}", "--no-latency") == 0
+    own = f"openvino:{tmp_path / 'fixed.onnx'}"
+    assert _run(place, tmp_path / "own", "--engines", own, "--no-latency", *ONE_PROCESS) == 0
     assert "Graphs: openvino:fixed.onnx fixed 16x18." in (tmp_path / "own" / "report.md").read_text()
 
 
 def test_a_broken_budget_is_exit_code_3_after_the_report(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(place, tmp_path, "--engines", "onnxruntime", "--budget", "onnxruntime:latency_ms_max=0.000001") == 3
+    assert _run(place, tmp_path, *ONE_PROCESS, "--engines", "onnxruntime",
+                "--budget", "onnxruntime:latency_ms_max=0.000001") == 3  # fmt: skip
     assert "onnxruntime: latency_ms_max is 1e-06, measured" in capsys.readouterr().err
     assert "broken" in (tmp_path / "report.md").read_text()
 
@@ -111,15 +116,16 @@ def test_a_bad_frame_is_exit_code_2_after_the_report(
     frames.mkdir()
     (frames / "bad.png").write_bytes(b"bad")
     (frames / "good.png").write_bytes((place / "frames" / "a.png").read_bytes())
-    assert _run(place, tmp_path / "out", "--frames", str(frames), "--engines", "torch", "--no-latency") == 2
+    given = ["--frames", str(frames), "--engines", "torch", "--no-latency", *ONE_PROCESS]
+    assert _run(place, tmp_path / "out", *given) == 2
     assert "bad.png" in capsys.readouterr().err
     assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_a_graph_of_ones_own(place: Path, tmp_path: Path) -> None:
-    assert _run(place, tmp_path / "a", "--engines", "onnxruntime", "--no-latency") == 0
+    assert _run(place, tmp_path / "a", "--engines", "onnxruntime", "--no-latency", *ONE_PROCESS) == 0
     graph = next((place / "artifacts").rglob("*.onnx"))
-    assert _run(place, tmp_path / "b", "--engines", f"openvino:{graph}", "--no-latency") == 0
+    assert _run(place, tmp_path / "b", "--engines", f"openvino:{graph}", "--no-latency", *ONE_PROCESS) == 0
     report = json.loads((tmp_path / "b" / "report.json").read_text())
     assert report["engines"][1]["name"] == f"openvino:{graph.name}"
 
@@ -168,7 +174,7 @@ def test_a_missing_package_is_exit_code_4_or_a_row(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    here = ["--engines", "openvino", "--set", "compare.hang_seconds=0"]  # another process would find it
+    here = ["--engines", "openvino", *ONE_PROCESS]  # another process would find it
     assert _run(place, tmp_path / "out", *here) == 4
     assert 'pip install -e ".[cpu]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

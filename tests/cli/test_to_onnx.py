@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,14 +102,18 @@ def test_output_that_cannot_be_written(tiny_path: Path, tmp_path: Path, capsys: 
     assert "Cannot write" in capsys.readouterr().err
 
 
-def test_the_door_works_from_any_folder(tiny_path: Path, tmp_path: Path) -> None:
-    door = [sys.executable, str(ROOT / "export" / "to_onnx.py")]
-    done = subprocess.run(
-        [*door, "--checkpoint", str(tiny_path), *SIZE, "--output", "out.onnx"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"UNBLUR_ARTIFACTS": str(tmp_path / "artifacts")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_the_script_works_from_any_folder(
+    tiny_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run here, where PyTorch is loaded; that scripts start in a process of their own is test_app.py's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNBLUR_ARTIFACTS", str(tmp_path / "artifacts"))
+    script = str(ROOT / "export" / "to_onnx.py")
+    monkeypatch.setattr(sys, "argv", [script, "--checkpoint", str(tiny_path), *SIZE, "--output", "out.onnx"])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(script, run_name="__main__")
+    printed, errors = capsys.readouterr()
+    assert done.value.code == 0, errors
     assert (tmp_path / "out.onnx").exists()
-    assert "comparison(s) with PyTorch hold" in done.stderr
-    assert done.stdout.splitlines()[-1] == "out.onnx"
+    assert "comparison(s) with PyTorch hold" in errors
+    assert printed.splitlines()[-1] == "out.onnx"

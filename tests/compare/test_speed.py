@@ -57,7 +57,8 @@ def test_the_busy_machine_is_told(checkpoint, faulty) -> None:
     assert not any("busy" in note for note in notes_of(idle))
 
 
-def test_everything_that_can_be_asked_for_fits_80_columns(checkpoint, faulty) -> None:
+def test_everything_that_can_be_asked_for_fits_80_columns(checkpoint, faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unblur.compare.measure.throughput.MOST", 6)  # turns of half a second tell a rate, not a row
     engines = [faulty("an-engine-of-quite-a-long-name", lambda t: t), faulty("same", lambda t: t)]
     report = measure_speed(
         checkpoint, engines, (16, 16), "random weights", threads=2, protocol=QUICK, paper=True, throughput=True,

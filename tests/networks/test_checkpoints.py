@@ -165,7 +165,7 @@ def test_digest_and_weights_are_of_the_same_bytes_while_the_file_is_replaced(tmp
     thread = threading.Thread(target=replace_constantly)
     thread.start()
     try:
-        loaded = [load_checkpoint(path) for _ in range(60)]
+        loaded = [load_checkpoint(path) for _ in range(20)]
     finally:
         stop.set()
         thread.join()

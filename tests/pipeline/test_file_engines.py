@@ -70,7 +70,8 @@ def test_the_key_of_a_picture_has_the_file_in_it(
 def test_files_are_compared_beside_the_checkpoint(place: Path, fixed_graph: Path, tiny: Checkpoint) -> None:
     machine = FakeMachine("tensorrt-rtx")
     engine = machine.build(fixed_graph, place / "my.engine", precision="fp16", checkpoint=tiny.digest)
-    flags = ["--frames", "in", "--checkpoint", str(tiny.path), "--no-latency", "--threads", "1", "--output", "report"]
+    flags = ["--frames", "in", "--checkpoint", str(tiny.path), "--no-latency", "--threads", "1", "--output", "report",
+             "--set", "compare.hang_seconds=0"]  # fmt: skip
     with machine.installed(), unblur.open_engine(engine.path, tiny) as runner:
         assert runner.description["precision"] == "fp16"
         assert runner.run(tiny.contract.encode(np.zeros((*SIZE, 3), np.uint8))).shape == (1, 3, *SIZE)

@@ -61,7 +61,7 @@ def write_foreign(path: Path, size: tuple[object, object] = ("h", "w")) -> Path:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with the graph (`foreign.onnx`), a manifest and one blurred picture."""
-    (tmp_path / "pipeline.toml").touch()
+    (tmp_path / "pipeline.toml").write_text("[compare]\nhang_seconds = 0\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_foreign(tmp_path / "foreign.onnx")

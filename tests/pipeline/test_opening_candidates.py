@@ -56,7 +56,8 @@ def test_engines_beside_a_named_reference(
     changed(fixed_graph, tmp_path / "base.onnx", digest=None)
     changed(fixed_graph, tmp_path / "worse.onnx", digest=None, factor=1.1)
     shutil.copy(tmp_path / "base.onnx", tmp_path / "same.onnx")
-    common = ["--frames", str(frames), "--no-latency", "--threads", "1", "--output", "report"]
+    common = ["--frames", str(frames), "--no-latency", "--threads", "1", "--output", "report",
+              "--set", "compare.hang_seconds=0"]  # fmt: skip
     engines = "onnxruntime:same.onnx,onnxruntime:worse.onnx,openvino"
     budget = ["--budget", "fidelity_db_min=100"]
     assert compare([*common, "--engines", engines, "--reference", "base.onnx", *budget]) == 3

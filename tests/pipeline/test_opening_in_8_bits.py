@@ -129,6 +129,7 @@ repairs = []
 engines = ["openvino-int8"]
 rounds = 0
 threads = 1
+hang_seconds = 0
 [build]
 enabled = false
 """

@@ -33,7 +33,7 @@ def job(place: Path, tiny: Checkpoint, **sections: Any) -> Job:
         "frames": FramesSection(generated=1),
         "graph": GraphSection(sizes=SIZES),
         "build": BuildSection(enabled=False),
-        "compare": CompareSection(engines=("torch-channels-last",), rounds=0, threads=1),
+        "compare": CompareSection(engines=("torch-channels-last",), rounds=0, threads=1, hang_seconds=0),
         "paths": PathsSection(artifacts=place),
     }
     return Job.of(PipelineConfig(**given | sections))

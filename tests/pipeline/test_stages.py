@@ -17,7 +17,7 @@ from unblur.pipeline.config import CompareSection, FramesSection, NetworkSection
 from unblur.pipeline.job import Job
 from unblur.pipeline.store import Artefact
 
-SETTINGS = CompareSection(engines=("torch",), rounds=1, threads=1)
+SETTINGS = CompareSection(engines=("torch",), rounds=1, threads=1, hang_seconds=0)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_measurement_that_was_killed_scores_what_is_missing(job: Job) -> None:
     assert compared(job).fresh
     assert scores.read_bytes().startswith(first)
     assert scores.read_bytes().count(b"\n") == 2
-    both = CompareSection(engines=("torch", "torch-channels-last"), rounds=0, threads=1)
+    both = CompareSection(engines=("torch", "torch-channels-last"), rounds=0, threads=1, hang_seconds=0)
     measured = compared(replace(job, config=job.config.model_copy(update={"compare": both})))
     assert scores.read_bytes().count(b"\n") == 2
     report = json.loads(measured.path.read_text())["report"]

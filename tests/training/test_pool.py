@@ -66,7 +66,7 @@ def test_a_damaged_scene_is_drawn_again(tmp_path: Path) -> None:
     pool, dice = Pool(tmp_path, seed=0, scenes=1, side=32), random.Random(4)
     pool.make(0)
     expected, whole = pool.open(0), pool.path(0).read_bytes()
-    for k in range(150):
+    for k in range(60):
         pool.path(0).write_bytes(damage(whole, dice))
         np.testing.assert_array_equal(pool.open(0), expected, err_msg=str(k))
     pool.path(0).unlink()

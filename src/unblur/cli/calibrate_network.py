@@ -67,9 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     tell_taken(resolved, "calibrate", progress)
     # What is wrong with pairs, their names and headers tell: before the minutes that the rest takes.
     files = find_frames(config.frames.blurred, config.frames.sharp, progress) if config.frames.blurred else []
+    origin = job.origin  # and what is wrong with the network, loading it
     manifest = stored_manifest(job.store, section.manifest, progress)
     of = CalibrationSet(
-        job.origin, manifest, config.graph.pixels, config.graph.opset, job.threads or 0, read_keep(section.keep)
+        origin, manifest, config.graph.pixels, config.graph.opset, job.threads or 0, read_keep(section.keep)
     )
     sizes = (manifest.size,) if resolved.origin("graph.sizes") == "default" else config.graph.sizes
     if arguments.output and len(sizes) > 1:
@@ -77,9 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pixels = "" if config.graph.pixels == "float" else f"-{config.graph.pixels}"
     made = []
     for size in sizes:
-        output = arguments.output or job.store.root / (
-            f"{job.origin.name}-{size_text(size)}{pixels}-int8-{form.name}.onnx"
-        )
+        output = arguments.output or job.store.root / (f"{origin.name}-{size_text(size)}{pixels}-int8-{form.name}.onnx")
         protect({output: is_exported, report_of(output): json_with("unblur", "graph_sha256")}, [])
         found = calibrate_network(
             job.store, of, size, form, names, section.repairs, _held_out(files, size, config.frames),

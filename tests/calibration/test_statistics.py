@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -17,12 +19,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.calibration.histogram import BINS, add_counts
-from unblur.calibration.statistics import DECAY, measure_statistics
+from unblur.calibration.statistics import DECAY, TensorStatistics, measure_statistics
+from unblur.core.console import Silent
 from unblur.core.errors import InputError
 from unblur.graphs.file import read_graph
 from unblur.graphs.pieces import PiecewiseGraph
 from unblur.images.contract import Frame
 from unblur.images.synthetic import synthetic_pair
+
+T = TypeVar("T")
 
 
 def drawn(count: int, height: int = 48, width: int = 64) -> list[Frame]:
@@ -65,11 +70,12 @@ def test_every_map_of_the_pieces_is_that_of_the_whole_graph(kind: str, fixed_gra
     frame = drawn(1)[0]
     expected = whole(graph, tensors, frame)
     seen = []
-    for name, (values,) in PiecewiseGraph(graph, tensors, threads=1).maps([frame]):
-        seen.append(name)
-        # Observed 3.2e-6: fused operations round otherwise. A wrong border is off by a good part of the map's range.
-        worst = float(np.abs(values - expected[name]).max() / max(1, np.abs(expected[name]).max()))
-        assert worst <= 3e-5, name
+    for made in PiecewiseGraph(graph, tensors, threads=1).maps([frame]):
+        for name, (values,) in made.items():
+            seen.append(name)
+            # Observed 3.2e-6: fused operations round otherwise. A wrong border is off by a good part of the range.
+            worst = float(np.abs(values - expected[name]).max() / max(1, np.abs(expected[name]).max()))
+            assert worst <= 3e-5, name
     assert sorted(seen) == sorted(tensors)
 
 
@@ -195,6 +201,42 @@ def interrupt(graph: Path, state: Path, frames: list[Frame], after: int) -> None
             graph, ["leaky_relu"], Stopped(frames), histograms=True, threads=1, state=state, save_every_s=0,
             held_pixels=0,
         )  # fmt: skip
+
+
+def test_killed_side_by_side_it_goes_on_between_the_pieces(fixed_graph: Path, tmp_path: Path) -> None:
+    class Watched(Silent):
+        """Stops after so many pieces of the graph, and tells how many it saw."""
+
+        def __init__(self, after: int = 1000) -> None:
+            self.after, self.seen = after, 0
+
+        def track(self, items: Iterable[T], text: str, total: int) -> Iterator[T]:
+            for item in items:
+                if self.seen == self.after:
+                    raise StopError
+                self.seen += 1
+                yield item
+
+    frames, tensors, state = drawn(3), activations(fixed_graph), tmp_path / "state"
+
+    def measure(progress: Watched, frames: list[Frame] = frames) -> Mapping[str, TensorStatistics]:
+        return measure_statistics(
+            fixed_graph, tensors, frames, histograms=True, threads=1, progress=progress, state=state, save_every_s=0
+        )
+
+    expected = measure(whole := Watched())
+    for after in (1, 20):
+        with pytest.raises(StopError):
+            measure(Watched(after))
+        assert (tmp_path / "state.npz").exists()
+    with pytest.raises(InputError, match="not those of the interrupted"):
+        measure(Watched(), frames[::-1])
+    got = measure(last := Watched())
+    assert last.seen == whole.seen - 21, "each piece was run once"
+    for name in tensors:
+        assert np.array_equal(got[name].counts, expected[name].counts)  # type: ignore[arg-type]
+        assert replace(got[name], counts=None) == replace(expected[name], counts=None)
+    assert not list(tmp_path.glob("state*")), "a finished state is removed"
 
 
 def test_a_state_of_something_else_is_refused(fixed_graph: Path, dynamic_graph: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from unblur.calibration.histogram import BINS, Counts, add_counts
 from unblur.core.artefacts import atomic_path, file_digest, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.graphs.pieces import PiecewiseGraph
+from unblur.graphs.pieces import PiecewiseGraph, Walk
 from unblur.images.contract import Frame
 
 DECAY = 0.99
@@ -25,6 +25,12 @@ DECAY = 0.99
 
 HELD_PIXELS = 1 << 20
 """Frames with so many pixels together are held and gone through once: what one frame of 720p takes."""
+
+SAVED_BYTES = 256 << 20
+"""What later pieces read is saved where it is no more than this: half a second of writing, at most every 20."""
+
+LIVE = "live/"
+"""Begins the names of these values in a saved state."""
 
 VERSION = 1
 """Raised whenever the same frames would give other statistics."""
@@ -59,7 +65,10 @@ class TensorStatistics:
 
 @dataclass
 class _State:
-    """Where the stream stands: pass 1 or 2, frames done in it, what they were, and the sums so far."""
+    """Where the work stands: pass 1 or 2, frames done in it, what they were, and the sums so far.
+
+    Side by side there is one pass, number 0, of which pieces of the graph are done; `live`: what later ones read.
+    """
 
     key: str
     number: int
@@ -68,16 +77,19 @@ class _State:
     first_seen: str
     extremes: NDArray[np.float64]
     counts: NDArray[np.int64]
+    live: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, key: str, tensors: int) -> _State:
+    def start(cls, key: str, number: int, tensors: int) -> _State:
         extremes = np.zeros((4, tensors))
         extremes[0], extremes[1] = np.inf, -np.inf
-        return cls(key, 1, 0, "", "", extremes, np.zeros((0, BINS), np.int64))
+        return cls(key, number, 0, "", "", extremes, np.zeros((0 if number else tensors, BINS), np.int64))
 
     def save(self, path: Path) -> None:
+        values = vars(self) | {LIVE + name: array for name, array in self.live.items()}
+        del values["live"]
         with atomic_path(path.with_suffix(".npz")) as temporary:
-            np.savez(temporary, allow_pickle=False, **vars(self))
+            np.savez(temporary, allow_pickle=False, **values)
 
     @classmethod
     def load(cls, path: Path, key: str) -> _State | None:
@@ -87,8 +99,10 @@ class _State:
             return None
         try:
             with np.load(path, allow_pickle=False) as file:
-                values: dict[str, Any] = {name: v.item() if v.ndim == 0 else v for name, v in file.items()}
-            state = cls(**values)
+                arrays = dict(file.items())
+            live = {name.removeprefix(LIVE): arrays.pop(name) for name in list(arrays) if name.startswith(LIVE)}
+            values: dict[str, Any] = {name: v.item() if v.ndim == 0 else v for name, v in arrays.items()}
+            state = cls(**values, live=live)
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{path} is not the state of a calibration ({error}); move it away and start anew."
@@ -115,7 +129,8 @@ def measure_statistics(
     One pass over the frames, and with `histograms` a second one over the bounds that the first has found, so that
     memory does not depend on the number of frames. With `state` (a file's name, .npz is added) the work goes on where a
     killed run had saved it, and the file is removed at the end. Frames that have no more than `held_pixels` together
-    are run side by side instead, tensor by tensor: the same numbers to the last bit, and each frame is run once.
+    are run side by side instead, tensor by tensor: the same numbers to the last bit, and each frame is run once; then
+    what later tensors need of the frames is saved, too.
 
     Raises InputError for no frame, NaN or infinity in a tensor (naming both), frames that differ between the passes or
     from those of the saved state, and as `PiecewiseGraph`.
@@ -124,20 +139,18 @@ def measure_statistics(
     if not len(frames):
         raise InputError("Calibration got no frame; name a manifest that has some.")
     opened = PiecewiseGraph(graph, names, threads)
-    key = value_digest({"version": VERSION, "graph": file_digest(graph), "tensors": names, "histograms": histograms})
-    row = {name: k for k, name in enumerate(names)}
     held = _held(frames, held_pixels) if histograms else None
+    about = {"version": VERSION, "graph": file_digest(graph), "tensors": names, "histograms": histograms}
+    key = value_digest(about if held is None else about | {"held": True})
+    row = {name: k for k, name in enumerate(names)}
+    at = (state and _State.load(state, key)) or _State.start(key, 1 if held is None else 0, len(names))
+    save = _Saver(state, save_every_s)
     if held is None:
-        at = (state and _State.load(state, key)) or _State.start(key, len(names))
-        at = _stream(at, opened, frames, row, histograms, progress, state, save_every_s)
+        at = _stream(at, opened, frames, row, histograms, progress, save)
     else:
-        at = _State.start(key, len(names))
-        at.counts = np.zeros((len(names), BINS), np.int64)
-        for name, maps in progress.track(opened.maps(held), "ranges", len(names)):
-            for number, values in enumerate(maps):
-                _extend(at, name, row[name], values, number)
-            for values in maps:
-                _count(at, row[name], values)
+        _side_by_side(at, opened.maps(held), held, row, progress, save)
+    if state:
+        state.with_suffix(".npz").unlink(missing_ok=True)
     result = {}
     for name, k in row.items():
         low, high, mean_low, mean_high = (float(value) for value in at.extremes[:, k])
@@ -156,38 +169,84 @@ def _held(frames: FrameStream, pixels: int) -> list[Frame] | None:
     return held
 
 
+@dataclass
+class _Saver:
+    """Saves a state every so many seconds, where there is a file for it."""
+
+    path: Path | None
+    every_s: float
+    last: float = field(default_factory=time.monotonic)
+
+    @property
+    def due(self) -> bool:
+        return self.path is not None and time.monotonic() - self.last >= self.every_s
+
+    def __call__(self, at: _State) -> None:
+        assert self.path is not None
+        at.save(self.path)
+        self.last = time.monotonic()
+
+
+def _side_by_side(
+    at: _State, walk: Walk, held: Sequence[Frame], row: Mapping[str, int], progress: Progress, save: _Saver
+) -> None:
+    """One pass, tensor by tensor; saved between pieces that hand little on."""
+    seen = ""
+    for frame in held:
+        seen = _chained(seen, frame)
+    if at.done:
+        _demand_same(at.seen, seen)
+        walk.resume(at.done, at.live)
+        at.live = {}
+    for made in progress.track(walk, "ranges", len(walk)):
+        for name, maps in made.items():
+            for number, values in enumerate(maps):
+                _extend(at, name, row[name], values, number)
+            for values in maps:
+                _count(at, row[name], values)
+        if save.due and walk.live_bytes <= SAVED_BYTES:
+            save(replace(at, done=walk.done, seen=seen, live=walk.live()))
+
+
 def _stream(
     at: _State, graph: PiecewiseGraph, frames: FrameStream, row: Mapping[str, int], histograms: bool,
-    progress: Progress, state: Path | None, save_every_s: float,
+    progress: Progress, save: _Saver,
 ) -> _State:  # fmt: skip
     """One pass, or two, frame by frame; saved as it goes."""
     passes = 2 if histograms else 1
-    saved = time.monotonic()
     while at.number <= passes:
         seen = ""
         for k, frame in enumerate(progress.track(frames, f"ranges, pass {at.number} of {passes}", len(frames))):
-            seen = sha256(f"{seen} {frame.shape}".encode() + frame.tobytes()).hexdigest()
+            seen = _chained(seen, frame)
             if k < at.done:
-                if k + 1 == at.done and seen != at.seen:
-                    raise InputError("The frames are not those of the interrupted calibration; remove its state.")
+                if k + 1 == at.done:
+                    _demand_same(at.seen, seen)
                 continue
-            for name, (values,) in graph.maps([frame]):
-                if at.number == 1:
-                    _extend(at, name, row[name], values, k)
-                else:
-                    _count(at, row[name], values)
+            for made in graph.maps([frame]):
+                for name, (values,) in made.items():
+                    if at.number == 1:
+                        _extend(at, name, row[name], values, k)
+                    else:
+                        _count(at, row[name], values)
             at.done, at.seen = k + 1, seen
-            if state and time.monotonic() - saved >= save_every_s:
-                at.save(state)
-                saved = time.monotonic()
+            if save.due:
+                save(at)
         if at.number == 2 and seen != at.first_seen:
             raise InputError("The frames changed between the two passes of calibration; run it again.")
         if at.number == 1 and histograms:
             at.counts = np.zeros((len(row), BINS), np.int64)
         at = _State(at.key, at.number + 1, 0, "", seen, at.extremes, at.counts)
-    if state:
-        state.with_suffix(".npz").unlink(missing_ok=True)
     return at
+
+
+def _chained(seen: str, frame: Frame) -> str:
+    """A digest of the frames so far."""
+    return sha256(f"{seen} {frame.shape}".encode() + frame.tobytes()).hexdigest()
+
+
+def _demand_same(saved: str, seen: str) -> None:
+    if saved != seen:
+        raise InputError("The frames are not those of the interrupted calibration; remove its state.")
 
 
 def _extend(at: _State, name: str, k: int, values: NDArray[np.float32], number: int) -> None:

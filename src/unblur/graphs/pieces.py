@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,12 +37,65 @@ MAPPED_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class _Piece:
-    """One ONNX Runtime session; `inputs` and `outputs` are values of the graph, `last` those nobody reads later."""
+    """One ONNX Runtime session, None where nothing is computed. `inputs` and `outputs` are values of the graph, `last`
+    those that nobody reads later."""
 
     session: Any
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     last: tuple[str, ...]
+
+
+class Walk:
+    """Frames that are run side by side: every piece for all of them before the next, so memory grows with their pixels.
+
+    Iterated it gives for each piece, in the order of computation, the wanted tensors that it makes, by name: a list in
+    the order of the frames, valid until the next ones are asked for. Each wanted tensor comes once. `done`: pieces that
+    are behind, those just given included.
+    """
+
+    def __init__(
+        self, pieces: Sequence[_Piece], wanted: Collection[str], live: list[dict[str, Any]], made: Callable[[Any], Any]
+    ) -> None:
+        self._pieces, self._wanted, self._live, self._made = pieces, wanted, live, made
+        self.done = 0
+
+    def __iter__(self) -> Iterator[dict[str, list[NDArray[np.float32]]]]:
+        for piece in self._pieces[self.done :]:
+            for values in self._live:
+                if piece.session is not None:  # the first gives the frames themselves
+                    given = {name: values[name] for name in piece.inputs}
+                    made = piece.session.run_with_ort_values(list(piece.outputs), given)
+                    values.update(zip(piece.outputs, made, strict=True))
+                    del made, given
+            found = {name: [values[name] for values in self._live] for name in piece.outputs if name in self._wanted}
+            for values in self._live:
+                for name in piece.last:
+                    del values[name]
+            self.done += 1
+            yield {name: [value.numpy() for value in values] for name, values in found.items()}
+            del found
+
+    def __len__(self) -> int:
+        """Pieces that are left."""
+        return len(self._pieces) - self.done
+
+    @property
+    def live_bytes(self) -> int:
+        """Of the values that later pieces read."""
+        return sum(value.tensor_size_in_bytes() for values in self._live for value in values.values())
+
+    def live(self) -> dict[str, NDArray[Any]]:
+        """These values, by the number of the frame and their name."""
+        return {f"{k}/{name}": value.numpy() for k, values in enumerate(self._live) for name, value in values.items()}
+
+    def resume(self, done: int, live: Mapping[str, NDArray[Any]]) -> None:
+        """Go on behind so many pieces of a walk of the same frames, whose `live` these are."""
+        self.done = done
+        self._live = [{} for _ in self._live]
+        for key, array in live.items():
+            number, _, name = key.partition("/")
+            self._live[int(number)][name] = self._made(array)
 
 
 class PiecewiseGraph:
@@ -68,30 +121,15 @@ class PiecewiseGraph:
         self._wanted = frozenset(tensors)
         self._pieces = self._cut(model, types, path, threads)
 
-    def maps(self, frames: Sequence[Frame]) -> Iterator[tuple[str, list[NDArray[np.float32]]]]:
-        """Each wanted tensor of (H, W, 3) RGB uint8 frames with its name, once, in the order of computation: a list in
-        the order of the frames. Memory grows with their pixels: every piece is run for all of them before the next.
-
-        Maps are valid until the next ones are asked for. Raises InputError as `Signature.check`.
-        """
+    def maps(self, frames: Sequence[Frame]) -> Walk:
+        """A walk of (H, W, 3) RGB uint8 frames through the pieces. Raises InputError as `Signature.check`."""
         tensors = [self._signature.contract.encode(frame) for frame in frames]
         for tensor in tensors:
             self._signature.check(tensor)
-        if self._input in self._wanted:
-            yield self._input, tensors
-        live = [{self._input: self._onnxruntime.OrtValue.ortvalue_from_numpy(tensor)} for tensor in tensors]
-        for piece in self._pieces:
-            for values in live:
-                given = {name: values[name] for name in piece.inputs}
-                made = piece.session.run_with_ort_values(list(piece.outputs), given)
-                values.update(zip(piece.outputs, made, strict=True))
-                del made, given
-            for name in piece.outputs:
-                if name in self._wanted:
-                    yield name, [values[name].numpy() for values in live]
-            for values in live:
-                for name in piece.last:
-                    del values[name]
+        entry = _Piece(None, (), (self._input,), ())
+        made = self._onnxruntime.OrtValue.ortvalue_from_numpy
+        live = [{self._input: made(tensor)} for tensor in tensors]
+        return Walk([entry, *self._pieces], self._wanted, live, made)
 
     def _cut(self, model: onnx.ModelProto, types: dict[str, int], path: Path, threads: int) -> list[_Piece]:
         weights = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -158,9 +158,8 @@ def _variants(
     found.append(("percentile", quantised(model, "percentile")))
     best = quantised(equal, "percentile")
     found.append(("percentile, equalised", best))
-    if form.weight is S8:
-        best = round_adaptively(equal, best, inputs, threads=2).graph
-        found.append(("percentile, equalised, rounded", best))
+    best = round_adaptively(equal, best, inputs, threads=2).graph
+    found.append(("percentile, equalised, rounded", best))
     found.append((f"{found[-1][0]}, biases corrected", correct_biases(equal, best, inputs, threads=2).graph))
     if form.name in BACKENDS:
         found.append(("percentile, 7-bit weights", quantised(model, "percentile", with_narrow_weights(form))))

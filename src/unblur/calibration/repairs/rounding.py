@@ -21,7 +21,8 @@ from onnx import NodeProto, helper, numpy_helper
 
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.graphs.rewrites.quantise import QuantisedConvolution, QuantisedGraph
+from unblur.graphs.rewrites.forms import Element
+from unblur.graphs.rewrites.quantise import QuantisedConvolution, QuantisedGraph, to_element
 from unblur.graphs.sessions import WrittenGraph
 
 PATCHES = 4096
@@ -38,8 +39,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RoundedWeights:
-    """The repaired graph; `weights`: name of an 8-bit tensor -> its new values; `gains_db`: by how much the error that
-    rounding a convolution's weights makes in its result became smaller, 10 log10 of the powers' ratio."""
+    """The repaired graph; `weights`: name of an 8-bit tensor -> its new values' bytes; `gains_db`: by how much the
+    error that rounding a convolution's weights makes in its result became smaller, 10 log10 of the powers' ratio."""
 
     graph: QuantisedGraph
     weights: dict[str, NDArray[np.int8]]
@@ -57,13 +58,10 @@ def round_adaptively(
     """Round the weights of every quantised convolution of `graph`, which was made from `original`.
 
     `inputs`: frames as the pixel contract encodes them, none of them kept for scoring. Patches are those of `original`.
-    Raises InputError for no frame, weights that are no integers (8-bit floating point has uneven steps), a transposed
-    or a grouped convolution, and a weight that two convolutions share.
+    Raises InputError for no frame, a transposed or a grouped convolution, and a weight that two convolutions share.
     """
     if not inputs:
         raise InputError("Adaptive rounding needs at least one calibration frame.")
-    if graph.form.weight.onnx_type != onnx.TensorProto.INT8:
-        raise InputError(f"Adaptive rounding is for integer weights; form {graph.form.name} has none: leave it out.")
     nodes = {node.name: node for node in original.graph.node}
     constants = {t.name: t for t in original.graph.initializer}
     stored = {t.name: numpy_helper.to_array(t) for t in graph.model.graph.initializer}
@@ -76,15 +74,12 @@ def round_adaptively(
         moments = _moments(original, [(c.data, patches[c.name]) for c in chunk], inputs, threads)
         for convolution, moment in zip(chunk, moments, strict=True):
             exact = numpy_helper.to_array(constants[nodes[convolution.name].input[1]]).astype(np.float64)
-            before = stored[convolution.weight]
             steps = np.asarray(convolution.weight_scales, np.float64).reshape(-1, 1)
             flat = exact.reshape(len(exact), -1) / steps
-            rounded = choose(flat, before.reshape(flat.shape), moment, graph.form.weight.largest)
-            weights[convolution.weight] = rounded.astype(np.int8).reshape(before.shape)
-            errors = [
-                float(np.sum(steps[:, 0] ** 2 * _power(w - flat, moment)))
-                for w in (before.reshape(flat.shape), rounded)
-            ]
+            before = stored[convolution.weight].astype(np.float64).reshape(flat.shape)
+            rounded = choose(flat, before, moment, graph.form.weight)
+            weights[convolution.weight] = to_element(rounded, graph.form.weight).view(np.int8).reshape(exact.shape)
+            errors = [float(np.sum(steps[:, 0] ** 2 * _power(w - flat, moment))) for w in (before, rounded)]
             gains_db[convolution.name] = 10 * math.log10(errors[0] / errors[1]) if all(errors) else 0.0
     return RoundedWeights(with_weights(graph, weights), weights, gains_db)
 
@@ -95,34 +90,52 @@ def with_weights(graph: QuantisedGraph, weights: Mapping[str, NDArray[np.int8]])
     model.CopyFrom(graph.model)
     for tensor in model.graph.initializer:
         if tensor.name in weights:
-            tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+            tensor.ClearField("int32_data")
+            tensor.raw_data = weights[tensor.name].tobytes()
     return replace(graph, model=model)
 
 
-def choose(exact: Floats, start: NDArray[Any], moment: Floats, largest: int) -> Floats:
-    """Whole numbers beside `exact` (channels, entries), for which d G dᵀ of each row's error d is small.
+def choose(exact: Floats, start: Floats, moment: Floats, element: Element) -> Floats:
+    """Values of the 8-bit type beside `exact` (channels, entries), for which d G dᵀ of each row's error d is small.
 
-    start: a rounding of `exact`; what differs from it by 1 or more (it was clipped) stays. moment: G, (entries,
-    entries), of what the entries are multiplied with. Ends where turning no single entry over makes it smaller.
+    start: a rounding of `exact`; what was clipped stays. moment: G, (entries, entries), of what the entries are
+    multiplied with. Ends where turning no single entry over makes it smaller.
     """
-    rounded = start.astype(np.float64)
+    rounded = start.copy()
     error = rounded - exact
+    step = other_neighbours(exact, rounded, element) - rounded
     gradient = error @ moment
     for _ in range(PASSES):
         turned = 0
         for k in range(exact.shape[1]):
-            # The other neighbour lies on the other side of the exact value, one step away.
-            step = -np.sign(error[:, k])
-            change = step * (2 * gradient[:, k] + step * moment[k, k])
-            turn = (change < 0) & (np.abs(error[:, k]) < 1) & (np.abs(rounded[:, k] + step) <= largest)
+            change = step[:, k] * (2 * gradient[:, k] + step[:, k] * moment[k, k])
+            turn = change < 0
             if turn.any():
                 turned += int(turn.sum())
-                rounded[turn, k] += step[turn]
-                error[turn, k] += step[turn]
-                gradient[turn] += step[turn, None] * moment[k]
+                gradient[turn] += step[turn, k, None] * moment[k]
+                rounded[turn, k] += step[turn, k]
+                step[turn, k] *= -1
         if not turned:
             break
     return rounded
+
+
+def other_neighbours(exact: Floats, rounded: Floats, element: Element) -> Floats:
+    """Of the two values of the type around each exact one that which is not `rounded`; `rounded` itself where that is
+    exact, or the end of the type."""
+    grid = _grid(element)
+    above = np.clip(np.searchsorted(grid, exact), 1, len(grid) - 1)
+    low, high = grid[above - 1], grid[above]
+    fixed = (rounded == exact) | (exact < grid[0]) | (exact > grid[-1])
+    return np.where(fixed, rounded, np.where(rounded == low, high, low))
+
+
+def _grid(element: Element) -> Floats:
+    """Every value of the type, least first."""
+    kind = helper.tensor_dtype_to_np_dtype(element.onnx_type)
+    codes = np.arange(256, dtype=np.uint8).view(kind).astype(np.float64)
+    grid: Floats = np.unique(codes[np.abs(codes) <= element.largest])
+    return grid
 
 
 def _power(error: Floats, moment: Floats) -> Floats:

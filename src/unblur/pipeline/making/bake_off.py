@@ -15,7 +15,7 @@ from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads
-from unblur.graphs.rewrites.forms import S8, Form
+from unblur.graphs.rewrites.forms import Form
 from unblur.images.synthetic import VERSION
 from unblur.metrics.decibels import best_first
 from unblur.pipeline.held_out import DRAWN, drawn_held_out, find_overlaps, refuse_overlaps
@@ -78,9 +78,9 @@ def bake_off(
 
 
 def worth_trying(repairs: Sequence[str], form: Form) -> tuple[tuple[str, ...], ...]:
-    """Repairs that a bake-off also tries on its winner where nobody has chosen any: in integer forms adaptive rounding,
-    and where residuals are 8 bits too, equalisation before it; elsewhere that costs (docs/numerics.md)."""
-    if repairs or form.weight != S8:
+    """Repairs that a bake-off also tries on its winner where nobody has chosen any: adaptive rounding, and where
+    residuals are 8 bits too, equalisation before it; elsewhere that costs (docs/numerics.md)."""
+    if repairs:
         return ()
     return ((ROUNDING,), (EQUALISATION, ROUNDING)) if form.residual else ((ROUNDING,),)
 

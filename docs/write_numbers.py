@@ -219,17 +219,24 @@ def peers(values: dict[str, Any]) -> str:
     missing, about = [], {}
     for row in values["rows"]:
         if "reason" in row:
-            missing.append(f"- {row['peer']}: not measured ({row['date']}): {escaped(row['reason'])}")
+            what = "" if row["how"] == "not measured" else f", {escaped(row['how'])}"
+            missing.append(f"- {row['peer']}{what}: not measured ({row['date']}): {escaped(row['reason'])}")
             continue
         versions = ", ".join(f"{name} {version}" for name, version in sorted(row.get("versions", {}).items()))
         about[row["peer"]] = f"{row['peer']} ({versions or 'this version'}, {row['date']})"
         lines.append(
-            f"| {row['peer']}: {escaped(row['how'])} | {row['macs_share_8_bits']:.1%} | {row['runs_in']} "
+            f"| {row['peer']}: {escaped(row['how'])} | {_shares(row)} | {row['runs_in']} "
             f"| {row['fidelity_db_mean']:.1f} / {row['fidelity_db_worst']:.1f} | {row['psnr_loss_db']:+.3f} |"
         )
     side = values["side_px"]
     what = f"{values['network']}, {values['pictures']} pictures of {side}x{side}, ranges from {values['calibration']}; "
     return "\n".join([*lines, "", f"- {what}{'; '.join(about.values())}.", *missing])
+
+
+def _shares(row: dict[str, Any]) -> str:
+    """What the graph asks for in 8 bits, and where the backend runs another share in 8-bit kernels, that."""
+    asked, run = f"{row['macs_share_8_bits']:.1%}", row.get("macs_share_run_in_8_bits")
+    return asked if run is None or f"{run:.1%}" == asked else f"{asked}, run {run:.1%}"
 
 
 def ways(values: dict[str, Any]) -> str:

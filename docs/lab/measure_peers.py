@@ -14,7 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 import unblur
 from unblur.calibration.manifest import load_manifest
 from unblur.core.artefacts import write_json
+from unblur.core.errors import UnblurError
 from unblur.core.provenance import package_versions
-from unblur.engines.catalogue import open_engine
+from unblur.engines.catalogue import open_engine, pick_engine
 from unblur.export.graph import export_graph
 from unblur.graphs.facts import read_facts
 from unblur.graphs.rewrites.forms import FORMS, OPENVINO
@@ -67,10 +68,11 @@ PEERS = (
     Peer("ONNX Runtime quantize_static", "ort", [["onnxruntime==1.31.1", "onnx==1.23.2"]], "onnxruntime"),
     Peer("NNCF", "nncf", [["nncf==3.4.0", "openvino==2026.4.0"]], "openvino"),
     Peer("ModelOpt", "modelopt",
-         [[*CPU_TORCH, "torch==2.13.0", "onnx==1.19.1", "onnxruntime==1.24.4", "onnx-graphsurgeon", "polygraphy",
+         [[*CPU_TORCH, "torch==2.13.0", "onnx==1.21.0", "onnxruntime==1.24.4", "onnx-graphsurgeon", "polygraphy",
            "onnxconverter-common", "onnxslim", "scipy", "rich", "pulp", "pydantic", "regex", "tqdm", "nvidia-ml-py",
-           "ninja", "safetensors", "packaging"], ["--no-deps", "nvidia-modelopt==0.47.0"]], WRITTEN),
-    Peer("AIMET", "aimet", [[*CPU_TORCH, "aimet-onnx"]], WRITTEN),
+           "ninja", "safetensors", "packaging", "lief", "cppimport", "onnxscript", "ml_dtypes"],
+          ["--no-deps", "nvidia-modelopt==0.47.0"]], WRITTEN),
+    Peer("AIMET", "aimet", [[*CPU_TORCH, "torch==2.13.0", "aimet-onnx==2.42.0"]], WRITTEN),
 )  # fmt: skip
 SCRIPTS = {"ort": "ort_static.py", "nncf": "nncf_quantise.py", "modelopt": "modelopt_quantise.py",
            "aimet": "aimet_quantise.py"}  # fmt: skip
@@ -189,8 +191,16 @@ def _theirs(peer: Peer, protocol: Protocol) -> list[dict[str, Any]]:
     listed = json.loads(_command(str(python), "-m", "pip", "list", "--format", "json"))
     named = {step.partition("==")[0] for steps in peer.requirements for step in steps if not step.startswith("-")}
     versions = {one["name"]: one["version"] for one in listed if one["name"] in named}
-    rows = [_row(one["how"], protocol.work / one["file"], peer.runs_in, protocol) for one in made]
-    return [{"versions": versions} | row for row in rows]
+    return [{"versions": versions} | _row_or_reason(peer, one["how"], one["file"], protocol) for one in made]
+
+
+def _row_or_reason(peer: Peer, how: str, file: str, protocol: Protocol) -> dict[str, Any]:
+    """A row, or what the engine said that refuses the peer's graph."""
+    try:
+        return _row(how, protocol.work / file, peer.runs_in, protocol)
+    except (RuntimeError, UnblurError) as error:
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return {"how": how, "reason": f"{peer.runs_in} refuses the graph: {said[-1][:200]}"}
 
 
 def _command(*words: str) -> str:
@@ -198,16 +208,24 @@ def _command(*words: str) -> str:
 
 
 def _row(how: str, file: Path, runs_in: str, protocol: Protocol) -> dict[str, Any]:
-    share = _openvino_share(file) if file.suffix == ".xml" else _share(onnx.load(file))
-    return {"how": how, "runs_in": runs_in, "macs_share_8_bits": round(share, 4)} | protocol.score(file, runs_in)
+    row: dict[str, Any] = {"how": how, "runs_in": runs_in}
+    if file.suffix == ".xml":
+        row["macs_share_8_bits"] = round(_openvino_share(file), 4)
+    else:
+        model = onnx.load(file)
+        dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+        asked = {node.name for node in model.graph.node if dequantised.issuperset(node.input[:2])}
+        row["macs_share_8_bits"] = round(_share(model, asked), 4)
+        realised = None if runs_in == WRITTEN else pick_engine(runs_in, "int8").realised
+        if realised is not None:  # the backend fuses pairs into an 8-bit kernel, or computes them one by one
+            row["macs_share_run_in_8_bits"] = round(_share(model, realised(file)), 4)
+    return row | protocol.score(file, runs_in)
 
 
-def _share(model: onnx.ModelProto) -> float:
-    """Of the convolutions' multiply-accumulates: those whose two operands are read through a DequantizeLinear."""
+def _share(model: onnx.ModelProto, names: Collection[str]) -> float:
+    """Of the convolutions' multiply-accumulates: those of these nodes."""
     facts = read_facts(model, SIDE, SIDE)
-    dequantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    eight = {node.name for node in model.graph.node if dequantised.issuperset(node.input[:2])}
-    return sum(one.macs for one in facts.convolutions if one.name in eight) / facts.convolution_macs
+    return sum(one.macs for one in facts.convolutions if one.name in names) / facts.convolution_macs
 
 
 def _openvino_share(file: Path) -> float:

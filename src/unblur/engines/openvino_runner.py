@@ -110,8 +110,8 @@ def threading_of(threads: int) -> dict[str, Any]:
     """OpenVINO's properties for so many threads.
 
     It binds threads to cores while they compute, and counts the cores from the first one in every process: two engines
-    of one thread each, in processes of their own, share a core while another idles (11 frames a second together for 21).
-    So threads are bound only where they take all cores.
+    of one thread each, in processes of their own, share a core while another idles (11 frames a second for 21). So
+    threads are bound only where they take all cores.
     """
     unbound = {"ENABLE_CPU_PINNING": False} if threads < default_threads() else {}
     return {"INFERENCE_NUM_THREADS": threads} | unbound

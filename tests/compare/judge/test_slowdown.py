@@ -67,7 +67,7 @@ def change(then: Report, now: Report) -> Change:
 
 
 def test_a_tenth_more_is_caught_and_nothing_changed_is_not() -> None:
-    """Though the clock of a session is off by a tenth, and the pace of a process by a fifth of that, as measured (docs/numerics.md)."""
+    """Though the clock of a session is off by a tenth, and the pace of a process by a fifth of that, as measured."""
     seeds = range(0, 100, 2)
     assert {change(report(seed), report(seed + 1)).state for seed in seeds} == {"kept"}
     found = [change(report(seed), report(seed + 1, 1.1)) for seed in seeds]

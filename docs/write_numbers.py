@@ -2,6 +2,7 @@
 
 A marker is `<!-- numbers: compare/baselines/NAME.json -->`; the table ends at `<!-- end -->`. The front page,
 README.md, has the short table of a comparison, and no row of what was not measured; docs/ has everything.
+docs/pareto/ gets the plot of each committed comparison.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from draw_pareto import drawings
 
 from unblur.compare.judge.noise import noise_of
 from unblur.compare.report import Report
@@ -296,8 +299,10 @@ def gate_of_latency(values: dict[str, Any]) -> list[str]:
         kept = row["trials"] - row["lost"] - row["cannot_tell"]
         between = f"{min(row['times']):.2f} to {max(row['times']):.2f}"
         lines.append(f"| {done} | {beside} | {between} | {row['lost']} | {row['cannot_tell']} | {kept} |")
-    about = f"{values['latency'][0]['engine']} on one thread, {values['latency_rounds']} rounds a session"
-    return [*lines, "", f"{about}; each trial has a baseline of its own, taken on the quiet machine."]
+    many = values["latency_repeats"]
+    engine = values["latency"][0]["engine"]
+    about = f"{engine} on one thread, {many} repeats on either side; measured: in units of torch beside it"
+    return [*lines, "", f"{about}. Each quiet comparison is the baseline of the next."]
 
 
 def folders(values: dict[str, Any]) -> str:
@@ -387,14 +392,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     root: Path = arguments.root
     stale = 0
-    for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
-        text = page.read_text()
-        fresh = _filled(text, root, page.name == "README.md")
-        if fresh != text:
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    filled = ((page, _filled(page.read_text(), root, page.name == "README.md")) for page in pages)
+    for file, fresh in (*filled, *drawings(root)):
+        if not file.exists() or fresh != file.read_text():
             stale += 1
-            print(f"{'not current' if arguments.check else 'written'}: {page}")
+            print(f"{'not current' if arguments.check else 'written'}: {file}")
             if not arguments.check:
-                page.write_text(fresh)
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(fresh)
     return 1 if stale and arguments.check else 0
 
 

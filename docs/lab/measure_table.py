@@ -20,8 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -35,6 +34,7 @@ from unblur.core.artefacts import write_json
 from unblur.core.bounds import Size
 from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
 from unblur.core.provenance import machine, package_versions
+from unblur.engines.base import BaseRunner
 from unblur.engines.catalogue import REFERENCE, find_engine, open_engine
 from unblur.engines.runner import Runner, restore_frame
 from unblur.images.files import Picture, read_picture, write_picture
@@ -148,26 +148,21 @@ def _row(engine: EngineResult, reasons: dict[str | None, str]) -> dict[str, Any]
     }
 
 
-class Told:
+class Told(BaseRunner):
     """A runner whose every error of running is an InputError: a row of the table and not its end."""
 
     def __init__(self, runner: Runner) -> None:
+        super().__init__(runner.signature, runner.description)
         self._runner = runner
-        self.signature, self.description, self.close = runner.signature, runner.description, runner.close
 
-    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+    def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         try:
             return self._runner.run(tensor)
         except RuntimeError as error:
             raise InputError(_reason(error)) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _release(self) -> None:
+        self._runner.close()
 
 
 def _opener(engine: str, checkpoint: Checkpoint, file: Path | None) -> Callable[[Size | None], Runner]:

@@ -1,16 +1,17 @@
 """How often the gate of baselines is right; writes gate-of-baselines.json beside this file.
 
-    python docs/lab/prove_gates.py            about decibels
-    python docs/lab/prove_gates.py latency    about milliseconds: minutes on a machine that nothing else works on
+    python docs/lab/prove_gates.py                   about decibels
+    python docs/lab/prove_gates.py latency FOLDER    about milliseconds: wants the machine for itself ("busy" behind it,
+                                                     only the half of it beside a load, does not)
 
 Ten times, each on pictures of its own: a comparison of the bundled network is accepted as the baseline, then made anew
 with nothing changed, and with engines whose output was spoilt by noise of a known size. Noise of one variance costs
 every picture another number of decibels, as real losses do; the variance is solved for so that their mean is what the
 table says.
 
-Milliseconds: a baseline is taken on the quiet machine; then the same engine again, and one that takes a tenth longer,
-on the quiet machine and beside a load that this script starts: as many processes as cores that do nothing but spin.
-What was found is written after each trial, and a run that was ended goes on where it stopped.
+Milliseconds, also ten times: the same engine again, and one that takes a tenth longer, on the quiet machine; then
+beside a load that this script starts: as many processes as cores that do nothing but spin. Each comparison is kept in
+FOLDER, and a run that was ended goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -27,64 +28,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from spoilt_engines import Noisy, slower
 
 from unblur.compare.candidates import Candidate
 from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.judge.baselines import accept, hold_against, load_baseline
 from unblur.compare.measure.frames import FrameFile, find_frames
+from unblur.compare.parts import Change
 from unblur.compare.report import EngineResult, Report
+from unblur.compare.timing import LatencySession
 from unblur.core.artefacts import write_json
+from unblur.core.bounds import Size
 from unblur.core.provenance import machine, package_versions
+from unblur.engines.catalogue import find_engine
+from unblur.engines.engine import HANG_SECONDS, Opening
+from unblur.engines.own_process import open_in_own_process
 from unblur.engines.runner import Runner
+from unblur.graphs.file import read_graph
 from unblur.images.files import Picture, write_picture
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.stopwatch import Protocol
 from unblur.networks.checkpoints import Checkpoint, load_checkpoint
-from unblur.pipeline.opening import make_candidate
+from unblur.pipeline.opening import engine_graph, make_candidate
 from unblur.pipeline.places import bundled_checkpoint
 from unblur.pipeline.store import Store
 
 TRIALS, PICTURES, SIZE = 10, 6, (96, 128)
 RESULTS = Path(__file__).parent / "gate-of-baselines.json"
-SLOW, ROUNDS = 0.10, 20
+SLOW, ROUNDS, REPEATS = 0.10, 8, 8
 ENGINES = ("onnxruntime", "onnxruntime-int8")
-
-
-class Noisy:
-    """A runner whose output has noise of this standard deviation, in the unit of its tensors."""
-
-    def __init__(self, inner: Runner, deviation: float, seed: int) -> None:
-        self._inner, self._deviation, self._rng = inner, deviation, np.random.default_rng(seed)
-        self.signature, self.description, self.close = inner.signature, inner.description, inner.close
-
-    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        found = self._inner.run(tensor)
-        return found + (self._deviation * self._rng.standard_normal(found.shape)).astype(found.dtype)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Slow(Noisy):
-    """A runner that takes a part longer, at work all the while as a slower engine would be."""
-
-    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        began = time.perf_counter()
-        found = self._inner.run(tensor)
-        until = began + (time.perf_counter() - began) * (1 + self._deviation)
-        while time.perf_counter() < until:
-            pass
-        return found
+TIMED, SLOWER = "onnxruntime", "slower"
 
 
 def deviation_of(loss_db: float, levels_db: list[float]) -> float:
@@ -180,37 +155,74 @@ def load(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def prove_latency() -> None:
-    """Each trial: a baseline on the quiet machine, then the same engine or the slower one, quiet or beside a load."""
-    checkpoint, engine = load_checkpoint(bundled_checkpoint(Path.cwd()), "bgr"), "onnxruntime"
+def prove_latency(folder: Path, *kinds: str) -> None:
+    """Comparisons on the quiet machine, each to be held against the one before; then beside a load, each against one of
+    these. A comparison has both rows, the engine and the slower one: each is held as if it were alone.
+    """
+    checkpoint = load_checkpoint(bundled_checkpoint(Path.cwd()), "bgr")
     cores = len(os.sched_getaffinity(0))
-    cases = [(busy, slow) for busy in (0, cores) for slow in (0.0, SLOW)]
-    values = written()
-    rows = values.get("latency") or [
-        {"beside": busy, "injected": slow, "engine": engine, "trials": 0, "lost": 0, "cannot_tell": 0, "times": []}
-        for busy, slow in cases
-    ]
-    with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
-        store = Store(Path(folder) / "artifacts")
-        plain = candidate(engine, store, checkpoint, 1)
-        slower = replace(plain, open=lambda size: Slow(plain.open(size), SLOW, 0))
-        frames = drawn(Path(folder) / "frames", 0)[:1]
-        accepted = Path(folder) / "accepted.json"
-        for row in rows:  # the quiet ones first: what a load leaves behind is theirs too
-            for trial in range(row["trials"], TRIALS):
-                accept(compared(checkpoint, frames, {engine: plain}, ROUNDS), accepted, "a trial")
-                with load(row["beside"]):
-                    now = compared(checkpoint, frames, {engine: slower if row["injected"] else plain}, ROUNDS)
-                since = hold_against(now, load_baseline(accepted), accepted).since
-                assert since is not None
-                found = next(one for one in since.changes if one.measure == "latency_ms" and one.engine == engine)
-                assert found.before is not None
-                assert found.now is not None
-                row["trials"], row["lost"] = trial + 1, row["lost"] + (found.state == "lost")
-                row["cannot_tell"] += found.state == "cannot tell"
-                row["times"].append(round(found.now / found.before, 4))
-                print(row["beside"], row["injected"], trial, found.state, row["times"][-1], found.why, flush=True)
-                write_json(RESULTS, values | {"latency": rows, "latency_rounds": ROUNDS})
+    store = Store(folder / "artifacts")
+    frames = drawn(folder / "frames", 0)[:1]
+    plain = candidate(TIMED, store, checkpoint, 1)
+    slow = replace(plain, name=SLOWER, open=lambda size: open_slower(store, checkpoint, size))
+    for kind in kinds or ("quiet", "busy"):
+        for trial in range(TRIALS + (kind == "quiet")):
+            file = folder / f"{kind}-{trial}.json"
+            if not file.exists():
+                with load(cores if kind == "busy" else 0):
+                    report = compared(checkpoint, frames, {TIMED: plain, SLOWER: slow}, ROUNDS)
+                write_json(file, report.to_json())
+                write_json(RESULTS, written() | told(folder, cores))
+
+
+def told(folder: Path, cores: int) -> dict[str, Any]:
+    """What the gate says of the comparisons that are there."""
+    rows = []
+    for kind, ahead in (("quiet", 1), ("busy", 0)):
+        pairs = [[folder / f"{name}.json" for name in (f"quiet-{trial}", f"{kind}-{trial + ahead}")]
+                 for trial in range(TRIALS)]  # fmt: skip
+        reports = [[Report.model_validate(json.loads(file.read_text())) for file in pair]
+                   for pair in pairs if all(file.exists() for file in pair)]  # fmt: skip
+        for part, row in ((0.0, TIMED), (SLOW, SLOWER)):
+            found = [held(alone(then, TIMED), alone(now, row), folder / "b.json") for then, now in reports]
+            if not found:
+                continue
+            counts = {state: sum(one.state == state for one in found) for state in ("lost", "cannot tell")}
+            rows.append({
+                "beside": cores if kind == "busy" else 0, "injected": part, "engine": TIMED, "trials": len(found),
+                "lost": counts["lost"], "cannot_tell": counts["cannot tell"],
+                "times": [round(one.lost or 0.0, 4) for one in found],
+            })  # fmt: skip
+    return {"latency": rows, "latency_repeats": REPEATS}
+
+
+def held(then: Report, now: Report, file: Path) -> Change:
+    accept(then, file, "a trial")
+    since = hold_against(now, load_baseline(file), file).since
+    assert since is not None
+    found = next(one for one in since.changes if one.measure == "latency_ms")
+    print(file.parent.name, now.created_utc, found.state, found.lost, found.low, found.high, found.why)
+    return found
+
+
+def alone(report: Report, row: str) -> Report:
+    """The reference and one row of a report, under the name of the engine that is proven."""
+
+    def session(one: LatencySession) -> LatencySession:
+        kept = (s for s in one.samples if s.name in (report.reference, row))
+        named = tuple(replace(s, name=TIMED) if s.name == row else s for s in kept)
+        return one.model_copy(update={"samples": named})
+
+    engines = [engine for engine in report.engines if engine.is_reference or engine.name == row]
+    named = [engine if engine.is_reference else engine.model_copy(update={"name": TIMED}) for engine in engines]
+    assert report.latency is not None
+    sessions = {"latency": session(report.latency), "repeats": tuple(map(session, report.repeats))}
+    return report.model_copy(update=sessions | {"engines": tuple(named)})
+
+
+def open_slower(store: Store, checkpoint: Checkpoint, size: Size | None) -> Runner:
+    graph = read_graph(engine_graph(TIMED, store, checkpoint, size).path)
+    return open_in_own_process(slower(find_engine(TIMED), SLOW), False, Opening(TIMED, None, graph, 1), HANG_SECONDS)
 
 
 def drawn(folder: Path, trial: int) -> list[FrameFile]:
@@ -223,7 +235,7 @@ def drawn(folder: Path, trial: int) -> list[FrameFile]:
 
 
 def candidate(name: str, store: Store, checkpoint: Checkpoint, threads: int) -> Candidate:
-    return make_candidate(name, store, checkpoint, threads)
+    return make_candidate(name, store, checkpoint, threads, hang_s=HANG_SECONDS)
 
 
 def noisy(candidate: Candidate, deviation: float, seed: int) -> Candidate:
@@ -233,10 +245,10 @@ def noisy(candidate: Candidate, deviation: float, seed: int) -> Candidate:
 def compared(
     checkpoint: Checkpoint, frames: list[FrameFile], candidates: dict[str, Candidate], rounds: int = 0
 ) -> Report:
-    protocol = Protocol(rounds=rounds) if rounds else None
-    settings = Settings(threads=1, protocol=protocol, pictures=0, detectors=False)
+    latency = {"protocol": Protocol(rounds=rounds), "repeats": REPEATS} if rounds else {"protocol": None}
+    settings = Settings(threads=1, pictures=0, detectors=False, **latency)
     return compare_engines(checkpoint, list(candidates.values()), frames, settings)
 
 
 if __name__ == "__main__":
-    prove_latency() if sys.argv[1:] == ["latency"] else main()
+    prove_latency(Path(sys.argv[2]), *sys.argv[3:]) if sys.argv[1:2] == ["latency"] else main()

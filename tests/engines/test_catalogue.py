@@ -113,6 +113,14 @@ def test_threads_reach_the_backend(name: str, checkpoint: Checkpoint, graph: Pat
         assert runner.description["precision"] == "f32"
 
 
+def test_openvino_binds_threads_to_cores_only_where_it_takes_all(checkpoint: Checkpoint, graph: Path) -> None:
+    """Else an engine in another process would be bound to the same ones."""
+    everything = default_threads()
+    for threads in {1, everything}:
+        with open_engine("openvino", checkpoint, graph, threads=threads) as runner:
+            assert runner.description["bound to cores"] == ("yes" if threads == everything else "no")
+
+
 def test_torch_gives_the_number_of_threads_back(checkpoint: Checkpoint) -> None:
     before = torch.get_num_threads()
     inside = []

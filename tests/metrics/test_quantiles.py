@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from unblur.core.errors import InputError
-from unblur.metrics.quantiles import Interval, Ratio, mean_interval, quantiles, slowdown, speedup, summarise
+from unblur.metrics.quantiles import (
+    Interval,
+    Ratio,
+    mean_interval,
+    quantiles,
+    slowdown,
+    slowdown_of_sessions,
+    speedup,
+    summarise,
+)
 
 
 def test_summary_of_eleven_samples() -> None:
@@ -106,3 +115,13 @@ def test_a_ratio_differs_where_its_interval_leaves_out_one() -> None:
     assert not Ratio(1.02, 0.99, 1.05, 0.95).differs
     assert Ratio(1.02, 1.01, 1.05, 0.95).differs
     assert Ratio(0.9, 0.8, 0.95, 0.95).differs
+
+
+def test_what_sessions_differ_by_is_in_the_interval() -> None:
+    """By hand: logarithms ±ln 1.1 on both sides, pooled variance 4/3 of that squared, t of 6 degrees 2.447."""
+    before = [100 / 1.1, 100 * 1.1] * 2
+    found = slowdown_of_sessions(before, [1.2 * value for value in before])
+    half = math.exp(2.446912 * math.log(1.1) * math.sqrt(4 / 3 / 2))
+    assert (found.value, found.low, found.high) == pytest.approx((1.2, 1.2 / half, 1.2 * half), rel=1e-5)
+    with pytest.raises(InputError, match="two of a side, got 4 and 1"):
+        slowdown_of_sessions(before, [1.0])

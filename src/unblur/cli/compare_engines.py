@@ -145,6 +145,7 @@ def _compare_own(args: argparse.Namespace, job: Job, resolved: Resolved, out: Ou
         threads=job.threads,
         protocol=Protocol(rounds=config.compare.rounds) if config.compare.rounds else None,
         latency_size=args.latency_size,
+        repeats=config.compare.repeats,
         budgets=spread_budgets(config.budgets, [engine.name for engine in engines]),
         pictures=args.pictures or 3,
         skip_missing=args.skip_missing or resolved.origin("compare.engines") != "--engines",

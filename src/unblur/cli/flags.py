@@ -149,6 +149,8 @@ TABLE = (
         "CPU threads of each engine; left out, physical cores", threads),
     Row("--device", "compare.device", "compare", "of engines on a GPU: cuda, or cuda:1 for the second GPU"),
     Row("--rounds", "compare.rounds", "compare", "timed rounds", positive),
+    Row("--repeats", "compare.repeats", "compare", "short sessions of latency, every engine opened anew for each: 8 "
+        "tell an engine that is a tenth slower than its baseline", positive),
     Row("--baseline", "compare.baseline", "compare", "an accepted report (unblur accept): exit code 3 where decibels "
         "or milliseconds have been lost since", Path, read=_path, options=FILE),
     Row("--cost", "compare.cost", "compare", "also memory, loading time and first frame of each engine, in a "

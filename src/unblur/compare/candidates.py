@@ -9,6 +9,7 @@ from unblur.compare.measure.waterfall import Graphs
 from unblur.core.bounds import Size
 from unblur.core.console import printable
 from unblur.engines.catalogue import REFERENCE, open_engine
+from unblur.engines.engine import HANG_SECONDS
 from unblur.engines.runner import Runner
 from unblur.images.contract import PixelContract
 from unblur.networks.checkpoints import Checkpoint
@@ -35,7 +36,7 @@ class Reference:
     """What every engine is held against; it is a row of its own.
 
     `text`: in words. `network`, `source` and `digest`: name, file and SHA-256 of the checkpoint or graph. `contract`:
-    its pixels.
+    its pixels. `apart`: opens it in a process of its own, which sessions of latency that are repeated do.
     """
 
     engine: Candidate
@@ -44,6 +45,7 @@ class Reference:
     source: str
     digest: str
     contract: PixelContract
+    apart: Callable[[], Runner]
 
 
 def torch_reference(checkpoint: Checkpoint, threads: int | None) -> Reference:
@@ -55,4 +57,5 @@ def torch_reference(checkpoint: Checkpoint, threads: int | None) -> Reference:
         source=printable(checkpoint.path.name),
         digest=checkpoint.digest,
         contract=checkpoint.contract,
+        apart=lambda: open_engine(REFERENCE, checkpoint, None, threads, hang_s=HANG_SECONDS),
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from unblur.compare.candidates import Candidate, Reference, torch_reference
 from unblur.compare.judge.budgets import Budgets, check_budgets
+from unblur.compare.judge.slowdown import FEWEST_REPEATS, repeats_left
 from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.attention import attention_of
 from unblur.compare.measure.fidelity import mean_quality
@@ -17,6 +19,7 @@ from unblur.compare.measure.frame_pass import Notes, compare_frames
 from unblur.compare.measure.frames import FrameFile
 from unblur.compare.measure.latency import FRAMES_MAX, fit_frame, measure_latency, most_frequent
 from unblur.compare.measure.pictures import differences_of, interval_of, less
+from unblur.compare.measure.repeats import measure_repeats, short
 from unblur.compare.measure.scores import Kept, Scores
 from unblur.compare.measure.waterfall import measure_waterfalls
 from unblur.compare.parts import Attention, Waterfall
@@ -59,6 +62,7 @@ class Settings:
     `skip_missing`: an engine that this machine cannot run is listed with the reason instead of raising. `waterfall`:
     where each engine loses its fidelity is measured, which takes seconds for each graph. `kept`: where scores of single
     frames are found again and kept, None for nowhere. `detectors`: False turns them off, and the report says so.
+    `repeats`: so many short sessions of latency beside, each with every engine opened anew.
     """
 
     threads: int | None = None
@@ -70,6 +74,7 @@ class Settings:
     kept: Kept | None = None
     waterfall: bool = False
     detectors: bool = True
+    repeats: int = 0
 
 
 def compare_engines(
@@ -104,6 +109,7 @@ def compare_engines(
     session: LatencySession | None = None
     latencies: dict[str, LatencyResult] = {}
     falls: dict[str, Waterfall] = {}
+    repeats: tuple[LatencySession, ...] = ()
     with ExitStack() as stack:
         runners, missing = _open(everything, size, settings.skip_missing, stack, progress, notes.crashed)
         good = [frame for frame in frames if frame.name in sizes]
@@ -131,6 +137,13 @@ def compare_engines(
             pictures = _latency_frames([frame for frame in good if frame.name in whole], sizes, at)
             _drop_unfit(runners, next(iter(pictures.values())), notes)
             session, latencies = measure_latency(runners, base, pictures, settings.protocol, progress, notes.crashed)
+            if settings.repeats:
+                stack.close()
+                again = _reopened(reference, [e for e in present if e.name in latencies], contract.padded_size(*at))
+                few = partial(_too_disturbed, settings.repeats)
+                protocol = short(sum(one.summary.median_ms for one in latencies.values()))
+                how = (protocol, settings.repeats, few, progress, notes.crashed)
+                repeats = measure_repeats(again, base, pictures, *how)
     for name, reason in notes.crashed.items():
         progress.note(f"crashed: {name}: {reason}")
     results = []
@@ -161,6 +174,7 @@ def compare_engines(
         engines=tuple(results),
         blurred_quality=mean_quality(notes.blurred),
         latency=session,
+        repeats=repeats,
         failures=tuple(notes.failures),
         notes=(
             *{ALIGNED if frame.aligned else UNALIGNED for frame in frames if frame.from_two_cameras},
@@ -196,6 +210,16 @@ def _size(frame: FrameFile) -> Size:
     except InputError:
         picture, _ = frame.read()
         return picture.shape[0], picture.shape[1]
+
+
+def _reopened(reference: Reference, engines: Sequence[Candidate], size: Size) -> dict[str, Callable[[], Runner]]:
+    openers = {engine.name: partial(engine.open, size) for engine in engines}
+    return {**openers, reference.engine.name: reference.apart}
+
+
+def _too_disturbed(count: int, so_far: Sequence[LatencySession]) -> bool:
+    """Whether too few of all could still be quiet."""
+    return count - len(so_far) + len(repeats_left(so_far, machine())) < min(count, FEWEST_REPEATS)
 
 
 def _strips(notes: Notes) -> tuple[Strip, ...]:

@@ -21,7 +21,7 @@ class Change(Part):
     (medians).
 
     `lost`, with the interval `low` to `high`: decibels, mean over the pictures paired; of latency, now over before.
-    `worst`: decibels lost on the picture that lost most.
+    `worst`: decibels lost on the picture that lost most. `margin`: of latency, up to which nothing is lost.
     """
 
     engine: str
@@ -32,6 +32,7 @@ class Change(Part):
     low: Decibels | None
     high: Decibels | None
     worst: Decibels | None = None
+    margin: float | None = None
     state: Literal["kept", "lost", "cannot tell"]
     why: str = ""
 

@@ -182,7 +182,8 @@ class Report(Part):
     they were stated. `blurred`: quality of the inputs, in the order of the reference's frames. `differences`: of every
     two engines. `worst`: frames of the least fidelity, the worst first. `since`: what has changed since the baseline,
     if one was named. `detectors`: names of those that looked at every picture. `ceilings`: of the devices that engines'
-    `rates` are of. `strips` and `attention` are shown on the page only."""
+    `rates` are of. `repeats`: short sessions of latency, for which every engine was opened anew, in processes of their
+    own: they tell what sessions differ by. `strips` and `attention` are shown on the page only."""
 
     form: Literal["unblur comparison 1"] = "unblur comparison 1"
     created_utc: str
@@ -206,6 +207,7 @@ class Report(Part):
     since: Since | None = None
     detectors: tuple[str, ...] = ()
     ceilings: tuple[Ceilings, ...] = ()
+    repeats: tuple[LatencySession, ...] = ()
     strips: tuple[Strip, ...] = Field(default=(), exclude=True)
     attention: tuple[Attention, ...] = Field(default=(), exclude=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
 from unblur.core.errors import InputError
 
@@ -116,6 +118,21 @@ def slowdown(
         found.append(float(np.median(samples[0]) / (np.median(samples[1]) if yardstick else 1.0)))
     low, high = np.quantile(drawn[1] / drawn[0], ((1 - level) / 2, (1 + level) / 2))
     return Ratio(found[1] / found[0], float(low), float(high), level)
+
+
+def slowdown_of_sessions(before: Sequence[float], now: Sequence[float], *, level: float = 0.95) -> Ratio:
+    """now / before of one number a session, by geometric means; above 1 it has become slower. The interval is Student's
+    of the difference of mean logarithms: what sessions of one kind differ by is in it, and is taken to be the same on
+    both sides. Raises InputError for fewer than two sessions on a side.
+    """
+    if min(len(before), len(now)) < 2:
+        raise InputError(f"What sessions differ by takes two of a side, got {len(before)} and {len(now)}.")
+    logs = [np.log(_samples(one)) for one in (before, now)]
+    freedom = len(before) + len(now) - 2
+    pooled = sum(float(((one - one.mean()) ** 2).sum()) for one in logs) / freedom
+    half = float(student.ppf((1 + level) / 2, freedom)) * math.sqrt(pooled * (1 / len(before) + 1 / len(now)))
+    found = float(logs[1].mean() - logs[0].mean())
+    return Ratio(math.exp(found), math.exp(found - half), math.exp(found + half), level)
 
 
 def summarise(latencies_ms: Sequence[float]) -> Summary:

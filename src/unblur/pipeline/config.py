@@ -236,17 +236,17 @@ class CompareSection(Section):
     """Engines beside the PyTorch reference, threads of each (0: physical cores), timed rounds (0: no latency), and
     whether it is measured where each engine loses its decibels, and whether the detectors look at every picture.
 
-    `baseline`: an accepted report that this one must not lose against. `cost`: also memory, loading and first frame
-    of each engine, in a process of its own.
-
-    `hang_seconds`: each engine runs in a process of its own, and one that does not answer for so long is ended; 0 runs
-    all in one process, for a debugger.
+    `repeats`: short sessions of latency with every engine opened anew, as a gate of latency needs them. `baseline`: an
+    accepted report that this one must not lose against. `cost`: also memory, loading and first frame of each engine, in
+    a process of its own. `hang_seconds`: each engine runs in a process of its own, and one that does not answer for so
+    long is ended; 0 runs all in one process, for a debugger.
     """
 
     engines: tuple[str, ...] = ("onnxruntime", "openvino")
     device: Device = ""
     threads: Threads = 0
     rounds: int = Field(15, ge=0, le=100_000)
+    repeats: int = Field(0, ge=0, le=1000)
     baseline: Path | None = None
     cost: bool = False
     waterfall: bool = True

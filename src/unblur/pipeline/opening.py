@@ -12,6 +12,7 @@ from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
 from unblur.core.overlap import ahead
 from unblur.engines.catalogue import demand_device, find_engine, is_calibrated, open_engine
+from unblur.engines.engine import HANG_SECONDS
 from unblur.engines.named import NamedEngine, name_engine
 from unblur.engines.per_size import PerSizeRunner
 from unblur.engines.runner import Runner
@@ -218,13 +219,18 @@ def graph_reference(
     if graph.precision != "f32" or graph.quantised:
         raise InputError(f"--reference {path} is {graph.precision}; name the float32 graph that it was made from.")
     label = printable(f"{GRAPH_REFERENCE}:{path.name}")
+
+    def open_it(hang_s: float | None = None) -> Runner:
+        return open_engine(GRAPH_REFERENCE, None, path, threads, output, contract=contract, hang_s=hang_s)
+
     return Reference(
-        engine=Candidate(label, lambda _: open_engine(GRAPH_REFERENCE, None, path, threads, output, contract=contract)),
+        engine=Candidate(label, lambda _: open_it()),
         text="the float32 graph that was named",
         network=printable(path.stem),
         source=printable(path.name),
         digest=graph.digest,
         contract=graph.signature.contract,
+        apart=lambda: open_it(HANG_SECONDS),
     )
 
 

@@ -208,7 +208,7 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
     # ONNX Runtime also runs the compiled graphs.
     depends = _depends(job, [*settings.engines, *([GRAPH_REFERENCE] if compiled else ())])
     how = {"waterfall": settings.waterfall, "detectors": settings.detectors, "shown": list(SHOWN)}
-    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds} | how
+    spec: dict[str, Any] = {"threads": settings.threads, "rounds": settings.rounds, "repeats": settings.repeats} | how
     spec |= depends.spec
     spec |= {"contract": checkpoint.contract.to_json(), "cost": settings.cost} | _calibrated(job, settings.engines)
     recipe = Recipe("measurements", spec, parents, depends.packages, machine_bound=True)
@@ -221,6 +221,7 @@ def comparison(job: Job, frames: Frames, compiled: Mapping[str, Artefact]) -> Ar
             threads=job.threads,
             protocol=protocol,
             skip_missing=True,
+            repeats=settings.repeats,
             waterfall=settings.waterfall,
             kept=kept,
             detectors=settings.detectors,

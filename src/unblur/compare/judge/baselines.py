@@ -1,9 +1,8 @@
 """A report held against the one that was accepted before it: what has been lost since, beyond what chance explains.
 
 Decibels are paired by picture: the mean of the pictures' losses has a bootstrap interval over pictures, and is a loss
-where even its low end is more than the margin. Milliseconds are of two sessions on two days. They are held only on one
-class of machine, in quiet sessions, and are a loss only where the engine is slower by itself and in units of the
-reference that was timed beside it; where only the first holds, the machine is slower, which is told and breaks nothing.
+where even its low end is more than the margin. Milliseconds: `judge.slowdown`. They are held only on one class of
+machine, in quiet sessions.
 """
 
 from __future__ import annotations
@@ -16,16 +15,14 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from unblur.compare.judge.noise import noise_of
+from unblur.compare.judge.slowdown import latency_changes
 from unblur.compare.parts import Change, Part, Since
 from unblur.compare.report import Check, EngineResult, Report
-from unblur.compare.timing import LatencyResult
 from unblur.core.artefacts import file_digest, write_json
 from unblur.core.errors import InputError
 from unblur.core.reading import read_json
 from unblur.metrics.decibels import decibels_text, mean_decibels
-from unblur.metrics.quantiles import mean_interval, slowdown
-from unblur.metrics.stationarity import FEWEST
+from unblur.metrics.quantiles import mean_interval
 
 MARGIN_DB = {"psnr_db": 0.005, "fidelity_db": 0.02}
 """A loss that is no loss: sums in another order, and roundings of 8 bits that fall the other way, are below it."""
@@ -35,10 +32,6 @@ CEILING_DB = 100.0
 
 ONE_PICTURE_DB = 1.0
 """A loss on one picture that breaks the gate, however many others hide it in the mean."""
-
-MARGIN_LATENCY = 1.03
-"""What two quiet sessions of one engine differ by: memory lies elsewhere, clocks are others."""
-
 
 HELD = "baseline_"
 """How checks against a baseline are called."""
@@ -155,7 +148,7 @@ def hold_against(report: Report, baseline: Baseline, path: Path) -> Report:
     # One that was measured then and cannot be now has lost everything.
     known = [name for name in both if not then[name].not_measured]
     changes = [change for name in known for change in _decibels(then[name], now[name])]
-    latency, why_not = _latencies(old, report, held)
+    latency, why_not = latency_changes(old, report, held)
     since = Since(
         file=path.name,
         digest=file_digest(path),
@@ -246,73 +239,18 @@ def _paired(
     return Change(**about, state="kept")
 
 
-def machine_class(report: Report, latency: LatencyResult) -> str:
-    """What milliseconds of one engine may be held against each other on: processor, device and threads."""
-    about = latency.description
-    parts = [report.machine["cpu"], f"{about['threads']} thread(s)"]
-    return ", ".join([*parts, *([] if about["device"].startswith("cpu") else [about["device"]])])
-
-
-def _latencies(old: Report, report: Report, names: list[str]) -> tuple[list[Change], list[str]]:
-    """Of the engines timed in both, the reference left out: it is the yardstick. And why others are not held."""
-    if not old.latency or not report.latency:
-        side = "the baseline" if not old.latency else "this comparison"
-        return [], [f"Latency is not held against the baseline: {side} has none."]
-    noisy = [f"{which}: {', '.join(found)}" for which, one in (("now", report), ("then", old))
-             if one.latency and (found := noise_of(one.latency, one.machine))]  # fmt: skip
-    changes, notes = [], []
-    results = [{engine.name: engine for engine in one.engines} for one in (old, report)]
-    samples = [
-        {name: one.latency.latencies_ms(name) for name in (*names, one.reference)}
-        for one in (old, report)
-        if one.latency
-    ]
-    for name in names:
-        then, now = (one[name].latency for one in results)
-        if then is None or now is None or name == report.reference:
-            continue
-        classes = machine_class(old, then), machine_class(report, now)
-        if classes[0] != classes[1]:
-            notes.append(f"{name}: latency is not held, on another class of machine: {classes[0]}, now {classes[1]}.")
-            continue
-        pair = (samples[0][name], samples[1][name])
-        alone = slowdown(*pair)
-        beside = slowdown(*pair, (samples[0][report.reference], samples[1][report.reference]))
-        state: Literal["kept", "lost", "cannot tell"] = "kept"
-        why = ""
-        if alone.low > MARGIN_LATENCY and min(map(len, pair)) < FEWEST:
-            state, why = "cannot tell", f"fewer than {FEWEST} rounds"
-        elif alone.low > MARGIN_LATENCY:
-            state, why = ("cannot tell", "") if noisy or beside.low <= MARGIN_LATENCY else ("lost", "")
-            if state == "cannot tell":
-                why = f"noisy ({'; '.join(noisy)})" if noisy else f"{report.reference} is slower beside it: the machine"
-        changes.append(
-            Change(
-                engine=name,
-                measure="latency_ms",
-                before=then.summary.median_ms,
-                now=now.summary.median_ms,
-                lost=alone.value,
-                low=alone.low,
-                high=alone.high,
-                state=state,
-                why=why,
-            )
-        )
-    return changes, notes
-
-
 def _checks(engine: EngineResult, since: Since) -> Iterator[Check]:
     """Of the reference only what it lost: it is a row that is not judged."""
     limits = {
         "fidelity_db": (f"{HELD}fidelity_loss_db", MARGIN_DB["fidelity_db"]),
         "psnr_db": (f"{HELD}psnr_loss_db", MARGIN_DB["psnr_db"]),
-        "latency_ms": (f"{HELD}slowdown", MARGIN_LATENCY),
+        "latency_ms": (f"{HELD}slowdown", 1.0),
     }
     for change in since.changes:
         told = change.state != "cannot tell" and (change.state == "lost" or not engine.is_reference)
         if change.engine == engine.name and told:
             budget, limit = limits[change.measure]
+            limit = change.margin or limit
             below = change.low is not None and change.low <= limit  # then one picture alone may have broken it
             measured = change.worst if below and change.state == "lost" else change.low
             yield Check(budget=budget, limit=limit, measured=measured, kept=change.state == "kept")

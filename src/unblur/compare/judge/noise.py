@@ -34,14 +34,7 @@ def noise_of(session: LatencySession, machine: dict[str, str]) -> tuple[str, ...
     of how much longer than usual its engines took, since what others do strikes all of them; and the order of each
     engine's samples (`unblur.metrics.stationarity`). The samples are in every report, also in those of old.
     """
-    reasons = []
-    cores = int(machine["usable_cores"])
-    waited = waited_share(session)
-    if waited is not None and waited > WAITED:
-        reasons.append(f"something waited for a core in {waited:.0%} of the time")
-    if waited is None and session.load_before is not None and session.load_before > BUSY * cores:
-        reasons.append(f"load {session.load_before:.1f} on {cores} core(s)")
-    reasons += _disturbed(session, cores)
+    reasons = list(disturbance_of(session, machine))
     names = list(dict.fromkeys(sample.name for sample in session.samples))
     of_each = {name: np.asarray(session.latencies_ms(name)) for name in names}
     usual = [values / np.median(values) for values in of_each.values() if values.size]
@@ -50,6 +43,20 @@ def noise_of(session: LatencySession, machine: dict[str, str]) -> tuple[str, ...
     for name, values in of_each.items():
         reasons += _drifting(name, values, CHANCE / len(names))
     return tuple(reasons)
+
+
+def disturbance_of(session: LatencySession, machine: dict[str, str]) -> tuple[str, ...]:
+    """As `noise_of`, by what the system tells alone: that the clock wanders is no reason where engines are held against
+    another one in the same rounds.
+    """
+    reasons = []
+    cores = int(machine["usable_cores"])
+    waited = waited_share(session)
+    if waited is not None and waited > WAITED:
+        reasons.append(f"something waited for a core in {waited:.0%} of the time")
+    if waited is None and session.load_before is not None and session.load_before > BUSY * cores:
+        reasons.append(f"load {session.load_before:.1f} on {cores} core(s)")
+    return (*reasons, *_disturbed(session, cores))
 
 
 def waited_share(session: LatencySession) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from statistics import median
 
 from unblur.compare.judge.budgets import EVERY_CANDIDATE
 from unblur.compare.judge.noise import noise_of, waited_share
@@ -120,6 +121,7 @@ def how_measured(report: Report) -> list[str]:
             "median of the reference over median of the engine, with a bootstrapped 95% interval over rounds."
         )
         lines += frame_lines(session, {e.name: e.latency for e in report.engines if e.latency})
+        lines += repeats_sentence(report)
         lines += noise_sentences(session, report.machine)
         lines += indifferent_sentence(report)
         cold = [e.name for e in report.engines if e.latency and not e.latency.warmed_up]
@@ -140,6 +142,22 @@ def how_measured(report: Report) -> list[str]:
         f"{when(report)}."
     )
     return lines
+
+
+def repeats_sentence(report: Report) -> list[str]:
+    """How far apart the short sessions are, in units of the reference; nothing where there are none."""
+    times = {
+        e.name: [median(s.latencies_ms(e.name)) / median(s.latencies_ms(report.reference)) for s in report.repeats]
+        for e in report.engines
+        if not e.is_reference and report.repeats and all(s.latencies_ms(e.name) for s in report.repeats)
+    }
+    if not times:
+        return []
+    each = ", ".join(f"{name} {min(found):.3f}–{max(found):.3f}" for name, found in times.items())
+    return [
+        f"Again in {len(report.repeats)} short session(s), every engine opened anew for each, as a gate needs them; of "
+        f"{report.reference} beside it: {each}."
+    ]
 
 
 def identical_lines(report: Report) -> list[str]:

@@ -49,7 +49,7 @@ def test_people_are_told_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([str(path)]) == 0
     said = capsys.readouterr().out
     for words in ("bag-1x2-2-3: BAG (2020)", "float32", "taken from  state_dict", "epoch (12)", "RGB from -1 to 1",
-                  "multiples of 4 (reflect padding) from 8 on", "growth 3 (no preset has these)"):  # fmt: skip
+                  "multiples of 4 (reflect padding) from 4 on", "growth 3 (no preset has these)"):  # fmt: skip
         assert words in said
 
 

@@ -205,7 +205,11 @@ def _labels(places: Sequence[tuple[float, float]], names: Sequence[str]) -> list
         sides += [(x + 8, y + 4 + k * LINE) for k in (-1, 1)] + [(x - 8 - width, y + 4 + k * LINE) for k in (-1, 1)]
         sides += [(x - width / 2, y - 12 - k * LINE) for k in (1, 2)]
         sides += [(x - width / 2, y + 22 + k * LINE) for k in (1, 2)]
-        place = next((one for one in sides if _free(one, width, taken)), sides[0])
+        # In a crowd: anywhere above or below, the nearest first, which touches the edge before it leaves the plot.
+        within = min(max(x - width / 2, LEFT), WIDTH - width)
+        farther = [(within + dx, y + 4 + dy) for dx in range(-120, 121, 12) for dy in range(-150, 151, 15)]
+        sides += sorted(farther, key=lambda one: math.hypot(one[0] - within, one[1] - 4 - y))
+        place = next((one for one in sides if _free(one, width, taken)), (within, y - 12))
         taken.append(_box(place, width))
         found.append(place)
     return found

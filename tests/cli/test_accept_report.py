@@ -137,11 +137,11 @@ def test_two_machines_stand_side_by_side(place: Path, capsys: pytest.CaptureFixt
     Path("b.json").write_text(json.dumps(values))
     assert main(["merge", "a.json", "b.json", "--output", "m", "--json"]) == 0
     merged = json.loads(capsys.readouterr().out)
-    assert merged["rows"][0]["engine"] == "onnxruntime"
+    assert merged["rows"][0]["engine"] == "torch-channels-last"
     assert merged["rows"][0]["machine"] == "cuda: a GPU, Another | <b>processor</b>"
     assert [row["engine"] for row in merged["rows"]].count("torch") == 2
     lines = Path("m/merged.md").read_text().splitlines()
-    assert lines[4].startswith("| onnxruntime | cuda: a GPU, Another \\| &lt;b&gt;processor&lt;/b&gt; | 7.50 |")
+    assert lines[4].startswith("| torch-channels-last | cuda: a GPU, Another \\| &lt;b&gt;processor&lt;/b&gt; | 7.50 |")
     page = Path("m/merged.html").read_text()
     assert "&lt;b&gt;processor" in page
     assert "<b>processor" not in page

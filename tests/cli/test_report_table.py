@@ -35,7 +35,7 @@ def test_no_number_is_cut(report: Report, width: int) -> None:
     whole = {cell for row in rows for cell in row.values()}
     for row in rows:
         assert {row[column] for column in NEEDED} - {"", "–"} <= set(re.split(r"\s{2,}|\n", text)), row["name"]
-    table = lines[: next(k for k, line in enumerate(lines) if "budgets broken" in line)]
+    table = lines[: next(k for k, line in enumerate(lines) if line.startswith("Fidelity after each step"))]
     cells = {cell for line in table for cell in re.split(r"\s{2,}", line.strip()) if re.match(r"[-+]?[\d.]+", cell)}
     assert len(cells) > 12
     assert cells - {"95% interval"} <= whole | {"95%"}, "every number is a whole cell"
@@ -58,14 +58,16 @@ def test_ratios_of_a_noisy_run_are_withheld(report: Report) -> None:
     assert report.latency is not None
     told = "\n".join(report_lines(report, 120))
     assert re.search(r"\d×", told)
-    noisy = report.model_copy(update={"latency": report.latency.model_copy(update={"load_before": 99.0})})
+    # Of a system that does not count what waited for a core, which says more than the load does.
+    loaded = report.latency.model_copy(update={"load_before": 99.0, "before": None})
+    noisy = report.model_copy(update={"latency": loaded})
     told = "\n".join(report_lines(noisy, 120))
     assert not re.search(r"\d×", told)
     assert "This run was noisy (load 99.0 on" in told
 
 
 def test_the_answer_stands_under_the_table(report: Report) -> None:
-    assert report_lines(report, 80)[-1].startswith("openvino-bf16 may ship: the fastest of 2 engines")
+    assert report_lines(report, 80)[-1].startswith("openvino-bf16 may ship: the fastest of 5 engines")
     assert "may ship" not in report_lines(judge(report, {}), 80)[-1]
 
 

@@ -10,7 +10,8 @@ from small_frames import QUICK
 from unblur.compare.candidates import Candidate
 from unblur.compare.speed import SpeedReport, measure_speed
 from unblur.compare.tell.speed import console_lines, tables_of, write_speed
-from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.errors import CrashError, InputError, MissingRuntimeError
+from unblur.engines.catalogue import open_engine
 
 
 def test_rows_missing_engines_and_agreement(checkpoint, faulty, tmp_path: Path) -> None:
@@ -73,6 +74,36 @@ def test_everything_that_can_be_asked_for_fits_80_columns(checkpoint, faulty, mo
     assert flow is not None
     assert flow.streams is not None
     assert report.engines[1].throughput.streams is None
+
+
+def test_crashed_engines_are_rows(checkpoint, faulty) -> None:
+    def crash(tensor):
+        raise CrashError("its process was ended by SIGSEGV")
+
+    def cannot_open(size):
+        raise CrashError("its process was ended by SIGILL")
+
+    engines = [faulty("a", crash), Candidate("b", cannot_open), faulty("c", lambda t: t)]
+    report = measure_speed(checkpoint, engines, (16, 16), "w", threads=1, protocol=QUICK)
+    assert [bool(engine.latency) for engine in report.engines] == [True, False, False, True]
+    notes = notes_of(report)
+    assert "a: not measured: its process was ended by SIGSEGV" in notes
+    assert "b: not measured: its process was ended by SIGILL" in notes
+
+
+def test_engines_of_processes_of_their_own(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unblur.compare.measure.throughput.MOST", 6)
+    name = "torch-channels-last"
+    apart = Candidate(name, lambda _: open_engine(name, checkpoint, None, 1, hang_s=60))
+    report = measure_speed(
+        checkpoint, [apart], (16, 16), "w", threads=1, protocol=QUICK, paper=True, throughput=True, hang_s=60
+    )
+    for engine in report.engines:
+        assert engine.latency is not None
+        assert engine.latency.description["process"] == "its own"
+        assert engine.latency.paper is not None
+        assert engine.throughput is not None
+        assert min(engine.throughput.run_alone, engine.throughput.one_by_one, engine.throughput.overlapped) > 0
 
 
 def test_an_engine_twice(checkpoint, faulty) -> None:

@@ -17,7 +17,7 @@ from unblur.calibration.histogram import BINS, Counts, add_counts
 from unblur.core.artefacts import atomic_path, file_digest, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.graphs.pieces import PiecewiseGraph, Walk
+from unblur.graphs.pieces import PiecewiseGraph, Walk, maps_given_back
 from unblur.images.contract import Frame
 
 DECAY = 0.99
@@ -138,17 +138,19 @@ def measure_statistics(
     names = list(dict.fromkeys(tensors))
     if not len(frames):
         raise InputError("Calibration got no frame; name a manifest that has some.")
-    opened = PiecewiseGraph(graph, names, threads)
     held = _held(frames, held_pixels) if histograms else None
     about = {"version": VERSION, "graph": file_digest(graph), "tensors": names, "histograms": histograms}
     key = value_digest(about if held is None else about | {"held": True})
     row = {name: k for k, name in enumerate(names)}
     at = (state and _State.load(state, key)) or _State.start(key, 1 if held is None else 0, len(names))
     save = _Saver(state, save_every_s)
-    if held is None:
-        at = _stream(at, opened, frames, row, histograms, progress, save)
-    else:
-        _side_by_side(at, opened.maps(held), held, row, progress, save)
+    with maps_given_back():
+        opened = PiecewiseGraph(graph, names, threads)
+        if held is None:
+            at = _stream(at, opened, frames, row, histograms, progress, save)
+        else:
+            _side_by_side(at, opened.maps(held), held, row, progress, save)
+        del opened
     if state:
         state.with_suffix(".npz").unlink(missing_ok=True)
     result = {}

@@ -80,11 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             weights = f"random weights, seed {SEED}"
         names, device = config.speed.engines, config.speed.device
 
-        def candidates(names: Sequence[str], threads: int | None) -> list[Candidate]:
-            given = (job.store, job.checkpoint, threads, progress, job.calibration)
-            return [make_candidate(name, *given, device=device) for name in names]
+        hang_s = config.compare.hang_seconds
 
-        engines = candidates(names, job.threads)
+        def candidates(names: Sequence[str], threads: int | None, hang_s: float = 0) -> list[Candidate]:
+            given = (job.store, job.checkpoint, threads, progress, job.calibration)
+            return [make_candidate(name, *given, device=device, hang_s=hang_s) for name in names]
+
+        engines = candidates(names, job.threads, hang_s)
         threads = job.threads or default_threads()
         # PyTorch's threads are the process's: two of its engines at once are one.
         small = [name for name in names if arguments.throughput and threads > 1 and find_engine(name).runs == "graph"]
@@ -96,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = measure_speed(
                 job.checkpoint, engines, size, weights, threads=threads,
                 protocol=Protocol(rounds=config.speed.rounds), progress=progress, paper=arguments.protocol == "paper",
-                throughput=arguments.throughput, streams=candidates(small, 1),
+                throughput=arguments.throughput, streams=candidates(small, 1), hang_s=hang_s,
             )  # fmt: skip
             report = with_rates(job, report, names, size, device) if arguments.roofline else report
             written = write_speed(report, folder)

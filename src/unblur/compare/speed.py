@@ -14,7 +14,7 @@ from unblur.compare.parts import Part
 from unblur.compare.timing import Ceilings, LatencyResult, LatencySession, Rates, Throughput
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
-from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.errors import CrashError, InputError, MissingRuntimeError
 from unblur.core.provenance import machine, package_versions
 from unblur.engines.catalogue import REFERENCE, open_engine
 from unblur.engines.runner import Runner, restore_frame
@@ -76,14 +76,16 @@ def measure_speed(
     paper: bool = False,
     throughput: bool = False,
     streams: Sequence[Candidate] = (),
+    hang_s: float | None = None,
 ) -> SpeedReport:
     """Latency of the engines and of eager float32 PyTorch in one interleaved session at (height, width).
 
     `paper`: also by the loop of the papers. `throughput`: also frames a second, and of the engines in `streams`, which
-    are the same ones on one thread, of as many at once as there are `threads`.
+    are the same ones on one thread, of as many at once as there are `threads`. `hang_s`: PyTorch in a process of its
+    own, as `open_engine`: what the engines were made with in this one (calibration, compilation) must not slow it.
 
-    An engine that this machine cannot run is listed with the reason. Raises InputError for an engine given twice;
-    other errors of the engines go through.
+    An engine that this machine cannot run, or that crashes, is listed with the reason. Raises InputError for an engine
+    given twice; other errors of the engines go through, and those of PyTorch.
     """
     candidates = [engine for engine in engines if engine.name != REFERENCE]
     names = [REFERENCE, *(engine.name for engine in candidates)]
@@ -92,26 +94,30 @@ def measure_speed(
     frames = {f"drawn {k}": _drawn(k, size) for k in range(FRAMES)}
     missing: dict[str, str] = {}
     with ExitStack() as stack:
-        runners: dict[str, Runner] = {REFERENCE: stack.enter_context(open_engine(REFERENCE, checkpoint, None, threads))}
+        runners: dict[str, Runner] = {
+            REFERENCE: stack.enter_context(open_engine(REFERENCE, checkpoint, None, threads, hang_s=hang_s))
+        }
         for engine in candidates:
             progress.note(f"opening {engine.name}")
             try:
                 runners[engine.name] = stack.enter_context(engine.open(checkpoint.contract.padded_size(*size)))
-            except MissingRuntimeError as error:
+            except (MissingRuntimeError, CrashError) as error:
                 missing[engine.name] = str(error).removeprefix(f"{engine.name}: ")
-        agreement = _agreement(runners, next(iter(frames.values())), progress)
+        agreement = _agreement(runners, next(iter(frames.values())), progress, missing)
+        runners = {name: runner for name, runner in runners.items() if name not in missing}
         protocol = protocol or Protocol()
-        session, latencies = measure_latency(runners, REFERENCE, frames, protocol, progress, paper=paper)
+        session, latencies = measure_latency(runners, REFERENCE, frames, protocol, progress, missing, paper=paper)
         flows: dict[str, Throughput] = {}
         if throughput:
             padded = checkpoint.contract.padded_size(*size)
             several = {
                 one.name: [stack.enter_context(one.open(padded)) for _ in range(threads or 1)]
                 for one in streams
-                if one.name in runners
+                if one.name in latencies
             }
             medians = {name: found.summary.median_ms for name, found in latencies.items()}
-            flows = measure_throughput(runners, several, list(frames.values()), medians, progress)
+            alive = {name: runner for name, runner in runners.items() if name not in missing}
+            flows = measure_throughput(alive, several, list(frames.values()), medians, progress)
     return SpeedReport(
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
         network=checkpoint.name,
@@ -140,9 +146,17 @@ def _drawn(seed: int, size: Size) -> Frame:
     return fit_frame(blurred, height, width)
 
 
-def _agreement(runners: dict[str, Runner], frame: Frame, progress: Progress) -> dict[str, float]:
-    """dB of each restored frame against the reference's. The first run also compiles, for those that do."""
+def _agreement(
+    runners: dict[str, Runner], frame: Frame, progress: Progress, crashed: dict[str, str]
+) -> dict[str, float]:
+    """dB of each restored frame against the reference's. The first run also compiles, for those that do. Engines that
+    crash are added to `crashed`."""
     restored = {}
     for name, runner in progress.track(runners.items(), "first run", len(runners)):
-        restored[name] = restore_frame(runner, frame)
+        try:
+            restored[name] = restore_frame(runner, frame)
+        except CrashError as error:
+            if name == REFERENCE:
+                raise
+            crashed[name] = str(error)
     return {name: psnr_db(picture, restored[REFERENCE], peak=255) for name, picture in restored.items()}

@@ -12,8 +12,8 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,12 @@ CHANNEL_PARTS = 4
 
 MAPPED_BYTES = 1 << 20
 """Maps from this size on are returned to the system when they are freed."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of malloc.h."""
+
+MMAP_THRESHOLD_MAX = 32 << 20
+"""Where glibc's own adjustment of its threshold ends; twice as much stays free at the top of its heap (mallopt(3))."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,6 @@ class PiecewiseGraph:
         ONNX Runtime refuses; MissingRuntimeError without it."""
         self._signature = read_graph(path).signature
         self._onnxruntime = open_onnxruntime(WHO)
-        _give_memory_back()
         model = onnx.load(path)
         self._input = model.graph.input[0].name
         found = find_tensors(model, strict=False)
@@ -205,18 +210,33 @@ def _by_channels(node: NodeProto, weights: dict[str, TensorProto]) -> list[NodeP
 
 def _trim() -> None:
     """Give back what serialising and reading all pieces left in the C library's heap: three times the weights."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
 
 
-@cache
-def _give_memory_back() -> None:
-    """Make the C library return a freed map to the system at once, for the rest of the process.
+@contextmanager
+def maps_given_back() -> Iterator[None]:
+    """Meanwhile the C library returns a freed map to the system at once.
 
     glibc takes maps below 32 MB out of its heap, where aligned blocks leave holes that the next map does not fit
     (measured: 1.8 GB resident for maps of 8 MB of which a handful are alive). A pool of ONNX Runtime instead keeps 2 GB
     of larger ones. Other C libraries than glibc have no such switch and are left as they are.
+
+    Afterwards glibc keeps maps as it does in a process that has freed a large one, for every page given back is cleared
+    anew when it is next wanted: eager PyTorch took twice its time in a process that had calibrated before.
     """
-    if platform.libc_ver()[0] == "glibc":
-        mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
-        ctypes.CDLL(None).mallopt(mmap_threshold, MAPPED_BYTES)
+    libc = _glibc()
+    if libc is None:
+        yield
+        return
+    libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+    try:
+        yield
+    finally:
+        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_MAX)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * MMAP_THRESHOLD_MAX)
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

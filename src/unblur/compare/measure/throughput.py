@@ -15,6 +15,7 @@ from statistics import median
 from unblur.compare.timing import Throughput
 from unblur.core.console import SILENT, Progress
 from unblur.core.overlap import ahead
+from unblur.engines.own_process import within
 from unblur.engines.runner import Runner, restore_frame
 from unblur.images.contract import Frame
 from unblur.images.files import Picture, decode_picture, encode_picture
@@ -23,6 +24,8 @@ from unblur.metrics.stopwatch import Protocol, Timed, measure
 TURN_S = 0.5
 FEWEST, MOST = 6, 60
 """A turn is of so many frames as take an engine about TURN_S, within these: pipes fill and drain within it, too."""
+
+HOWS = ("alone", "one by one", "overlapped")
 
 ROUNDS = Protocol(rounds=3, warmup_window=1, warmup_rounds_max=1)
 NAME = Path("frame.png")
@@ -44,12 +47,7 @@ def measure_throughput(
     timed: list[Timed] = []
     for name, runner in runners.items():
         count = counts[name]
-        pictures = [files[k % len(files)] for k in range(count)]
-        turns = {
-            "alone": partial(_alone, [runner], frames, count),
-            "one by one": partial(_one_by_one, runner, pictures),
-            "overlapped": partial(_overlapped, runner, pictures),
-        }
+        turns = {how: within(runner, turn_of, how, frames, files, count) for how in HOWS}
         if name in streams:
             turns["streams"] = partial(_alone, streams[name], frames, count)
         timed += [Timed(f"{name} {how}", partial(_turn, work)) for how, work in turns.items()]
@@ -67,7 +65,18 @@ def measure_throughput(
             stream_count=len(streams.get(name, ())),
         )
         for name in runners
+        if not any(f"{name} {how}" in session.crashed for how in (*HOWS, "streams"))
     }
+
+
+def turn_of(
+    runner: Runner, how: str, frames: Sequence[Frame], files: Sequence[bytes], count: int
+) -> Callable[[], None]:
+    """`count` frames through a runner in one of the `HOWS`. In an engine's own process a turn is one message."""
+    if how == "alone":
+        return partial(_alone, [runner], frames, count)
+    pictures = [files[k % len(files)] for k in range(count)]
+    return partial(_one_by_one if how == "one by one" else _overlapped, runner, pictures)
 
 
 def _turn(work: Callable[[], None], _: int) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from unblur.cli.app import main
 from unblur.compare.judge.baselines import load_baseline
 from unblur.compare.load import load_report
+from unblur.networks.random_weights import random_checkpoint
 
 COMPARE = ["compare", "--checkpoint", "tiny.safetensors", "--frames", "frames", "--truth", "truth", "--threads", "1",
            "--engines", "onnxruntime", "--rounds", "2", "--output"]  # fmt: skip
@@ -57,6 +58,12 @@ def test_a_report_is_accepted_and_the_next_one_held_against_it(place: Path, caps
     assert told["reason"] == "meant"
     assert load_baseline(place / "nano.json").replaces == told["replaces"]
     assert main([*COMPARE, "fifth"]) == 0
+    # One of other weights is refused before anything is made.
+    shutil.copy(random_checkpoint("banet_nano", 3, place / "other").path, "tiny.safetensors")
+    shutil.rmtree("artifacts")
+    assert main([*COMPARE, "sixth"]) == 2
+    assert "The baseline nano.json is of another network: " in capsys.readouterr().err
+    assert not list(Path("artifacts").rglob("*.onnx"))
 
 
 def test_the_comparison_of_the_store_is_held_against_it_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

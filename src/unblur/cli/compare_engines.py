@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = config.model_copy(update={"budgets": budgets})
     job = Job.of(config, progress)
     check_engines(job)
-    check_baseline(job, one_report=own)
+    check_baseline(job, one_report=own, reference=args.reference)
     tell_taken(resolved, "compare", progress)
     if own:
         return _compare_own(args, job, resolved, out)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unblur.compare.judge.baselines import load_baseline
+from unblur.compare.judge.baselines import load_baseline, refuse_another_network
 from unblur.compare.report import Report
 from unblur.core.artefacts import refuse_nested
 from unblur.core.bounds import Size
@@ -193,11 +193,14 @@ def check_engines(job: Job) -> None:
             find_engine(name)
 
 
-def check_baseline(job: Job, *, one_report: bool = False) -> None:
-    """Raise InputError for a baseline that cannot be read, or that several reports would be held against."""
+def check_baseline(job: Job, *, one_report: bool = False, reference: Path | None = None) -> None:
+    """Raise InputError for a baseline that cannot be read, is of another checkpoint, or that several reports would be
+    held against. `reference`: a graph that stands in the place of the checkpoint."""
     if (path := job.config.compare.baseline) is None:
         return
-    load_baseline(path)
+    baseline = load_baseline(path)
+    if reference is None and not job.config.network.is_graph:
+        refuse_another_network(baseline, job.checkpoint.name, job.checkpoint.digest, path)
     if job.config.frames.blurred is None and len(job.config.graph.sizes) > 1 and not one_report:
         raise InputError(f"The baseline {path} is of one size, and graph.sizes has several; choose one of them.")
 

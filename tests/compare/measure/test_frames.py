@@ -51,7 +51,7 @@ def test_two_partners_are_one_too_many(pictures: tuple[Path, Path]) -> None:
 def test_empty_and_missing_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No picture in"):
         find_frames(tmp_path)
-    with pytest.raises(InputError, match="do not exist"):
+    with pytest.raises(InputError, match="There is no "):
         find_frames(tmp_path / "none")
 
 
@@ -105,7 +105,7 @@ def test_a_data_set_brings_its_truth(tmp_path: Path) -> None:
     assert (frame.name, frame.truth) == ("test/s/blur/1.png", tmp_path / "test" / "s" / "sharp" / "1.png")
     with pytest.raises(InputError, match=r"leave --truth .* out"):
         find_frames(f"gopro:{tmp_path}", tmp_path)
-    with pytest.raises(InputError, match="do not exist, did you mean 'gopro'"):
+    with pytest.raises(InputError, match=r"There is no .* \(frames\), did you mean 'gopro'"):
         find_frames(f"gorpo:{tmp_path}")
 
 

@@ -19,6 +19,11 @@ from unblur.compare.tell.write import render_markdown, render_page
 from unblur.metrics.quantiles import Ratio
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unblur.compare.tell.answer.noise_of", lambda session, machine: ())
+
+
 @pytest.fixture
 def timed(checkpoint, pictures, settings, faulty) -> Report:
     """`exact` takes 20 ms and `rough` 10 ms of the reference's 40; what was measured here is overwritten."""
@@ -58,6 +63,13 @@ def test_the_best_is_the_fastest_within_the_budgets(
     told = answer(judge(timed, budgets))
     assert (told.state, told.best, told.sentence) == (state, best, words)
     assert bool(told.cost) == (best is not None)
+
+
+def test_the_fastest_of_a_noisy_run_is_called_that(timed: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unblur.compare.tell.answer.noise_of", lambda session, machine: ("load 9",))
+    assert answer(judge(timed, {})).sentence.endswith("The fastest engine is rough, in a noisy run.")
+    told = answer(judge(timed, {"*": Budget(latency_ms_max=30)}))
+    assert told.sentence == "rough may ship: the fastest of 2 engines that keep their budgets, in a noisy run."
 
 
 def test_the_fastest_is_so_of_those_that_were_timed(timed: Report) -> None:

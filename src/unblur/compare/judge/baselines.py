@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,6 +129,7 @@ def hold_against(report: Report, baseline: Baseline, path: Path) -> Report:
     Raises InputError for a baseline of another network, checkpoint, size or of other pictures.
     """
     old = baseline.report
+    refuse_another_network(baseline, report.network, report.checkpoint_digest, path)
     _refuse_another(report, old, path.name)
     then = {engine.name: engine for engine in old.engines}
     now = {engine.name: engine for engine in report.engines}
@@ -163,18 +165,24 @@ def hold_against(report: Report, baseline: Baseline, path: Path) -> Report:
     return report.model_copy(update={"engines": engines, "since": since})
 
 
+def refuse_another_network(baseline: Baseline, network: str, checkpoint_digest: str, path: Path) -> None:
+    """Raise InputError where the baseline at `path` is of another network, or of other weights: before any work."""
+    old = baseline.report
+    _refuse("network", old.network, network, path.name)
+    _refuse("checkpoint", old.checkpoint_digest[:12], checkpoint_digest[:12], path.name)
+
+
+def _refuse(what: str, before: object, now: object, name: str) -> None:
+    if before != now:
+        raise InputError(
+            f"The baseline {name} is of another {what}: {before}, and this comparison is of {now}. Name the right "
+            "one, or accept this report under a name of its own."
+        )
+
+
 def _refuse_another(report: Report, old: Report, name: str) -> None:
     """Raise InputError where the two are not of the same thing."""
-
-    def refuse(what: str, before: object, now: object) -> None:
-        if before != now:
-            raise InputError(
-                f"The baseline {name} is of another {what}: {before}, and this comparison is of {now}. Name the right "
-                "one, or accept this report under a name of its own."
-            )
-
-    refuse("network", old.network, report.network)
-    refuse("checkpoint", old.checkpoint_digest[:12], report.checkpoint_digest[:12])
+    refuse = partial(_refuse, name=name)
     refuse("reference", old.reference, report.reference)
     sizes = [{f.frame: (f.height, f.width) for f in _reference(one).frames} for one in (old, report)]
     refuse("channel order", *(one.contract and one.contract.channel_order for one in map(_reference, (old, report))))

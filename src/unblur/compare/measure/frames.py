@@ -156,7 +156,7 @@ def _pictures(place: Path, what: str, progress: Progress) -> list[Path]:
     if not place.exists():
         kind, colon, _ = str(place).partition(":")
         hint = nearest(kind, LAYOUTS) if colon else ""
-        raise InputError(f"The {what} {place} do not exist{hint}; name a folder of pictures, or one picture.")
+        raise InputError(f"There is no {place} ({what}){hint}; name a folder of pictures, or one picture.")
     if place.is_file():
         return [place]
     found = find_pictures(place, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from unblur.compare.judge.noise import noise_of
 from unblur.compare.judge.verdict import spoils
 from unblur.compare.report import EngineResult, Report
 from unblur.compare.tell.table import Row, milliseconds, rows_of
@@ -41,12 +42,17 @@ def answer(report: Report) -> Answer:
         sentence = "Nothing may ship: no engine keeps its budgets." if judged else "No engine was compared."
         return Answer("broken" if judged else "none", sentence, "", None)
     praise = "the fastest" if timed else "the most faithful"
+    noisy = ", in a noisy run" if timed and report.latency and noise_of(report.latency, report.machine) else ""
     if not judged:
-        sentence = f"No budget was stated, so nothing here is judged. {_capital(praise)} engine is {best.name}."
+        sentence = f"No budget was stated, so nothing here is judged. {_capital(praise)} engine is {best.name}{noisy}."
         return Answer("none", sentence, cost(report, best), best.name)
     rivals = timed or kept
     which = "timed engines" if 0 < len(timed) < len(kept) else "engines"
-    group = f"{praise} of {len(rivals)} {which} that keep their budgets" if len(rivals) > 1 else "it keeps its budgets"
+    group = (
+        f"{praise} of {len(rivals)} {which} that keep their budgets{noisy}"
+        if len(rivals) > 1
+        else "it keeps its budgets"
+    )
     sentence = f"{best.name} may ship: {group}."
     if broken:
         sentence += f" {_listed(broken)} may not."

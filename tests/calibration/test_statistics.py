@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -85,35 +84,6 @@ def test_no_map_outlives_its_last_reader(fixed_graph: Path) -> None:
     made = {name for piece in opened._pieces for name in (*piece.inputs, *piece.outputs)}
     assert made == {name for piece in opened._pieces for name in piece.last}
     assert len(opened._pieces) == 1, "what comes after the last wanted tensor is not run"
-
-
-FAULTS = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from unblur.calibration.statistics import measure_statistics
-from unblur.images.synthetic import synthetic_pair
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        np.ones(1 << 18)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-frames = [synthetic_pair(0, 48, 64)[0]]
-measure_statistics(Path(sys.argv[1]), ["leaky_relu"], frames, histograms=True, threads=1)
-faults()
-print(faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to give maps back")
-def test_measuring_leaves_the_process_as_fast_as_it_was(fixed_graph: Path) -> None:
-    """2 MB that are freed and wanted again: 512 pages, each cleared anew, or none."""
-    told = subprocess.run(
-        [sys.executable, "-c", FAULTS, str(fixed_graph)], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert int(told.stdout) < 512
 
 
 def test_statistics_are_those_of_the_values(fixed_graph: Path) -> None:

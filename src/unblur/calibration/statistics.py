@@ -17,7 +17,8 @@ from unblur.calibration.histogram import BINS, Counts, add_counts
 from unblur.core.artefacts import atomic_path, file_digest, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
-from unblur.graphs.pieces import PiecewiseGraph, Walk, maps_given_back
+from unblur.core.heap import maps_given_back
+from unblur.graphs.pieces import PiecewiseGraph, Walk
 from unblur.images.contract import Frame
 
 DECAY = 0.99

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unblur.core.errors import InputError, MissingRuntimeError
+from unblur.core.heap import keep_freed_maps
 from unblur.engines.base import BaseRunner
 from unblur.engines.bf16 import missing_bf16, torch_has_bf16
 from unblur.engines.source import Weights
@@ -68,6 +69,7 @@ class TorchRunner(BaseRunner):
                 "checkpoint": checkpoint.digest,
             },
         )
+        keep_freed_maps()  # it asks malloc for every map
         self._variant = variant
         self._threads = threads
         self._network: Callable[[Tensor], Tensor] | None = prepare(

@@ -9,10 +9,7 @@ whole maps and therefore exact at every border. In memory are the values that la
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from unblur.core.errors import InputError, nearest
+from unblur.core.heap import trim_heap
 from unblur.graphs.file import read_graph
 from unblur.graphs.sessions import WHO, open_onnxruntime, open_session
 from unblur.graphs.shapes import find_tensors
@@ -30,15 +28,6 @@ from unblur.images.contract import Frame
 
 CHANNEL_PARTS = 4
 """So many parts a transposed convolution is run in."""
-
-MAPPED_BYTES = 1 << 20
-"""Maps from this size on are returned to the system when they are freed."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of malloc.h."""
-
-MMAP_THRESHOLD_MAX = 32 << 20
-"""Where glibc's own adjustment of its threshold ends; twice as much stays free at the top of its heap (mallopt(3))."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +115,7 @@ class PiecewiseGraph:
         self._wanted = frozenset(tensors)
         self._pieces = self._cut(model, types, path, threads)
         del model, found, types
-        _trim()
+        trim_heap()  # serialising and opening all pieces left three times the weights there
 
     def maps(self, frames: Sequence[Frame]) -> Walk:
         """A walk of (H, W, 3) RGB uint8 frames through the pieces. Raises InputError as `Signature.check`."""
@@ -206,37 +195,3 @@ def _by_channels(node: NodeProto, weights: dict[str, TensorProto]) -> list[NodeP
         copy.output.append(f"{node.output[0]}.part_{k}")
         parts.append(copy)
     return [*parts, helper.make_node("Concat", [copy.output[0] for copy in parts], [node.output[0]], axis=1)]
-
-
-def _trim() -> None:
-    """Give back what serialising and reading all pieces left in the C library's heap: three times the weights."""
-    if (libc := _glibc()) is not None:
-        libc.malloc_trim(0)
-
-
-@contextmanager
-def maps_given_back() -> Iterator[None]:
-    """Meanwhile the C library returns a freed map to the system at once.
-
-    glibc takes maps below 32 MB out of its heap, where aligned blocks leave holes that the next map does not fit
-    (measured: 1.8 GB resident for maps of 8 MB of which a handful are alive). A pool of ONNX Runtime instead keeps 2 GB
-    of larger ones. Other C libraries than glibc have no such switch and are left as they are.
-
-    Afterwards glibc keeps maps as it does in a process that has freed a large one, for every page given back is cleared
-    anew when it is next wanted: eager PyTorch took twice its time in a process that had calibrated before.
-    """
-    libc = _glibc()
-    if libc is None:
-        yield
-        return
-    libc.mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
-    try:
-        yield
-    finally:
-        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_MAX)
-        libc.mallopt(M_TRIM_THRESHOLD, 2 * MMAP_THRESHOLD_MAX)
-        libc.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

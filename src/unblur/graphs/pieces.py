@@ -29,6 +29,9 @@ from unblur.images.contract import Frame
 CHANNEL_PARTS = 4
 """So many parts a transposed convolution is run in."""
 
+SMALL_BYTES = 1 << 16
+"""Values up to this size are shapes and strips, not maps."""
+
 
 @dataclass(frozen=True)
 class _Piece:
@@ -61,7 +64,7 @@ class Walk:
                 if piece.session is not None:  # the first gives the frames themselves
                     given = {name: values[name] for name in piece.inputs}
                     made = piece.session.run_with_ort_values(list(piece.outputs), given)
-                    values.update(zip(piece.outputs, made, strict=True))
+                    values.update((name, self._apart(v)) for name, v in zip(piece.outputs, made, strict=True))
                     del made, given
             found = {name: [values[name] for values in self._live] for name in piece.outputs if name in self._wanted}
             for values in self._live:
@@ -70,6 +73,11 @@ class Walk:
             self.done += 1
             yield {name: [value.numpy() for value in values] for name, values in found.items()}
             del found
+
+    def _apart(self, value: Any) -> Any:
+        """A small value copied: in ONNX Runtime 1.31 each result of a run keeps all results of that run alive, and a
+        number that later blocks read would hold maps of 50 to 170 MB that nobody does."""
+        return self._made(value.numpy()) if value.tensor_size_in_bytes() <= SMALL_BYTES else value
 
     def __len__(self) -> int:
         """Pieces that are left."""

@@ -189,7 +189,7 @@ def _theirs(peer: Peer, protocol: Protocol) -> list[dict[str, Any]]:
         return [{"how": "not measured", "reason": lines[-1][:300] if lines else str(error)}]
     made = json.loads((protocol.work / f"{peer.script}.json").read_text())
     listed = json.loads(_command(str(python), "-m", "pip", "list", "--format", "json"))
-    named = {step.partition("==")[0] for steps in peer.requirements for step in steps if not step.startswith("-")}
+    named = {step.partition("==")[0] for steps in peer.requirements for step in steps if "==" in step}
     versions = {one["name"]: one["version"] for one in listed if one["name"] in named}
     return [{"versions": versions} | _row_or_reason(peer, one["how"], one["file"], protocol) for one in made]
 
@@ -239,8 +239,17 @@ def _openvino_share(file: Path) -> float:
             read = node.input(0).get_shape() if node.get_type_name() == "ConvolutionBackpropData" else result
             macs = int(np.prod(weight)) * int(np.prod(read[2:]))
             total += macs
-            eight += macs * (node.input_value(0).get_node().get_type_name() == "FakeQuantize")
+            eight += macs * _is_rounded(node.input_value(0).get_node())
     return eight / total
+
+
+def _is_rounded(node: Any) -> bool:
+    """Whether its values are those of a FakeQuantize, perhaps moved."""
+    kind = node.get_type_name()
+    if kind in ("Split", "VariadicSplit", "Slice", "StridedSlice", "Reshape", "Transpose", "Pad", "Concat"):
+        values = node.input_values() if kind == "Concat" else node.input_values()[:1]
+        return all(_is_rounded(value.get_node()) for value in values)
+    return bool(kind == "FakeQuantize")
 
 
 def _openvino(file: Path, inputs: Sequence[NDArray[Any]]) -> Iterator[NDArray[Any]]:

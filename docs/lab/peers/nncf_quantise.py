@@ -36,7 +36,8 @@ def cut(share: float) -> RangeEstimatorParameters:
 
 OTHERS = nncf.IgnoredScope(
     types=["Add", "Multiply", "MatMul", "Concat", "Sigmoid", "Gather", "ConvolutionBackpropData"],
-    names=FACTS["kept"],
+    # OpenVINO reads a convolution with a bias as two operations.
+    names=[name + end for name in FACTS["kept"] for end in ("", "/WithoutBiases")],
     validate=False,
 )
 WAYS = {

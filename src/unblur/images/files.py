@@ -32,6 +32,10 @@ from unblur.images.listing import FORMATS, KINDS, READ_ONLY, SUFFIXES
 from unblur.images.listing import find_pictures as find_pictures
 
 JPEG_QUALITY = 95
+PNG_LEVEL = 4
+"""Of zlib, whose default of 6 takes 0.25 s for a photograph of 1280x720, longer than many an engine; this 0.1 s, for 3 % more
+bytes."""
+
 _OPENED = sorted({*FORMATS.values(), *READ_ONLY.values()})
 
 _REFUSED = {
@@ -163,7 +167,7 @@ def encode_picture(path: Path, picture: Picture, frame: Frame) -> bytes:
         del options["icc_profile"]
     match kind:
         case "PNG":
-            options["pnginfo"] = PngInfo()
+            options |= {"pnginfo": PngInfo(), "compress_level": PNG_LEVEL}
             for name, content in picture.colour:
                 options["pnginfo"].add(name, content)
         case "JPEG":

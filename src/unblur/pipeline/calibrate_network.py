@@ -45,8 +45,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """`scored`: the best mean fidelity first, one for each algorithm with the repairs that were asked for; where none
-    was and several compete, the winner with those of `worth_trying` besides. `chosen` is the first within the budget.
+    """`scored`: the best mean fidelity first, one for each algorithm with the repairs that were asked for; where nobody
+    chose any and several compete, one for each without, and the winner with those of `worth_trying` besides. `chosen`
+    is the first within the budget.
 
     `unrepaired`: the chosen algorithm's score without repairs, None where there are none. `overlaps`: calibration
     frames that are evaluation frames too, because a person insisted.
@@ -84,6 +85,7 @@ def calibrate_network(
     for a scale that does not fit its map.
     """
     repairs = check_repairs(repairs)
+    first, *others = worth_trying(repairs, form) if len(algorithms) > 1 else (repairs,)
     for number, held in enumerate(held_out, start=1):
         if of.checkpoint.contract.padded_size(*held.frame.shape[:2]) != size:
             height, width = held.frame.shape[:2]
@@ -101,12 +103,12 @@ def calibrate_network(
             return stored_quantised(store, store.root, of, size, form, name, repairs, progress)
 
         found = bake_off(store, of, size, names, make, lambda: held_out, digest, progress)
-        return [replace(one, repairs=repairs) for one in found]
+        return [replace(one, repairs=tuple(calibration_of(onnx.load(one.graph.path))["repairs"])) for one in found]
 
-    scored = score(algorithms, repairs)
-    if len(algorithms) > 1:
+    scored = score(algorithms, first)
+    if others:
         winner = scored[0].algorithm
-        for more in worth_trying(repairs, form):
+        for more in others:
             try:
                 scored += score([winner], more)
             except InputError as error:  # of a graph that they are not for

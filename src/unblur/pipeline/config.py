@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from unblur.calibration.algorithms import ALGORITHMS, BEST, DEFAULT_ALGORITHM
-from unblur.calibration.repairs.names import check_repairs
+from unblur.calibration.repairs import names as repairs
 from unblur.compare.judge.budgets import Budget
 from unblur.core.bounds import check_pixels
 from unblur.core.config import Section, Seed, Side, Threads
@@ -204,7 +204,7 @@ class CalibrationSection(Section):
 
     manifest: Path = BUNDLED_MANIFEST
     algorithm: str = DEFAULT_ALGORITHM
-    repairs: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = (repairs.DEFAULT,)
     keep: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = (DEFAULT,)
     form: Literal["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "fp8"] = "openvino"
     fidelity_db: float | None = None
@@ -229,7 +229,7 @@ class CalibrationSection(Section):
     @classmethod
     def _known_repairs(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         with _refused():
-            return check_repairs(names)
+            return repairs.check_repairs(names)
 
 
 class CompareSection(Section):

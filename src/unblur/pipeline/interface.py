@@ -15,6 +15,7 @@ from unblur.building.engine import BuildOptions, BuiltEngine
 from unblur.building.engine import build_engine as build_graph
 from unblur.building.precision import Precision
 from unblur.calibration.algorithms import DEFAULT_ALGORITHM, algorithms_for, check_algorithm
+from unblur.calibration.repairs.names import DEFAULT
 from unblur.compare.comparison import Settings, compare_engines
 from unblur.compare.judge.budgets import Budget
 from unblur.compare.measure.frames import find_frames
@@ -76,14 +77,15 @@ def export_graph(
 
 def calibrate(
     checkpoint: PathLike | None, output: PathLike, size: Size | None = None, *, manifest: PathLike | None = None,
-    form: str = "openvino", algorithm: str = DEFAULT_ALGORITHM, repairs: Sequence[str] = (),
+    form: str = "openvino", algorithm: str = DEFAULT_ALGORITHM, repairs: Sequence[str] = (DEFAULT,),
     channel_order: Literal["bgr", "rgb"] | None = None,
 ) -> CalibratedGraph:  # fmt: skip
     """Write the graph of a checkpoint in 8 bits, calibrated on a manifest's frames and scored on drawn ones.
 
     `size`: (height, width), None for that of the manifest's frames; `manifest`: None for the bundled one; `form`: which
-    runtime 8 bits are written for; `algorithm`: of the ranges, "best" for a bake-off, which also tries repairs
-    where none are named. Raises as `unblur.pipeline.calibrate_network.calibrate_network`.
+    runtime 8 bits are written for; `algorithm`: of the ranges, "best" for a bake-off, which also tries repairs unless
+    they are chosen; `repairs`: "default" for the form's own, names of others, () for none. Raises as
+    `unblur.pipeline.calibrate_network.calibrate_network`.
     """
     job = _job(checkpoint, channel_order=channel_order)
     frames = stored_manifest(job.store, Path(manifest) if manifest else bundled_manifest())

@@ -10,6 +10,7 @@ from typing import Any
 
 from unblur.calibration.algorithms import DEFAULT_ALGORITHM
 from unblur.calibration.manifest import Manifest
+from unblur.calibration.repairs.names import DEFAULT as REPAIRS_BY_DEFAULT
 from unblur.calibration.repairs.names import check_repairs
 from unblur.core.artefacts import file_digest
 from unblur.core.bounds import Size
@@ -51,7 +52,7 @@ class Calibration:
 
     manifest: Path | None = None
     algorithm: str = DEFAULT_ALGORITHM
-    repairs: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = (REPAIRS_BY_DEFAULT,)
     keep: tuple[str, ...] = (DEFAULT,)
 
     @property

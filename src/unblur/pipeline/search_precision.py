@@ -65,8 +65,8 @@ def calibrated(
     of = CalibrationSet(checkpoint, manifest, threads=threads or default_threads())
     if algorithm == BEST:
         algorithm = best_algorithm(
-            store, of, form, lambda name: stored_quantised(store, store.root, of, manifest.size, form, name,
-                                                           progress=progress), progress,
+            store, of, form, lambda name: stored_quantised(store, store.root, of, manifest.size, form, name, (),
+                                                           progress), progress,
         )  # fmt: skip
     chosen = check_algorithm(algorithm, form)
     graph = stored_graph(store, checkpoint, manifest.size, of.pixels, of.opset, progress=progress)

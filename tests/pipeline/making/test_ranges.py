@@ -16,7 +16,15 @@ import pytest
 from unblur.calibration.algorithms import algorithms_for, check_algorithm
 from unblur.calibration.collect import collect
 from unblur.calibration.manifest import load_manifest
-from unblur.calibration.repairs.names import BIAS_CORRECTION, REPAIRS, ROUNDING, check_repairs
+from unblur.calibration.repairs.names import (
+    BIAS_CORRECTION,
+    DEFAULT,
+    EQUALISATION,
+    REPAIRS,
+    ROUNDING,
+    check_repairs,
+    repairs_for,
+)
 from unblur.calibration.score import HeldOut, Judge, Score
 from unblur.calibration.statistics import load_statistics, save_statistics
 from unblur.core.artefacts import file_digest
@@ -240,7 +248,7 @@ def test_the_best_algorithm_wins_the_bake_off(
     assert scored[-1].score == judge.score(scored[-1].graph.path, exact=True), "as it was scored before it was kept"
     again = bake_off(store, of, SIZE, algorithms_for(OPENVINO), make, lambda: pytest.fail("drawn again"), "two frames")
     assert [(one.algorithm, one.score) for one in again] == [(one.algorithm, one.score) for one in scored]
-    best = quantised(store, of, algorithm="best")
+    best = quantised(store, of, algorithm="best", repairs=(DEFAULT,))
     winner = best_algorithm(store, of, OPENVINO, make)
     judge = Judge(stored_graph(store, of.checkpoint, SIZE).path, drawn_held_out(SIZE))
     ways = {repairs: quantised(store, of, algorithm=winner, repairs=repairs) for repairs in ((), (ROUNDING,))}
@@ -337,3 +345,23 @@ def test_unknown_words_are_refused(store: Store, of: CalibrationSet) -> None:
     with pytest.raises(InputError, match=r"entropy minimises errors on a grid of integers.*take minmax"):
         quantised(store, of, form="fp8", algorithm="entropy")
     assert check_repairs([*reversed(REPAIRS), "bias-correction"]) == REPAIRS
+
+
+def test_each_form_has_its_repairs_unless_somebody_chooses(
+    store: Store, of: CalibrationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meant = {name: repairs_for(form, (DEFAULT,)) for name, form in FORMS.items()}
+    assert meant == {
+        "openvino": (), "onnxruntime": (), "tensorrt": (EQUALISATION,), "tensorrt-rtx": (), "fp8": (ROUNDING,)
+    }  # fmt: skip
+    assert repairs_for(FORMS["tensorrt"], (DEFAULT, ROUNDING)) == (EQUALISATION, ROUNDING)
+    assert repairs_for(FORMS["tensorrt"], ()) == ()
+
+    def in_groups(*_: object) -> None:
+        raise InputError("a convolution in groups")
+
+    monkeypatch.setattr("unblur.pipeline.making.eight_bits.equalise", in_groups)
+    plain = quantised(store, of, form="tensorrt")
+    assert quantised(store, of, form="tensorrt", repairs=(DEFAULT,)).digest == plain.digest, "it is left out"
+    with pytest.raises(InputError, match="in groups"):
+        quantised(store, of, form="tensorrt", repairs=(EQUALISATION,))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unblur.calibration.algorithms import algorithms_for
-from unblur.calibration.repairs.names import EQUALISATION, ROUNDING
+from unblur.calibration.repairs.names import DEFAULT, EQUALISATION, ROUNDING, repairs_for
 from unblur.calibration.score import HeldOut, Judge, Score
 from unblur.core.artefacts import json_text, value_digest
 from unblur.core.bounds import Size
@@ -78,11 +78,14 @@ def bake_off(
 
 
 def worth_trying(repairs: Sequence[str], form: Form) -> tuple[tuple[str, ...], ...]:
-    """Repairs that a bake-off also tries on its winner where nobody has chosen any: adaptive rounding, and where
-    residuals are 8 bits too, equalisation before it; elsewhere that costs (docs/numerics.md)."""
-    if repairs:
-        return ()
-    return ((ROUNDING,), (EQUALISATION, ROUNDING)) if form.residual else ((ROUNDING,),)
+    """Repairs that a bake-off tries on its winner, the first ones on every algorithm.
+
+    Where nobody has chosen any: none, adaptive rounding, and where residuals are 8 bits too, equalisation, alone and
+    before it; elsewhere that costs (docs/numerics.md).
+    """
+    if tuple(repairs) != (DEFAULT,):
+        return (repairs_for(form, repairs),)
+    return ((), (EQUALISATION,), (ROUNDING,), (EQUALISATION, ROUNDING)) if form.residual else ((), (ROUNDING,))
 
 
 def best_of_all(
@@ -93,19 +96,17 @@ def best_of_all(
     repairs: tuple[str, ...],
     progress: Progress = SILENT,
 ) -> tuple[str, tuple[str, ...]]:
-    """The algorithm that wins with these repairs, and the repairs: with none, those of `worth_trying` compete too.
-
-    Raises as `best_algorithm`.
-    """
-    algorithm = best_algorithm(store, of, form, lambda name: make(name, repairs), progress)
-    ways = {" + ".join((algorithm, *more)): more for more in (repairs, *worth_trying(repairs, form))}
-    if len(ways) == 1:
-        return algorithm, repairs
+    """The algorithm that wins, and the repairs of `worth_trying` that win with it. Raises as `best_algorithm`."""
+    first, *others = worth_trying(repairs, form)
+    algorithm = best_algorithm(store, of, form, lambda name: make(name, first), progress)
+    if not others:
+        return algorithm, first
+    ways = {" + ".join((algorithm, *more)): more for more in (first, *others)}
     try:
         scored = _on_drawn(store, of, tuple(ways), lambda name: make(algorithm, ways[name]), progress)
     except InputError as error:  # of a graph that it is not for
         progress.note(f"repairs are left out: {error}")
-        return algorithm, repairs
+        return algorithm, first
     return algorithm, ways[scored[0].algorithm]
 
 

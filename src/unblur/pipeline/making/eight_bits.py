@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from unblur.calibration.algorithms import BEST, Algorithm, check_algorithm
 from unblur.calibration.repairs.bias_correction import correct_biases, shift_biases
 from unblur.calibration.repairs.equalise import equalise
-from unblur.calibration.repairs.names import BIAS_CORRECTION, EQUALISATION, ROUNDING, check_repairs
+from unblur.calibration.repairs.names import (
+    BIAS_CORRECTION,
+    DEFAULT,
+    EQUALISATION,
+    ROUNDING,
+    check_repairs,
+    repairs_for,
+)
 from unblur.calibration.repairs.rounding import round_adaptively, with_weights
 from unblur.core.artefacts import json_text
 from unblur.core.bounds import Size
@@ -47,25 +54,26 @@ def stored_quantised(
     size: Size | None,
     form: Form,
     algorithm: str,
-    repairs: Sequence[str] = (),
+    repairs: Sequence[str] = (DEFAULT,),
     progress: Progress = SILENT,
 ) -> Artefact:
     """The graph for (height, width), or (None) for every size, in 8 bits; what is not 8 bits is float32.
 
     Ranges, repairs and the choice of what stays in floating point are those of the manifest's size. `algorithm`: one
-    of `algorithms_for(form)`, or "best" for the winner of a bake-off on drawn frames, where no repairs are named also
-    with those that are worth trying. `root`: the store's folder. The metadata tells what it was calibrated on
-    (`CALIBRATION_KEY`) and an allowed overlap with evaluation frames.
+    of `algorithms_for(form)`, or "best" for the winner of a bake-off on drawn frames, where the form's default is asked
+    for also with and without repairs that are worth trying. `repairs`: words of `repairs_for`; one that is there by
+    default is left out of a graph that it is not for. `root`: the store's folder. The metadata tells what it was
+    calibrated on (`CALIBRATION_KEY`) and an allowed overlap with evaluation frames.
 
     Raises InputError for an unknown algorithm or repair, and as the manifest, `stored_graph` and `quantise`.
     """
-    repairs = check_repairs(repairs)
     if algorithm == BEST:
 
         def make(name: str, more: tuple[str, ...]) -> Artefact:
             return stored_quantised(store, root, of, of.manifest.size, form, name, more, progress)
 
-        algorithm, repairs = best_of_all(store, of, form, make, repairs, progress)
+        algorithm, repairs = best_of_all(store, of, form, make, check_repairs(repairs), progress)
+    repairs = _fitting(store, of, form, repairs, progress)
     parts = _stored_parts(store, root, of, size, form, check_algorithm(algorithm, form), repairs, progress)
     about = {
         "form": form.name,
@@ -81,6 +89,20 @@ def stored_quantised(
     where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
     label = f"{of.checkpoint.name}-{where}-{of.pixels}-{form.name}-{algorithm}.onnx"
     return store.make(recipe, label, lambda path: _write_quantised(path, parts, form, of.keep, about))
+
+
+def _fitting(store: Store, of: CalibrationSet, form: Form, words: Sequence[str], progress: Progress) -> tuple[str, ...]:
+    """The repairs that are meant. A network can be one that equalisation is not for (convolutions in groups): where
+    nobody named it, that is no reason to refuse the network."""
+    meant = repairs_for(form, words)
+    if EQUALISATION in words or EQUALISATION not in meant:
+        return meant
+    try:
+        float_graph(store, of, of.manifest.size, form, meant, progress)
+    except InputError as error:
+        progress.note(f"{EQUALISATION} is left out: {error}")
+        return tuple(name for name in meant if name != EQUALISATION)
+    return meant
 
 
 @dataclass(frozen=True)

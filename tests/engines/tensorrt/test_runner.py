@@ -178,6 +178,19 @@ def test_kernels_made_for_the_gpu_are_kept_beside_the_engine(tmp_path: Path) -> 
         runner.close()
 
 
+def test_a_process_that_is_killed_has_kept_its_kernels(tmp_path: Path) -> None:
+    machine = FakeMachine("tensorrt-rtx")
+    file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")
+    cache = tmp_path / "e.engine.fake-gpu-sm89-580-65-06.runtime-cache"
+    with machine.open(file) as runner:
+        assert not cache.exists()
+        runner.run(frames((12, 18))[0])
+        assert cache.exists(), "after the first frame, which made them"
+        cache.unlink()
+        runner.run(frames((12, 18))[0])
+        assert not cache.exists(), "they are the same: nothing is asked for and written with each frame"
+
+
 def test_each_gpu_and_driver_keeps_kernels_of_its_own(tmp_path: Path) -> None:
     machine = FakeMachine("tensorrt-rtx")
     file = machine.build(write_graph(tmp_path / "g.onnx", (12, 18), BYTES), tmp_path / "e.engine")

@@ -96,8 +96,7 @@ class Plan:
 
     def close(self) -> None:
         """Keep the kernels that were made for this GPU, and drop the engine. Its contexts must be gone."""
-        if self._runtime_cache is not None:
-            self._save_rtx()
+        self.keep_kernels()
         self._runtime_config = self._runtime_cache = None
         self._cuda_engine = None
         self._runtime = None
@@ -169,7 +168,10 @@ class Plan:
         self.demand(runtime_config.set_runtime_cache(runtime_cache), "set_runtime_cache")
         self._runtime_config, self._runtime_cache = runtime_config, runtime_cache
 
-    def _save_rtx(self) -> None:
+    def keep_kernels(self) -> None:
+        """Write what TensorRT for RTX made for this GPU, where it is more than the file has. Warns where it cannot."""
+        if self._runtime_cache is None:
+            return
         serialized = self._runtime_cache.serialize()
         if serialized is None:
             lost = f"TensorRT does not give the kernels made for this GPU{self.reason()}; the next start takes as long."
@@ -178,6 +180,7 @@ class Plan:
         blob = bytes(serialized)
         if blob == self._cached:
             return
+        self._cached = blob
         try:
             write_bytes(self._kept, blob)
         except InputError as error:  # a folder of somebody else's: the engine runs all the same

@@ -63,6 +63,7 @@ class TensorRtRunner(BaseRunner):
         self._cuda_graph = cuda_graph
         self._slots: dict[Size, list[Slot]] = {}
         self._bound: dict[Size, Execution] = {}
+        self._fresh = False
         try:
             with self._memory.active():
                 kept = runtime_cache_path(file.path, device, driver_version())
@@ -152,6 +153,7 @@ class TensorRtRunner(BaseRunner):
             self._bound[size].point(given.address, wanted.address)
             self._bound[size].enqueue()
             self._compute.synchronize()
+            self._keep_kernels()
 
     @contextmanager
     def resident(self, shape: tuple[int, ...]) -> Iterator[Callable[[], None]]:
@@ -209,6 +211,7 @@ class TensorRtRunner(BaseRunner):
         """Wait for a frame. Then its slot is free: all of its work is done, for each step waited for the last."""
         with self._memory.active():
             slot.downloaded.synchronize()
+            self._keep_kernels()
         slot.busy = False
         return slot.output.copy()
 
@@ -235,7 +238,14 @@ class TensorRtRunner(BaseRunner):
 
     def _new_execution(self, size: Size) -> Execution:
         assert self._scratch is not None
+        self._fresh = True
         return Execution(self._plan, size, self._scratch, self._compute, self._cuda_graph)
+
+    def _keep_kernels(self) -> None:
+        """After the first frame of a size: they took minutes to make, and a process may not come to its close."""
+        if self._fresh:
+            self._fresh = False
+            self._plan.keep_kernels()
 
     def _make_room(self, sizes: dict[Size, Any]) -> None:
         """Give up the size unused for longest, when there are too many."""

@@ -44,8 +44,8 @@ def table(path: Path, front: bool = False) -> str:
     if "published" in values:
         return published(values, json.loads((path.parent / "networks.json").read_text())["exports"])
     kinds: dict[str, Callable[[dict[str, Any]], str]] = {
-        "synthetic": gains, "exports": exports, "stated": stated, "peers": peers, "rows": forms, "ways": ways,
-        "gate": gate, "columns": layers, "folders": folders,
+        "synthetic": gains, "exports": exports, "stated": stated, "peers": peers, "trained": repairs, "rows": forms,
+        "ways": ways, "gate": gate, "columns": layers, "folders": folders,
     }  # fmt: skip
     for key, write in kinds.items():
         if key in values:
@@ -210,9 +210,26 @@ def forms(values: dict[str, Any]) -> str:
             f"{score['fidelity_db_mean']:.1f} / {score['fidelity_db_worst']:.1f} | {score['psnr_loss_db']:.3f}"
             for score in (panels["heldout"], panels["real"])
         ]
-        repairs = f"**{row['repairs']}**" if row["repairs"] == "percentile" else row["repairs"]
+        default = "percentile, equalised, rounded" if row["form"] == "tensorrt" else "percentile, rounded"
+        repairs = f"**{row['repairs']}**" if row["repairs"] == default else row["repairs"]
         lines.append(f"| {row['form'] if row['form'] != before else ''} | {repairs} | {' | '.join(cells)} |")
         before = row["form"]
+    return "\n".join(lines)
+
+
+def repairs(values: dict[str, Any]) -> str:
+    """What repairs gain on each trained checkpoint: mean / worst fidelity in dB, the default in bold."""
+    ways = (("none", ()), ("equalised", ("equalisation",)), ("rounded", ("adaptive-rounding",)),
+            ("both", ("equalisation", "adaptive-rounding")))  # fmt: skip
+    found: dict[tuple[str, str], dict[tuple[str, ...], str]] = {}
+    for row in values["trained"]:
+        cell = "–" if "reason" in row else f"{row['fidelity_db_mean']:.1f} / {row['fidelity_db_worst']:.1f}"
+        found.setdefault((row["checkpoint"], row["form"]), {})[tuple(row["repairs"])] = cell
+    lines = [f"| checkpoint | form | {' | '.join(name for name, _ in ways)} |", f"|---|---|{'---:|' * len(ways)}"]
+    for (checkpoint, form), cells in found.items():
+        default = ways[3][1] if form == "tensorrt" else ways[2][1]
+        shown = [f"**{cells[way]}**" if way == default else cells[way] for _, way in ways]
+        lines.append(f"| {checkpoint} | {form} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 

@@ -43,6 +43,7 @@ from unblur.images.pairs import find_pairs, read_pair
 from unblur.images.synthetic import synthetic_pair
 from unblur.metrics.quality import psnr_db
 from unblur.networks.checkpoints import load_checkpoint
+from unblur.pipeline.making.eight_bits import ROUNDING_FRAMES
 from unblur.pipeline.places import bundled_manifest
 
 HERE = Path(__file__).parent
@@ -156,9 +157,11 @@ def _variants(
     statistics = statistics_of(equal, frames, folder)
     found = [("min-max", quantised(model, "minmax")), ("min-max, equalised", quantised(equal, "minmax"))]
     found.append(("percentile", quantised(model, "percentile")))
+    looked_at = inputs[:ROUNDING_FRAMES]
+    found.append(("percentile, rounded", round_adaptively(model, found[-1][1], looked_at, threads=2).graph))
     best = quantised(equal, "percentile")
     found.append(("percentile, equalised", best))
-    best = round_adaptively(equal, best, inputs, threads=2).graph
+    best = round_adaptively(equal, best, looked_at, threads=2).graph
     found.append(("percentile, equalised, rounded", best))
     found.append((f"{found[-1][0]}, biases corrected", correct_biases(equal, best, inputs, threads=2).graph))
     if form.name in BACKENDS:

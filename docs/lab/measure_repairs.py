@@ -31,7 +31,7 @@ WAYS = ((), (EQUALISATION,), (ROUNDING,), (EQUALISATION, ROUNDING))
 def main() -> None:
     checkpoints = [Path(word) for word in sys.argv[1:]] or CHECKPOINTS
     results = HERE / "8-bit-repairs.json"
-    rows: list[dict[str, Any]] = json.loads(results.read_text())["rows"] if results.exists() else []
+    rows: list[dict[str, Any]] = json.loads(results.read_text())["trained"] if results.exists() else []
     done = {(row["checkpoint"], row["form"], tuple(row["repairs"])) for row in rows}
     for checkpoint in checkpoints:
         for form in FORMS:
@@ -43,7 +43,7 @@ def main() -> None:
                 )
                 print(json.dumps(row), flush=True)
                 rows.append(row)
-                write_json(results, {"machine": machine(), "versions": package_versions(), "rows": rows})
+                write_json(results, {"machine": machine(), "versions": package_versions(), "trained": rows})
 
 
 def score(checkpoint: Path, form: str, repairs: tuple[str, ...]) -> dict[str, Any]:

@@ -134,7 +134,8 @@ TABLE = (
         "of the ranges: minmax, moving-average, percentile, entropy, mse, or best: a bake-off",
         options={"metavar": "NAME"}),
     Row("--bake-off", "calibration.algorithm", "calibrate", "score every algorithm and take the best", value="best"),
-    Row("--repair", "calibration.repairs", "build calibrate", "equalisation, adaptive-rounding, bias-correction",
+    Row("--repair", "calibration.repairs", "build calibrate",
+        "default (the form's own), equalisation, adaptive-rounding, bias-correction; nothing behind it: none",
         options={"nargs": "*", "metavar": "NAME"}),
     Row("--keep", "calibration.keep", "build calibrate", "what stays in floating point in the place of the default: "
         "none; a file of names (keep.txt of a search); names or patterns of nodes, layers, blocks, as \"encoder.*\"; "

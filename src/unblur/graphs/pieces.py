@@ -104,12 +104,17 @@ class Walk:
 class PiecewiseGraph:
     """A float32 graph of one input, opened to give wanted inner tensors frame by frame."""
 
-    def __init__(self, path: Path, tensors: Sequence[str], threads: int) -> None:
-        """Raises InputError as `read_graph`, for a tensor that is not a float map of this graph, and for a graph that
-        ONNX Runtime refuses; MissingRuntimeError without it."""
-        self._signature = read_graph(path).signature
+    def __init__(self, graph: Path | onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
+        """A model may be any that takes one tensor; a file says what its pixels are, and takes frames too.
+
+        Raises InputError as `read_graph`, for a tensor that is not a float map of this graph, and for a graph that
+        ONNX Runtime refuses; MissingRuntimeError without it.
+        """
+        if isinstance(graph, onnx.ModelProto):
+            self._signature, model, what = None, graph, f"the graph {graph.graph.name}"
+        else:
+            self._signature, model, what = read_graph(graph).signature, onnx.load(graph), str(graph)
         self._onnxruntime = open_onnxruntime(WHO)
-        model = onnx.load(path)
         self._input = model.graph.input[0].name
         found = find_tensors(model, strict=False)
         types = {name: kind for name, kind in found.types.items() if name not in found.constants}
@@ -117,25 +122,30 @@ class PiecewiseGraph:
             if types.get(tensor) != TensorProto.FLOAT:
                 known = [name for name, kind in types.items() if kind == TensorProto.FLOAT]
                 raise InputError(
-                    f"{path} has no float32 tensor {tensor!r} between its nodes{nearest(tensor, known)}; "
+                    f"{what} has no float32 tensor {tensor!r} between its nodes{nearest(tensor, known)}; "
                     "ask for inputs and outputs of its nodes by name."
                 )
         self._wanted = frozenset(tensors)
-        self._pieces = self._cut(model, types, path, threads)
+        self._pieces = self._cut(model, types, what, threads)
         del model, found, types
         trim_heap()  # serialising and opening all pieces left three times the weights there
 
     def maps(self, frames: Sequence[Frame]) -> Walk:
         """A walk of (H, W, 3) RGB uint8 frames through the pieces. Raises InputError as `Signature.check`."""
+        assert self._signature is not None, "a model takes tensors, by `walk`"
         tensors = [self._signature.contract.encode(frame) for frame in frames]
         for tensor in tensors:
             self._signature.check(tensor)
+        return self.walk(tensors)
+
+    def walk(self, tensors: Sequence[NDArray[Any]]) -> Walk:
+        """A walk of tensors, as the graph takes them, through the pieces."""
         entry = _Piece(None, (), (self._input,), ())
         made = self._onnxruntime.OrtValue.ortvalue_from_numpy
         live = [{self._input: made(tensor)} for tensor in tensors]
         return Walk([entry, *self._pieces], self._wanted, live, made)
 
-    def _cut(self, model: onnx.ModelProto, types: dict[str, int], path: Path, threads: int) -> list[_Piece]:
+    def _cut(self, model: onnx.ModelProto, types: dict[str, int], what: str, threads: int) -> list[_Piece]:
         weights = {tensor.name: tensor for tensor in model.graph.initializer}
         groups: list[list[NodeProto]] = [[]]
         for node in model.graph.node:
@@ -150,14 +160,14 @@ class PiecewiseGraph:
             own = {name for node in group for name in node.output if name}
             inputs = sorted(read[k] - own)
             outputs = sorted(name for name in own if name in self._wanted or last_reader.get(name, k) > k)
-            session = self._open(model, group, weights, inputs, outputs, types, path, threads)
+            session = self._open(model, group, weights, inputs, outputs, types, what, threads)
             last = [name for name in {*inputs, *outputs} if last_reader.get(name, k) <= k]
             pieces.append(_Piece(session, tuple(inputs), tuple(outputs), tuple(last)))
         return pieces
 
     def _open(
         self, model: onnx.ModelProto, nodes: list[NodeProto], weights: dict[str, TensorProto],
-        inputs: list[str], outputs: list[str], types: dict[str, int], path: Path, threads: int,
+        inputs: list[str], outputs: list[str], types: dict[str, int], what: str, threads: int,
     ) -> Any:  # fmt: skip
         used = sorted({name for node in nodes for name in node.input if name in weights})
         graph = helper.make_graph(
@@ -168,7 +178,7 @@ class PiecewiseGraph:
             [weights[name] for name in used],
         )
         piece = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-        return open_session(piece, f"a part of {path}", threads=threads, adjust=_frugal)
+        return open_session(piece, f"a part of {what}", threads=threads, adjust=_frugal)
 
 
 def _frugal(options: Any, onnxruntime: Any) -> None:

@@ -21,15 +21,20 @@ from onnx import NodeProto, helper, numpy_helper
 
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.core.heap import maps_given_back
+from unblur.graphs.pieces import PiecewiseGraph
 from unblur.graphs.rewrites.forms import Element
 from unblur.graphs.rewrites.quantise import QuantisedConvolution, QuantisedGraph, to_element
-from unblur.graphs.sessions import WrittenGraph
 
-PATCHES = 4096
-"""Of a map that are looked at in a frame, evenly spread: ten times the entries of a patch are enough for G."""
+PATCHES = 1 << 14
+"""That are looked at of a map in all frames together, evenly spread; at least ten times the entries of a patch: enough
+for G."""
 
 MEMORY_BYTES = 256 << 20
-"""For the matrices of convolutions that are measured in one pass over the frames."""
+"""For the matrices of convolutions that are measured in one pass over frames that cannot be held side by side."""
+
+HELD_PIXELS = 1 << 20
+"""Frames with so many pixels together are held: the graph is run once, and a convolution rounded as its map comes."""
 
 PASSES = 50
 """Over the weights of a convolution; it ends earlier when no turn helps, in practice after about ten."""
@@ -65,14 +70,11 @@ def round_adaptively(
     nodes = {node.name: node for node in original.graph.node}
     constants = {t.name: t for t in original.graph.initializer}
     stored = {t.name: numpy_helper.to_array(t) for t in graph.model.graph.initializer}
-    patches = {c.name: _Patches.of(nodes[c.name], constants) for c in graph.convolutions}
-    if len({c.weight for c in graph.convolutions}) < len(graph.convolutions):
-        raise InputError("Two convolutions of the graph share a weight, which adaptive rounding cannot suit to both.")
+    patches = _patches(original, graph)
     weights, gains_db = {}, {}
-    chunks = list(_chunks(graph.convolutions, {name: one.length for name, one in patches.items()}))
-    for chunk in progress.track(chunks, "adaptive rounding", len(chunks)):
-        moments = _moments(original, [(c.data, patches[c.name]) for c in chunk], inputs, threads)
-        for convolution, moment in zip(chunk, moments, strict=True):
+    with maps_given_back():
+        measured = _moments(original, graph.convolutions, patches, inputs, threads)
+        for convolution, moment in progress.track(measured, "adaptive rounding", len(graph.convolutions)):
             exact = numpy_helper.to_array(constants[nodes[convolution.name].input[1]]).astype(np.float64)
             steps = np.asarray(convolution.weight_scales, np.float64).reshape(-1, 1)
             flat = exact.reshape(len(exact), -1) / steps
@@ -82,6 +84,19 @@ def round_adaptively(
             errors = [float(np.sum(steps[:, 0] ** 2 * _power(w - flat, moment))) for w in (before, rounded)]
             gains_db[convolution.name] = 10 * math.log10(errors[0] / errors[1]) if all(errors) else 0.0
     return RoundedWeights(with_weights(graph, weights), weights, gains_db)
+
+
+def demand_roundable(original: onnx.ModelProto, graph: QuantisedGraph) -> None:
+    """Raise InputError where `round_adaptively` would, once it has frames."""
+    _patches(original, graph)
+
+
+def _patches(original: onnx.ModelProto, graph: QuantisedGraph) -> dict[str, _Patches]:
+    nodes = {node.name: node for node in original.graph.node}
+    constants = {t.name: t for t in original.graph.initializer}
+    if len({c.weight for c in graph.convolutions}) < len(graph.convolutions):
+        raise InputError("Two convolutions of the graph share a weight, which adaptive rounding cannot suit to both.")
+    return {c.name: _Patches.of(nodes[c.name], constants) for c in graph.convolutions}
 
 
 def with_weights(graph: QuantisedGraph, weights: Mapping[str, NDArray[np.int8]]) -> QuantisedGraph:
@@ -167,14 +182,22 @@ class _Patches:
             (shape[2], shape[3]), (down, across), (rows, columns), (top, left, bottom, right), math.prod(shape[1:])
         )
 
-    def read(self, data: NDArray[np.float32]) -> Floats:
-        """(1, C, H, W) -> (patches, C * kernel height * kernel width), evenly spread over the map."""
+    def moment(self, maps: Sequence[NDArray[np.float32]], frames: int) -> Floats:
+        """Mean of x xᵀ over the patches of maps of one size, which are those of some of so many frames."""
+        total = np.zeros((self.length, self.length))
+        for data in maps:
+            patches = self.read(data, max(PATCHES, 10 * self.length) // frames)
+            total += patches.T @ patches / (len(patches) * len(maps))
+        return total
+
+    def read(self, data: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+        """(1, C, H, W) -> (patches, C * kernel height * kernel width), `most` of them evenly spread over the map."""
         top, left, bottom, right = self.pads
         padded = np.pad(data[0], ((0, 0), (top, bottom), (left, right)))
         sides = [
             (padded.shape[k + 1] - self.dilations[k] * (self.kernel[k] - 1) - 1) // self.strides[k] + 1 for k in (0, 1)
         ]
-        count = min(PATCHES, sides[0] * sides[1])
+        count = max(1, min(most, sides[0] * sides[1]))
         rows, columns = np.divmod(np.arange(count) * (sides[0] * sides[1]) // count, sides[1])
         rows, columns = rows * self.strides[0], columns * self.strides[1]
         found = [
@@ -182,23 +205,29 @@ class _Patches:
             for i in range(self.kernel[0])
             for j in range(self.kernel[1])
         ]
-        return np.stack(found, axis=1).reshape(self.length, count).T.astype(np.float64)
+        return np.stack(found, axis=1).reshape(self.length, count).T
 
 
 def _moments(
-    model: onnx.ModelProto, wanted: Sequence[tuple[str, _Patches]], inputs: Sequence[NDArray[Any]], threads: int
-) -> list[Floats]:
-    """Mean of x xᵀ over frames and patches, for each tensor and way of reading it."""
-    tensors = sorted({data for data, _ in wanted})
-    entry = model.graph.input[0].name
-    graph = WrittenGraph(model, [name for name in tensors if name != entry] or tensors, threads=threads)
-    total = [np.zeros((one.length, one.length)) for _, one in wanted]
-    for tensor in inputs:
-        maps = {entry: tensor, **graph.run(tensor)}
-        for k, (data, one) in enumerate(wanted):
-            patches = one.read(maps[data])
-            total[k] += patches.T @ patches / (len(patches) * len(inputs))
-    return total
+    model: onnx.ModelProto, convolutions: Sequence[QuantisedConvolution], patches: Mapping[str, _Patches],
+    inputs: Sequence[NDArray[Any]], threads: int,
+) -> Iterator[tuple[QuantisedConvolution, Floats]]:  # fmt: skip
+    """Each convolution with the mean of x xᵀ over frames and patches."""
+    if sum(tensor.size for tensor in inputs) <= 3 * HELD_PIXELS:
+        for maps in PiecewiseGraph(model, [c.data for c in convolutions], threads).walk(inputs):
+            for convolution in convolutions:
+                if convolution.data in maps:
+                    yield convolution, patches[convolution.name].moment(maps[convolution.data], len(inputs))
+        return
+    for chunk in _chunks(convolutions, {name: one.length for name, one in patches.items()}):
+        total = {c.name: np.zeros((patches[c.name].length,) * 2) for c in chunk}
+        opened = PiecewiseGraph(model, [c.data for c in chunk], threads)
+        for tensor in inputs:
+            for maps in opened.walk([tensor]):
+                for c in chunk:
+                    if c.data in maps:
+                        total[c.name] += patches[c.name].moment(maps[c.data], len(inputs)) / len(inputs)
+        yield from ((convolution, total[convolution.name]) for convolution in chunk)
 
 
 def _chunks(

@@ -85,7 +85,7 @@ def worth_trying(repairs: Sequence[str], form: Form) -> tuple[tuple[str, ...], .
     """
     if tuple(repairs) != (DEFAULT,):
         return (repairs_for(form, repairs),)
-    return ((), (EQUALISATION,), (ROUNDING,), (EQUALISATION, ROUNDING)) if form.residual else ((), (ROUNDING,))
+    return ((), (ROUNDING,), *(((EQUALISATION,), (EQUALISATION, ROUNDING)) if form.residual else ()))
 
 
 def best_of_all(

@@ -23,7 +23,7 @@ from unblur.calibration.repairs.names import (
     check_repairs,
     repairs_for,
 )
-from unblur.calibration.repairs.rounding import round_adaptively, with_weights
+from unblur.calibration.repairs.rounding import demand_roundable, round_adaptively, with_weights
 from unblur.core.artefacts import json_text
 from unblur.core.bounds import Size
 from unblur.core.console import SILENT, Progress
@@ -45,6 +45,9 @@ STAGE = "quantised"
 
 REPAIR_FRAMES = 16
 """So many of the manifest's frames repairs look at: they hold them in memory, and means settle with fewer."""
+
+ROUNDING_FRAMES = 8
+"""Of these; twice as many gain 0.0 to 0.5 dB and take half as long again (docs/lab-log.md)."""
 
 
 def stored_quantised(
@@ -73,8 +76,9 @@ def stored_quantised(
             return stored_quantised(store, root, of, of.manifest.size, form, name, more, progress)
 
         algorithm, repairs = best_of_all(store, of, form, make, check_repairs(repairs), progress)
-    repairs = _fitting(store, of, form, repairs, progress)
-    parts = _stored_parts(store, root, of, size, form, check_algorithm(algorithm, form), repairs, progress)
+    ranged = check_algorithm(algorithm, form)
+    repairs = _fitting(store, root, of, form, ranged, repairs, progress)
+    parts = _stored_parts(store, root, of, size, form, ranged, repairs, progress)
     about = {
         "form": form.name,
         "algorithm": algorithm,
@@ -91,17 +95,29 @@ def stored_quantised(
     return store.make(recipe, label, lambda path: _write_quantised(path, parts, form, of.keep, about))
 
 
-def _fitting(store: Store, of: CalibrationSet, form: Form, words: Sequence[str], progress: Progress) -> tuple[str, ...]:
-    """The repairs that are meant. A network can be one that equalisation is not for (convolutions in groups): where
-    nobody named it, that is no reason to refuse the network."""
+def _fitting(
+    store: Store, root: Path, of: CalibrationSet, form: Form, algorithm: Algorithm, words: Sequence[str],
+    progress: Progress,
+) -> tuple[str, ...]:  # fmt: skip
+    """The repairs that are meant. A network can be one that a repair is not for (convolutions in groups): where nobody
+    named it, that is no reason to refuse the network."""
     meant = repairs_for(form, words)
-    if EQUALISATION in words or EQUALISATION not in meant:
-        return meant
-    try:
-        float_graph(store, of, of.manifest.size, form, meant, progress)
-    except InputError as error:
-        progress.note(f"{EQUALISATION} is left out: {error}")
-        return tuple(name for name in meant if name != EQUALISATION)
+
+    def equalised() -> Artefact:
+        return float_graph(store, of, of.manifest.size, form, meant, progress)
+
+    def roundable() -> None:
+        graph = equalised()
+        model = onnx.load(graph.path)
+        demand_roundable(model, _quantised(model, stored_ranges(store, root, graph, of, algorithm, progress), form, of))
+
+    for name, tried in ((EQUALISATION, equalised), (ROUNDING, roundable)):
+        if name in meant and name not in words:
+            try:
+                tried()
+            except InputError as error:
+                progress.note(f"{name} is left out: {error}")
+                meant = tuple(one for one in meant if one != name)
     return meant
 
 
@@ -211,7 +227,7 @@ def _stored_weights(
     """What adaptive rounding makes of the 8-bit weights, found at the manifest's size (.npz: tensor -> values)."""
     recipe = Recipe(
         STAGE,
-        {"what": ROUNDING, "form": asdict(form), "frames": REPAIR_FRAMES, "keep": list(of.keep)},
+        {"what": ROUNDING, "form": asdict(form), "frames": ROUNDING_FRAMES, "keep": list(of.keep)},
         {"graph": graph.digest, "ranges": ranges.digest, "manifest": of.manifest.digest},
         RUNTIMES,
     )
@@ -220,7 +236,7 @@ def _stored_weights(
         model = onnx.load(graph.path)
         made = _quantised(model, ranges, form, of)
         threads = of.threads or default_threads()
-        found = round_adaptively(model, made, _inputs(graph, of), threads=threads, progress=progress)
+        found = round_adaptively(model, made, _inputs(graph, of)[:ROUNDING_FRAMES], threads=threads, progress=progress)
         _save(path, found.weights)
 
     return store.make(recipe, f"{of.checkpoint.name}-{form.name}-weights.npz", write)

@@ -75,7 +75,10 @@ def test_calibration_on_black_frames_breaks_it(
         "--manifest", "black.toml", "--algorithm", algorithm, "--fidelity-db", str(BUDGET_DB), "--output", "no.onnx"
     )  # fmt: skip
     assert code == 3
-    assert re.search(rf"ranges by {algorithm}: fidelity is 4\d\.\d+ dB .*the budget 52 dB", capsys.readouterr().err)
+    assert re.search(
+        rf"ranges by {algorithm} \+ adaptive-rounding: fidelity is 4\d\.\d+ dB .*the budget 52 dB",
+        capsys.readouterr().err,
+    )
     assert not (project / "no.onnx").exists()
 
 

@@ -170,8 +170,10 @@ class Plan:
 
     def keep_kernels(self) -> None:
         """Write what TensorRT for RTX made for this GPU, where it is more than the file has. Warns where it cannot."""
-        if self._runtime_cache is None:
-            return
+        if self._runtime_cache is not None:
+            self._save_rtx()
+
+    def _save_rtx(self) -> None:
         serialized = self._runtime_cache.serialize()
         if serialized is None:
             lost = f"TensorRT does not give the kernels made for this GPU{self.reason()}; the next start takes as long."

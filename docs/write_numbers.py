@@ -228,7 +228,7 @@ def repairs(values: dict[str, Any]) -> str:
     lines = [f"| checkpoint | form | {' | '.join(name for name, _ in ways)} |", f"|---|---|{'---:|' * len(ways)}"]
     for (checkpoint, form), cells in found.items():
         default = ways[3][1] if form == "tensorrt" else ways[2][1]
-        shown = [f"**{cells[way]}**" if way == default else cells[way] for _, way in ways]
+        shown = [f"**{cells[way]}**" if way == default else cells.get(way, "–") for _, way in ways]
         lines.append(f"| {checkpoint} | {form} | {' | '.join(shown)} |")
     return "\n".join(lines)
 

@@ -132,17 +132,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     protocol = Protocol(work, arguments.gopro, arguments.blurred)
     _write_facts(work, protocol)
     file = HERE / "peers.json"
-    kept = json.loads(file.read_text())["rows"] if file.exists() else []
+    table = json.loads(file.read_text()) if file.exists() else {"blurred": arguments.blurred.name, "rows": []}
+    if table["blurred"] != arguments.blurred.name:  # another picture alone is worth 2 dB of the worst
+        raise SystemExit(f"The rows of {file} are of {table['blurred']}, not {arguments.blurred.name}: name that one.")
+    kept = table["rows"]
     asked = arguments.only or [*OURS, *(peer.script for peer in PEERS)]
     for who, algorithm in OURS.items():
         if who in asked:
-            kept = _replaced(kept, who, list(_ours(protocol, algorithm)), file)
+            kept = _replaced(kept, who, list(_ours(protocol, algorithm)), file, arguments.blurred)
     for peer in PEERS:
         if peer.script in asked:
-            kept = _replaced(kept, peer.name, _theirs(peer, protocol), file)
+            kept = _replaced(kept, peer.name, _theirs(peer, protocol), file, arguments.blurred)
 
 
-def _replaced(kept: Sequence[Mapping[str, Any]], who: str, rows: Sequence[Mapping[str, Any]], file: Path) -> list[Any]:
+def _replaced(
+    kept: Sequence[Mapping[str, Any]], who: str, rows: Sequence[Mapping[str, Any]], file: Path, blurred: Path
+) -> list[Any]:
     """Write the table with these rows in the place of the old ones of the same peer."""
     today = datetime.now(UTC).date().isoformat()
     order = [*OURS, *(peer.name for peer in PEERS)]
@@ -150,7 +155,7 @@ def _replaced(kept: Sequence[Mapping[str, Any]], who: str, rows: Sequence[Mappin
     new.sort(key=lambda row: order.index(row["peer"]))
     about = {
         "network": "banet_nano", "side_px": SIDE, "calibration": bundled_manifest().name, "pictures": 18,
-        "versions": package_versions(), "peers": True, "rows": new,
+        "blurred": blurred.name, "versions": package_versions(), "peers": True, "rows": new,
     }  # fmt: skip
     write_json(file, about)
     print(json.dumps(rows, indent=1), flush=True)

@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
+from unblur.calibration.statistics import HELD_PIXELS
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.heap import maps_given_back
@@ -32,9 +33,6 @@ for G."""
 
 MEMORY_BYTES = 256 << 20
 """For the matrices of convolutions that are measured in one pass over frames that cannot be held side by side."""
-
-HELD_PIXELS = 1 << 20
-"""Frames with so many pixels together are held: the graph is run once, and a convolution rounded as its map comes."""
 
 PASSES = 50
 """Over the weights of a convolution; it ends earlier when no turn helps, in practice after about ten."""
@@ -212,7 +210,8 @@ def _moments(
     model: onnx.ModelProto, convolutions: Sequence[QuantisedConvolution], patches: Mapping[str, _Patches],
     inputs: Sequence[NDArray[Any]], threads: int,
 ) -> Iterator[tuple[QuantisedConvolution, Floats]]:  # fmt: skip
-    """Each convolution with the mean of x xᵀ over frames and patches."""
+    """Each convolution with the mean of x xᵀ over frames and patches. Few frames are held side by side: the graph is
+    run once, and a convolution comes as its map does."""
     if sum(tensor.size for tensor in inputs) <= 3 * HELD_PIXELS:
         for maps in PiecewiseGraph(model, [c.data for c in convolutions], threads).walk(inputs):
             for convolution in convolutions:

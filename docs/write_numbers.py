@@ -17,6 +17,7 @@ from typing import Any
 
 from draw_pareto import drawings
 
+from unblur.calibration.repairs.names import DEFAULT, EQUALISATION, ROUNDING, repairs_for
 from unblur.compare.judge.noise import noise_of
 from unblur.compare.report import Report
 from unblur.compare.speed import SpeedReport
@@ -26,10 +27,12 @@ from unblur.compare.tell.speed import HEADINGS as HEADINGS_OF_SPEED
 from unblur.compare.tell.speed import RATIOS, write_speed
 from unblur.compare.tell.write import render_markdown
 from unblur.core.markdown import escaped, table_row
+from unblur.graphs.rewrites.forms import find_form
 from unblur.metrics.decibels import decibels_from_json, decibels_text
 
 BLOCK = re.compile(r"(<!-- numbers: (?P<report>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "No report is committed yet."
+SHORT = {EQUALISATION: "equalised", ROUNDING: "rounded"}
 WITHHELD = "withheld"
 """In the place of a ratio that was measured while others were at work."""
 
@@ -210,7 +213,7 @@ def forms(values: dict[str, Any]) -> str:
             f"{score['fidelity_db_mean']:.1f} / {score['fidelity_db_worst']:.1f} | {score['psnr_loss_db']:.3f}"
             for score in (panels["heldout"], panels["real"])
         ]
-        default = "percentile, equalised, rounded" if row["form"] == "tensorrt" else "percentile, rounded"
+        default = ", ".join(("percentile", *(SHORT[name] for name in repairs_for(find_form(row["form"]), (DEFAULT,)))))
         repairs = f"**{row['repairs']}**" if row["repairs"] == default else row["repairs"]
         lines.append(f"| {row['form'] if row['form'] != before else ''} | {repairs} | {' | '.join(cells)} |")
         before = row["form"]
@@ -219,15 +222,14 @@ def forms(values: dict[str, Any]) -> str:
 
 def repairs(values: dict[str, Any]) -> str:
     """What repairs gain on each trained checkpoint: mean / worst fidelity in dB, the default in bold."""
-    ways = (("none", ()), ("equalised", ("equalisation",)), ("rounded", ("adaptive-rounding",)),
-            ("both", ("equalisation", "adaptive-rounding")))  # fmt: skip
+    ways = (("none", ()), *((short, (name,)) for name, short in SHORT.items()), ("both", tuple(SHORT)))
     found: dict[tuple[str, str], dict[tuple[str, ...], str]] = {}
     for row in values["trained"]:
         cell = "–" if "reason" in row else f"{row['fidelity_db_mean']:.1f} / {row['fidelity_db_worst']:.1f}"
         found.setdefault((row["checkpoint"], row["form"]), {})[tuple(row["repairs"])] = cell
     lines = [f"| checkpoint | form | {' | '.join(name for name, _ in ways)} |", f"|---|---|{'---:|' * len(ways)}"]
     for (checkpoint, form), cells in found.items():
-        default = ways[3][1] if form == "tensorrt" else ways[2][1]
+        default = repairs_for(find_form(form), (DEFAULT,))
         shown = [f"**{cells[way]}**" if way == default else cells.get(way, "–") for _, way in ways]
         lines.append(f"| {checkpoint} | {form} | {' | '.join(shown)} |")
     return "\n".join(lines)

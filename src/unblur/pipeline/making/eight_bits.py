@@ -47,7 +47,7 @@ REPAIR_FRAMES = 16
 """So many of the manifest's frames repairs look at: they hold them in memory, and means settle with fewer."""
 
 ROUNDING_FRAMES = 8
-"""Of these; twice as many gain 0.0 to 0.5 dB and take half as long again (docs/lab-log.md)."""
+"""Of these; twice as many, with four times the patches, gain 0.0 to 0.5 dB (docs/lab-log.md)."""
 
 
 def stored_quantised(

@@ -103,21 +103,24 @@ def _fitting(
     named it, that is no reason to refuse the network."""
     meant = repairs_for(form, words)
 
-    def equalised() -> Artefact:
-        return float_graph(store, of, of.manifest.size, form, meant, progress)
+    def without(name: str, error: InputError) -> tuple[str, ...]:
+        progress.note(f"{name} is left out: {error}")
+        return tuple(one for one in meant if one != name)
 
-    def roundable() -> None:
-        graph = equalised()
+    if EQUALISATION in meant and EQUALISATION not in words:
+        try:
+            float_graph(store, of, of.manifest.size, form, meant, progress)
+        except InputError as error:
+            meant = without(EQUALISATION, error)
+    if ROUNDING in meant and ROUNDING not in words:
+        graph = float_graph(store, of, of.manifest.size, form, meant, progress)
         model = onnx.load(graph.path)
-        demand_roundable(model, _quantised(model, stored_ranges(store, root, graph, of, algorithm, progress), form, of))
-
-    for name, tried in ((EQUALISATION, equalised), (ROUNDING, roundable)):
-        if name in meant and name not in words:
-            try:
-                tried()
-            except InputError as error:
-                progress.note(f"{name} is left out: {error}")
-                meant = tuple(one for one in meant if one != name)
+        # Outside of what is tried: a wrong word of `keep` is not the repair's matter.
+        made = _quantised(model, stored_ranges(store, root, graph, of, algorithm, progress), form, of)
+        try:
+            demand_roundable(model, made)
+        except InputError as error:
+            meant = without(ROUNDING, error)
     return meant
 
 

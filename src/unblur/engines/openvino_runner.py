@@ -15,6 +15,7 @@ from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
 from unblur.core.provenance import default_threads
 from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.bf16 import missing_bf16
+from unblur.engines.float32 import refuse_fast_math
 from unblur.graphs.file import GraphFile
 
 DEVICE = "CPU"
@@ -32,9 +33,10 @@ class OpenVinoRunner(BaseRunner):
 
     def __init__(self, name: str, graph: GraphFile, precision: Literal["f32", "bf16"], threads: int) -> None:
         """Raises MissingRuntimeError without the package or the CPU's bf16 instructions, InputError for a graph that
-        OpenVINO refuses, BudgetError when a convolution was compiled in another precision than asked
-        or a quantised one in floating point.
+        OpenVINO refuses and as `refuse_fast_math`, BudgetError when a convolution was compiled in another
+        precision than asked or a quantised one in floating point.
         """
+        refuse_fast_math(name)
         openvino = _import(name)
         core = _core(name, openvino, precision, "openvino-int8" if graph.quantised else "openvino")
         settings = {
@@ -167,8 +169,9 @@ def free_constants(model: Any) -> int:
 
 def compile_openvino(model: onnx.ModelProto, threads: int, precision: str = "f32") -> Any:
     """A graph in memory, compiled as the runner would. Without the CPU's instructions for it OpenVINO computes in
-    float32: `convolution_precisions` tells. Needs openvino.
+    float32: `convolution_precisions` tells. Needs openvino. Raises InputError as `refuse_fast_math`.
     """
+    refuse_fast_math("OpenVINO")
     import openvino
 
     core = openvino.Core()

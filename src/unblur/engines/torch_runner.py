@@ -19,6 +19,7 @@ from unblur.core.errors import InputError, MissingRuntimeError
 from unblur.core.heap import keep_freed_maps
 from unblur.engines.base import BaseRunner
 from unblur.engines.bf16 import missing_bf16, torch_has_bf16
+from unblur.engines.float32 import refuse_fast_math, strict_float32
 from unblur.engines.source import Weights
 from unblur.images.signature import Signature
 
@@ -50,7 +51,10 @@ class TorchRunner(BaseRunner):
     """
 
     def __init__(self, name: str, checkpoint: Weights, variant: TorchVariant, threads: int) -> None:
-        """Raises MissingRuntimeError for bf16 on a CPU without it, and for compilation without a C++ compiler."""
+        """Raises MissingRuntimeError for bf16 on a CPU without it, and for compilation without a C++ compiler, and
+        InputError as `refuse_fast_math`.
+        """
+        refuse_fast_math(name)
         if variant.bf16 and not torch_has_bf16():
             instead = "torch-compile" if variant.compiled else "torch"
             raise missing_bf16(name, instead, f"PyTorch reports {torch.backends.cpu.get_cpu_capability()}")
@@ -84,7 +88,13 @@ class TorchRunner(BaseRunner):
         if self._variant.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         bf16 = torch.autocast("cpu", torch.bfloat16) if self._variant.bf16 else nullcontext()
-        with torch.inference_mode(), _threads(self._threads), bf16, compilation(self._variant.compiled):
+        with (
+            torch.inference_mode(),
+            _threads(self._threads),
+            strict_float32(),
+            bf16,
+            compilation(self._variant.compiled),
+        ):
             y = network(x).float().clamp(contract.low, contract.high)
         restored: NDArray[Any] = y.contiguous().numpy()
         return restored

@@ -25,6 +25,17 @@ def test_contract_and_size_come_from_the_file(tmp_path: Path, contract, size) ->
     assert graph.precision == "f32"
 
 
+def test_weights_in_another_file_are_in_the_digest(tmp_path: Path) -> None:
+    """As PyTorch's exporter leaves them: a network trained on is the same graph file beside other data."""
+    path = write_graph(tmp_path / "graph.onnx", (12, 18))
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights", size_threshold=0)
+    before, data = read_graph(path).digest, bytearray((tmp_path / "weights").read_bytes())
+    assert read_graph(path).digest == before
+    data[0] ^= 1
+    (tmp_path / "weights").write_bytes(data)
+    assert read_graph(path).digest != before
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"does not exist; export it"):
         read_graph(tmp_path / "none.onnx")

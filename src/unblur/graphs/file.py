@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, ValueInfoProto
 
-from unblur.core.artefacts import file_digest, text_with
+from unblur.core.artefacts import text_with
 from unblur.core.bounds import SIDE_MAX
 from unblur.core.errors import InputError, nearest
 from unblur.graphs.metadata import (
@@ -23,7 +23,7 @@ from unblur.graphs.metadata import (
     contract_of,
     properties,
 )
-from unblur.graphs.onnx_file import load_onnx, needed
+from unblur.graphs.onnx_file import load_digested, needed
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.signature import Signature
 
@@ -40,12 +40,13 @@ WEIGHT_TYPES: dict[int, str] = {TensorProto.FLOAT: "f32", TensorProto.FLOAT16: "
 class GraphFile:
     """A graph that one frame at a time can be run through.
 
-    `digest` is the file's SHA-256; `output` names the tensor that is the restored frame; `precision` names the types of
-    its weights, such as "f32" or "f32+int8"; `checkpoint` is the SHA-256 of the checkpoint it was exported from and
-    `channel_order` that of its network, None where the file does not say; `form` how its 8 bits are written
-    (unblur.graphs.rewrites.forms), "" likewise; `quantised` counts the convolutions that read both map and weights
-    through a DequantizeLinear; `calibration` says in a line what their ranges were measured on, "" where the file does
-    not; `smallest` is the shortest side that it takes, 1 where the file does not say.
+    `digest` is the SHA-256 of the file, and of the weights that it keeps in other files; `output` names the tensor that
+    is the restored frame; `precision` names the types of its weights, such as "f32" or "f32+int8"; `checkpoint` is the
+    SHA-256 of the checkpoint it was exported from and `channel_order` that of its network, None where the file does not
+    say; `form` how its 8 bits are written (unblur.graphs.rewrites.forms), "" likewise; `quantised` counts the
+    convolutions that read both map and weights through a DequantizeLinear; `calibration` says in a line what their
+    ranges were measured on, "" where the file does not; `smallest` is the shortest side that it takes, 1 where the file
+    does not say.
     """
 
     path: Path
@@ -74,11 +75,11 @@ def open_graph(
     A size written in the input's shape becomes the signature's height and width, a symbolic one None; the batch is
     one frame, also where the file leaves it open; nodes without a name of their own get one. `output`: which of several
     outputs is the restored frame. `contract`: the pixels of a graph that does not say them itself; the model then says
-    them. Raises InputError as `load_onnx`, for a graph without a pixel contract, or with another than the one that is
-    given, of several inputs, of several outputs none of which is named, or whose input or output is not one frame as
-    the contract says.
+    them. Raises InputError as `load_digested`, for a graph without a pixel contract, or with another than the one that
+    is given, of several inputs, of several outputs none of which is named, or whose input or output is not one frame
+    as the contract says.
     """
-    model = load_onnx(path)
+    model, digest = load_digested(path)
     contract = _contract(model, path, contract)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
@@ -105,7 +106,7 @@ def open_graph(
     _name_nodes(model)
     said = properties(model)
     return GraphFile(
-        path, file_digest(path), Signature(contract, height, width), _precision(model),
+        path, digest, Signature(contract, height, width), _precision(model),
         said.get(CHECKPOINT_KEY), result.name, _quantised(model), _calibration(model, path), said.get(ORDER_KEY),
         _smallest(said.get(SMALLEST_KEY, "1"), path), said.get(FORM_KEY, ""),
     ), model  # fmt: skip

@@ -7,6 +7,7 @@ checker and shape inference are asked; what they raise, and what they let pass, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,13 @@ EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
-    """The model of a file with all its weights inside, as ONNX's checker takes it.
+    """`load_digested` without the digest."""
+    return load_digested(path)[0]
+
+
+def load_digested(path: Path) -> tuple[onnx.ModelProto, str]:
+    """The model of a file with all its weights inside, as ONNX's checker takes it, and the SHA-256 of what it was made
+    of: of the file, or where weights lie in other files, of it and of them.
 
     Raises InputError for a file that is missing, no regular file, no ONNX graph, or truncated; for text in it that is
     no UTF-8, weights that are not as large as they say, weights in other files that lie elsewhere than in or below
@@ -47,14 +54,17 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     if not model.graph.node:
         raise InputError(f"{path} holds no ONNX graph ({len(data)} bytes, no node); export it again.")
     _refuse_broken_text(model, path)
+    read = sha256(data)
     for tensor in _tensors(model.graph):
-        _fill(tensor, path)
+        if tensor.data_location == TensorProto.EXTERNAL:
+            _fill(tensor, path)
+            read.update(tensor.raw_data)
         _refuse_wrong_size(tensor, path)
     try:
         onnx.checker.check_model(model)
     except REFUSALS as error:
         raise InputError(f"{path} is no valid ONNX graph: {reason(error)}; export it again.") from error
-    return model
+    return model, read.hexdigest()
 
 
 def infer(model: onnx.ModelProto, *, strict: bool = True) -> onnx.ModelProto:
@@ -120,8 +130,6 @@ def _refuse_broken_text(model: onnx.ModelProto, path: Path) -> None:
 
 def _fill(tensor: TensorProto, path: Path) -> None:
     """Put the bytes of a tensor that lie in another file into it."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return
     keys = {entry.key: entry.value for entry in tensor.external_data}
     place = path.parent / keys.get("location", "")
     what = f"{path}: the weights of {tensor.name!r} in {keys.get('location', '')!r}"

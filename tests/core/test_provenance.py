@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unblur.core.provenance import conditions, gpus, throttled, turbo, waited_s
+from unblur.core.provenance import conditions, gpus, machine, switches, throttled, turbo, waited_s
 
 
 def put(path: Path, text: str) -> None:
@@ -53,3 +53,14 @@ def test_gpus_are_what_nvidias_tool_says(tmp_path: Path, monkeypatch: pytest.Mon
     assert conditions().gpus == gpus()
     put(tool, "#!/bin/sh\necho no such question >&2\nexit 2\n")
     assert gpus() == ()
+
+
+def test_switches_of_the_engines_libraries_are_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in switches().split(", ") if switches() else ():
+        monkeypatch.delenv(name.partition("=")[0])
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")  # ours
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert "switches" not in machine()
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    monkeypatch.setenv("LD_PRELOAD", "/home/somebody/libjemalloc.so.2:/opt/x.so")
+    assert machine()["switches"] == "LD_PRELOAD=libjemalloc.so.2:x.so, OMP_WAIT_POLICY=passive"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_every_field_of_the_record_is_in_the_key(change: dict[str, Any], machine
     before = depends_on([NamedEngine(engine)])
     after = depends_on([NamedEngine(replace(engine, **change))])
     assert key(before) != key(after)
+
+
+def test_the_code_of_an_added_engine_is_in_the_key() -> None:
+    """Its record may be as it was, and it computes something else."""
+    theirs = replace(find_engine("openvino"), open=write_graph)
+    told = depends_on([NamedEngine(theirs)]).spec["engines"][0]["code"]
+    assert told == sha256(Path(str(write_graph.__code__.co_filename)).read_bytes()).hexdigest()
+    assert of("openvino").spec["engines"][0]["code"] == ""  # the package's own digest holds it
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

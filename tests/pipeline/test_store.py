@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from unblur.core import provenance
+from unblur.networks.registry import registered
 from unblur.pipeline import store as module
 from unblur.pipeline.store import RUNTIMES, Artefact, Recipe, Store
 
@@ -22,6 +25,17 @@ CHANGED: dict[str, Any] = {
     "runtimes": frozenset({"onnxruntime", "openvino"}),
     "machine_bound": True,
 }
+
+
+MINE = """
+from dataclasses import replace
+from foreign_family import FOREIGN, Foreign
+
+class Mine(Foreign):
+    pass
+
+FAMILY = replace(FOREIGN, build=Mine)
+"""
 
 
 def counted(root: Path, recipe: Recipe = RECIPE, label: str = "graph.onnx") -> tuple[Artefact, int]:
@@ -42,6 +56,31 @@ def counted(root: Path, recipe: Recipe = RECIPE, label: str = "graph.onnx") -> t
 @pytest.mark.parametrize("name", [field.name for field in fields(Recipe)])
 def test_every_field_of_a_recipe_is_in_its_key(name: str) -> None:
     assert replace(RECIPE, **{name: CHANGED[name]}).key != RECIPE.key
+
+
+def test_code_of_a_registered_network_is_in_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of a network of one's own is another one once its forward was corrected."""
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = [RECIPE.key]
+    for text in (MINE, MINE, MINE.replace("pass", "def forward(self, x): return x + 1")):
+        (tmp_path / "mine.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "mine", raising=False)
+        with registered(importlib.import_module("mine").FAMILY):
+            keys.append(RECIPE.key)
+    assert RECIPE.key == keys[0] != keys[1]
+    assert keys[1] == keys[2] != keys[3]
+
+
+def test_switches_of_libraries_are_in_the_key_of_a_measurement_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = replace(RECIPE, machine_bound=True)
+    before = RECIPE.key, measured.key
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    assert (RECIPE.key, measured.key) == (before[0], measured.key) != before
+
+
+@pytest.mark.parametrize("package", ["pillow", "scipy", "scikit-image", "opencv-python", "ml-dtypes", "onnx-ir"])
+def test_packages_that_read_draw_and_score_pictures_and_write_graphs_count(package: str) -> None:
+    assert package in provenance.PACKAGES
 
 
 @pytest.mark.parametrize("package", ["torch", "onnxscript", "onnxruntime", "numpy"])

@@ -5,18 +5,34 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
 
 PACKAGES = ("unblur", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
             "tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12",
-            "opencv-python-headless")  # fmt: skip
+            "ml-dtypes", "onnx-ir", "pillow", "scipy", "scikit-image", "opencv-python", "opencv-python-headless",
+            "opencv-contrib-python", "opencv-contrib-python-headless")  # fmt: skip
+
+SWITCHES = re.compile(
+    r"(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|ATEN|TORCH|PYTORCH|ORT|OV|OPENVINO|TBB|MALLOC|CUDA|CUBLAS|CUDNN|NVIDIA)_\w+"
+    r"|LD_PRELOAD|GLIBC_TUNABLES"
+)
+"""Variables by which somebody may change what the libraries of the engines do, or how fast."""
+
+FOLDER = re.compile(r"[^\s:=,]*/")
+
+OWN_SWITCH = "ORT_DISABLE_TELEMETRY"
+"""Set by unblur itself."""
 
 
 @cache
@@ -29,6 +45,23 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def code_digest(things: Iterable[object]) -> str:
+    """SHA-256 of the source files in which functions and classes are written that are none of unblur's; "" for none.
+
+    What no file holds (a notebook) is another one in each process.
+    """
+    total = sha256()
+    names = sorted({getattr(getattr(thing, "func", thing), "__module__", None) or "?" for thing in things})
+    foreign = [name for name in names if name.partition(".")[0] not in ("unblur", "torch", "builtins")]
+    for name in foreign:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        total.update(Path(file).read_bytes() if file and Path(file).is_file() else _PROCESS)
+    return total.hexdigest() if foreign else ""
+
+
+_PROCESS = os.urandom(16)
 
 
 def cpu_model() -> str:
@@ -63,8 +96,17 @@ def cpu_features() -> dict[str, bool]:
     return {} if flags is None else {name: not flags.isdisjoint(any_of) for name, any_of in CPU_FEATURES.items()}
 
 
+def switches() -> str:
+    """The SWITCHES that are set, such as "OMP_WAIT_POLICY=passive", without the folders in them; "" for none."""
+    found = {name: value for name, value in sorted(os.environ.items()) if SWITCHES.fullmatch(name)}
+    found.pop(OWN_SWITCH, None)
+    return ", ".join(f"{name}={FOLDER.sub('', value)}" for name, value in found.items())
+
+
 def machine() -> dict[str, str]:
-    """Processor, the instructions of CPU_FEATURES that it has, cores and memory, as reports show them."""
+    """Processor, the instructions of CPU_FEATURES that it has, cores and memory, and, where there are any, the SWITCHES
+    that are set, as reports show them.
+    """
     return {
         "cpu": cpu_model(),
         "instructions": ", ".join(name for name, has in cpu_features().items() if has),
@@ -73,6 +115,7 @@ def machine() -> dict[str, str]:
         "memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
         "system": platform.platform(),
         "python": platform.python_version(),
+        **({"switches": told} if (told := switches()) else {}),
     }
 
 

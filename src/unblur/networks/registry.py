@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from unblur.core.errors import InputError, nearest
+from unblur.core.provenance import code_digest
 from unblur.networks.bag.family import BAG
 from unblur.networks.banet.family import BANET
 from unblur.networks.banet_v1.family import BANET_V1
@@ -34,6 +35,7 @@ FAMILIES: tuple[Family[Any, Any], ...] = (
 _SHOWN_CHARACTERS = 120
 
 _guests: list[Family[Any, Any]] = []
+_codes: dict[str, str] = {}
 
 
 @contextmanager
@@ -51,11 +53,25 @@ def registered(family: Family[Any, Any]) -> Iterator[None]:
         yield
     finally:
         _guests.remove(family)
+        _codes.pop(family.name, None)
 
 
 def families() -> tuple[Family[Any, Any], ...]:
     """All families that are known now."""
     return (*FAMILIES, *_guests)
+
+
+def code_of_guests() -> dict[str, str]:
+    """Name of each registered family -> digest of the files that its functions and its network's layers are written in:
+    what graphs of it depend on, as those of FAMILIES depend on this package. Found once for each registration."""
+    for family in _guests:
+        if family.name not in _codes:
+            exact = family.exact
+            things = {family.infer, family.build, family.part_of, exact.form, exact.probe, exact.derived} - {None}
+            with torch.device("meta"):
+                layers = [type(m) for spec in family.presets.values() for m in family.build(spec).modules()]
+            _codes[family.name] = code_digest([*things, *layers])
+    return dict(_codes)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unblur.core.errors import MissingRuntimeError
+from unblur.core.provenance import code_digest
 from unblur.engines.catalogue import demand_device
 from unblur.engines.engine import Engine
 from unblur.engines.named import NamedEngine
@@ -49,6 +50,7 @@ def _record(named: NamedEngine) -> dict[str, Any]:
         "device": engine.device,
         "form": engine.form,
         "file": named.told and named.told.digest,
+        "code": code_digest([engine.open]),  # of one that another package added
     }
 
 

@@ -24,6 +24,7 @@ from unblur.core.exclusive import exclusive, forget
 from unblur.core.provenance import machine, package_versions
 from unblur.core.reading import read_json
 from unblur.engines.catalogue import CATALOGUE
+from unblur.networks.registry import code_of_guests
 
 ALWAYS = frozenset({"torch"})
 """Packages of engines that count for every stage: every graph is traced with it."""
@@ -114,10 +115,11 @@ def digest_of(path: Path) -> str:
 
 
 def toolchain(runtimes: frozenset[str]) -> dict[str, str]:
-    """Versions of all packages that count, and the digest of unblur's own source."""
+    """Versions of all packages that count, and digests of the source of unblur and of networks that were registered."""
     versions = {name: text for name, text in package_versions().items() if name not in RUNTIMES - runtimes}
     others = installed(runtimes - versions.keys())  # of engines that this list does not know
-    return {**versions, **others, "unblur_source": _source_digest()}
+    guests = {f"network {name}": code for name, code in code_of_guests().items()}
+    return {**versions, **others, **guests, "unblur_source": _source_digest()}
 
 
 def installed(packages: frozenset[str]) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib.metadata
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,7 +68,6 @@ def task_key(
         **engine.spec,
         "calibration": calibration,
         "toolchain": toolchain(engine.packages),
-        "pillow": importlib.metadata.version("pillow"),
     })  # fmt: skip
 
 

@@ -263,6 +263,34 @@ def test_tiny_weights_under_a_large_bias_get_steps_that_the_bias_fits(model: onn
     assert fidelity_db(small, graph.model) > 33
 
 
+SHARED = [
+    ["x w b first", "x v b second"],  # a bias beside two weights: two steps
+    ["x w b first", "x w b second"],
+    ["x t first", "first t large second"],  # the later reader's bias decides how small the steps may be
+]
+
+
+@pytest.mark.parametrize("convolutions", SHARED, ids=["bias", "bias and weight", "weight"])
+def test_constants_that_convolutions_share_fit_each_of_them(convolutions: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    w, v, b = (rng.normal(0, 0.2, s).astype(np.float32) for s in ((3, 3, 3, 3), (3, 3, 3, 3), (3,)))
+    values = {"w": w, "v": 5 * v, "b": b, "t": np.float32(1e-7) * w, "large": b * 5}
+    nodes = []
+    for line in convolutions:
+        *inputs, output = line.split()
+        nodes.append(helper.make_node("Conv", inputs, [output], f"{output}/Conv", pads=[1, 1, 1, 1]))
+    nodes.append(helper.make_node("Add", ["first", "second"], ["y"], "sum"))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in ("x", "y")]
+    constant = [
+        numpy_helper.from_array(values[name], name) for name in values if name in " ".join(convolutions).split()
+    ]
+    graph = helper.make_graph(nodes, "shared", ends[:1], ends[1:], constant)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    inner = WrittenGraph(model, tensors_to_measure(model, ONNXRUNTIME, {}))
+    found = {name: Range(float(t.min()), float(t.max())) for name, t in inner.run(frame(9)).items()}
+    assert fidelity_db(model, quantise(model, Ranges("min-max", found), ONNXRUNTIME, keep={}).model) > 35
+
+
 def test_narrow_convolutions_stay_out_of_fp8(model: onnx.ModelProto) -> None:
     with pytest.raises(InputError, match="leaves no convolution to quantise"):
         quantise(model, measured(model, TENSORRT), FP8)

@@ -125,9 +125,11 @@ class _Writer:
         self._form, self._placement, self._ranges = form, placement, ranges
         self._chosen = frozenset(placement.convolutions)
         self._stems = _stems(graph, self._chosen)
+        self._nodes = graph.node
         self._names = {node.name for node in graph.node}
         self._scales: dict[str, float] = {}
         self._weights: dict[tuple[str, int], tuple[str, str, tuple[float, ...]]] = {}
+        self._biases: dict[tuple[str, str, str], str] = {}
         self.constants = {t.name: t for t in graph.initializer}
         self.nodes: list[NodeProto] = []
         self.convolutions: list[QuantisedConvolution] = []
@@ -149,11 +151,7 @@ class _Writer:
         """QuantizeLinear and DequantizeLinear of a tensor, where it has a pair."""
         if tensor not in self._placement.scaled_by:
             return
-        measured = [self._ranges.of(name) for name in self._placement.scaled_by[tensor]]
-        whole = Range(min(r.low for r in measured), max(r.high for r in measured))
-        element = self._form.activation
-        scale, zero = whole.affine() if element.affine else (whole.symmetric_scale(element.largest), 0)
-        scale = self._representable(scale, tensor)
+        element, (scale, zero) = self._form.activation, self._step(tensor)
         self._scales[tensor] = scale
         self._constant(f"{tensor}/scale", np.array(scale, np.float32))
         self.constants[f"{tensor}/zero"] = helper.make_tensor(f"{tensor}/zero", element.onnx_type, [], [zero])
@@ -161,22 +159,23 @@ class _Writer:
         self._emit("QuantizeLinear", [tensor, *operands], f"{tensor}/quantised", stem)
         self._emit("DequantizeLinear", [f"{tensor}/quantised", *operands], f"{tensor}/dequantised", stem)
 
+    def _step(self, tensor: str) -> tuple[float, int]:
+        """Scale and zero point of a tensor that has a pair."""
+        measured, element = [self._ranges.of(name) for name in self._placement.scaled_by[tensor]], self._form.activation
+        whole = Range(min(r.low for r in measured), max(r.high for r in measured))
+        scale, zero = whole.affine() if element.affine else (whole.symmetric_scale(element.largest), 0)
+        return self._representable(scale, tensor), zero
+
     def _operands(self, node: NodeProto, copied: NodeProto) -> list[NodeProto]:
         """Weight, and in the forms that want it the bias, as 8-bit and 32-bit constants; the nodes that follow."""
         data, stem = node.input[0], _stem(node.name)
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
         axis = 0 if node.op_type == "Conv" else 1
-        weight, dequantised, scales = self._weight(node, axis, bias if self._form.outputs else None, stem)
+        weight, dequantised, scales = self._weight(node, axis, stem)
         copied.input[1] = dequantised
         if bias is not None and self._form.outputs:
-            step = self._scales[data] * np.asarray(scales)
-            values = np.rint(self._floats(bias, node) / step).astype(np.int32)
-            name = f"{bias}/int32/{data}"
-            per_channel = self._form.per_channel
-            self._constant(name, values)
-            self._constant(f"{name}/scale", step.astype(np.float32) if per_channel else np.float32(step[0]))
-            self._emit("DequantizeLinear", [name, f"{name}/scale"], f"{name}/dequantised", f"{stem}/bias", axis=0)
-            copied.input[2], bias = f"{name}/dequantised", name
+            bias = self._whole_bias(node, bias, scales, stem)
+            copied.input[2] = f"{bias}/dequantised"
         behind: list[onnx.NodeProto] = []
         biased = node.name
         if self._form.behind:
@@ -186,6 +185,19 @@ class _Writer:
             QuantisedConvolution(node.name, data, weight, bias, self._scales[data], scales, biased)
         )
         return behind
+
+    def _whole_bias(self, node: NodeProto, bias: str, scales: tuple[float, ...], stem: str) -> str:
+        """Name of the bias in int32; one for all convolutions of the same bias, weight and data."""
+        data, weight = node.input[:2]
+        if (bias, weight, data) not in self._biases:
+            name = f"{bias}/int32/{data}"
+            name += f"/{weight}" * (name in self.constants)
+            step = self._scales[data] * np.asarray(scales)
+            self._constant(name, np.rint(self._floats(bias, node) / step).astype(np.int32))
+            self._constant(f"{name}/scale", step.astype(np.float32) if self._form.per_channel else np.float32(step[0]))
+            self._emit("DequantizeLinear", [name, f"{name}/scale"], f"{name}/dequantised", f"{stem}/bias", axis=0)
+            self._biases[bias, weight, data] = name
+        return self._biases[bias, weight, data]
 
     def _behind(
         self, node: NodeProto, copied: NodeProto, scales: tuple[float, ...], stem: str
@@ -206,7 +218,7 @@ class _Writer:
             each.metadata_props.extend(node.metadata_props)
         return made, bias
 
-    def _weight(self, node: NodeProto, axis: int, bias: str | None, stem: str) -> tuple[str, str, tuple[float, ...]]:
+    def _weight(self, node: NodeProto, axis: int, stem: str) -> tuple[str, str, tuple[float, ...]]:
         """Names of the 8-bit weight and of its dequantised value, and the scales; once for a weight that is shared."""
         name = node.input[1]
         if (name, axis) in self._weights:
@@ -216,10 +228,11 @@ class _Writer:
         others = tuple(k for k in range(values.ndim) if k != axis)
         peaks = np.abs(values).max(axis=others if self._form.per_channel else None, keepdims=True)
         scales = np.array([Range(0.0, float(p)).symmetric_scale(element.largest) for p in peaks.ravel()])
-        if bias is not None:
-            # A channel of tiny weights and a large bias: widen its steps until the bias fits.
-            floor = np.abs(self._floats(bias, node)) / (self._scales[node.input[0]] * LARGEST_BIAS)
-            scales = np.maximum(scales, floor if self._form.per_channel else floor.max())
+        for reader in self._nodes if self._form.outputs else ():
+            if reader.name in self._chosen and reader.input[1] == name and len(reader.input) > 2 and reader.input[2]:
+                # A channel of tiny weights and a large bias: widen its steps until the bias of each reader fits.
+                floor = np.abs(self._floats(reader.input[2], reader)) / (self._step(reader.input[0])[0] * LARGEST_BIAS)
+                scales = np.maximum(scales, floor if self._form.per_channel else floor.max())
         if self._form.behind:
             # What the graph will multiply: one scale times a ratio, both of them numbers that it can hold.
             used = peaks.ravel() > 0  # the scale of nothing but zeros is 1

@@ -236,6 +236,14 @@ def test_a_range_lies_within_what_was_seen(name: str, grid: Grid, values: list[f
     assert float(x.min()) <= got.low <= got.high <= float(x.max())
 
 
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_map_of_hardly_anything_but_zeros_keeps_what_it_has(grid: Grid) -> None:
+    """As a gate that opens in a few pixels: fewer than percentile may leave outside."""
+    values = np.zeros(400_000, np.float32)
+    values[:20] = np.linspace(0.1, 0.4, 20)
+    assert error_of(values, chosen("percentile", grid, values), grid) < 1e-4 * float(np.square(values).mean())
+
+
 @pytest.mark.parametrize("name", CLIPPING)
 def test_a_tensor_far_from_zero_is_not_cut_to_nothing(name: str) -> None:
     x = np.random.default_rng(0).uniform(7.5, 8, 5000).astype(np.float32)

@@ -92,16 +92,19 @@ def percentile(tensor: TensorStatistics, algorithm: Algorithm) -> Ends:
     """The smallest threshold that leaves at most a share of all magnitudes outside; on u8 a threshold at each end.
 
     Wu et al., "Integer quantization for deep learning inference", arXiv 2004.09602, section 3.3, where 99.99 % is among
-    the best for convolutional networks.
+    the best for convolutional networks. Of a map that is zero but for that share nothing would be left, and the grid
+    would be anybody's: it gets all that was seen.
     """
     counts, outside = _counts(tensor), algorithm.outside
     if algorithm.grid == "s8":
         inside = np.cumsum(folded(counts))
-        return _cut(tensor, int(np.searchsorted(inside, (1 - outside) * inside[-1])) * tensor.peak / HALF_BINS)
-    below, bins = np.cumsum(counts), centres(tensor.peak)
-    low = bins[int(np.searchsorted(below, outside * below[-1], side="right"))]
-    high = bins[int(np.searchsorted(below, (1 - outside) * below[-1]))]
-    return _within(tensor, float(low), float(high))
+        ends = _cut(tensor, int(np.searchsorted(inside, (1 - outside) * inside[-1])) * tensor.peak / HALF_BINS)
+    else:
+        below, bins = np.cumsum(counts), centres(tensor.peak)
+        low = bins[int(np.searchsorted(below, outside * below[-1], side="right"))]
+        high = bins[int(np.searchsorted(below, (1 - outside) * below[-1]))]
+        ends = _within(tensor, float(low), float(high))
+    return ends if any(ends) else (tensor.low, tensor.high)
 
 
 def mse(tensor: TensorStatistics, algorithm: Algorithm) -> Ends:

@@ -170,3 +170,36 @@ def test_places_to_look_at_keep_float32_and_so_do_the_scales_of_a_resize(precisi
     if precision == "fp16":
         x = np.random.default_rng(1).random((1, 3, 16, 24), dtype=np.float32)
         assert np.abs(run(cast.model, x) - run(looked_up(), x)).max() < 5e-3
+
+
+def between_convolutions(
+    inner: list[tuple[str, list[str], str]], constants: dict[str, np.ndarray], **attributes: object
+) -> onnx.ModelProto:
+    """Nodes (operator, inputs, output) from "map" to "changed", with a convolution before and one behind."""
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [make("Conv", ["input", "weight"], ["map"], "first")]
+    nodes += [make(op, given, [output], output, **(attributes if op == "Cast" else {})) for op, given, output in inner]
+    nodes += [make("Conv", ["changed", "weight"], ["made"], "last"), make("Clip", ["made"], ["restored"], "restored")]
+    weight = np.random.default_rng(0).normal(0, 0.5, (3, 3, 1, 1)).astype(np.float32)
+    ends = [value(name, TensorProto.FLOAT, [1, 3, 4, 5]) for name in ("input", "restored")]
+    stored = [numpy_helper.from_array(values, name) for name, values in {"weight": weight, **constants}.items()]
+    graph = onnx.helper.make_graph(nodes, "between", ends[:1], ends[1:], stored)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_what_keeps_a_divisor_from_zero_does_not_become_zero_itself() -> None:
+    """As torch.nn.functional.normalize has it; FP16 ends at 6e-8, and a black frame would be NaN."""
+    inner = [("Abs", ["map"], "size"), ("Max", ["size", "least"], "divisor"), ("Div", ["map", "divisor"], "changed")]
+    model = between_convolutions(inner, {"least": np.array(1e-12, np.float32)})
+    black = np.zeros((1, 3, 4, 5), np.float32)
+    assert not run(model, black).any()
+    assert not run(cast_graph(model, "fp16").model, black).any()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_cast_of_the_graph_itself_goes_to_the_narrow_type(precision: Narrow) -> None:
+    """Of a mask, or of whole numbers: it was written for float32."""
+    inner = [("Greater", ["map", "zero"], "mask"), ("Cast", ["mask"], "seen"), ("Mul", ["map", "seen"], "changed")]
+    model = between_convolutions(inner, {"zero": np.array(0, np.float32)}, to=TensorProto.FLOAT)
+    found = types(cast_graph(model, precision).model)
+    assert found["seen"] == found["changed"] != TensorProto.FLOAT

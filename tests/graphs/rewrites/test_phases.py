@@ -72,3 +72,20 @@ def test_what_has_no_phase_form_is_refused_by_name(
 ) -> None:
     with pytest.raises(InputError, match=r"up: a deconvolution with kernel .* FP16"):
         write_phases(graph(kernel, stride, pad, **attributes))
+
+
+def test_a_bias_that_deconvolutions_of_two_strides_share_is_spread_for_each() -> None:
+    """Exporters keep one of equal constants, such as biases that are all zero."""
+    both, other = graph(4, 2, 1), graph(4, 4, 0)
+    node, weight = other.graph.node[0], other.graph.initializer[0]
+    node.name, node.input[1], node.output[0], weight.name = "further", "v", "z", "v"
+    both.graph.node.append(node)
+    both.graph.initializer.append(weight)
+    both.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    x = np.random.default_rng(0).normal(size=(1, 3, 6, 7)).astype(np.float32)
+    written = write_phases(both)
+    names = [tensor.name for tensor in written.graph.initializer]
+    assert len(set(names)) == len(names) == 4
+    for output in ("y", "z"):
+        before, after = (WrittenGraph(model, [output]).run(x)[output] for model in (both, written))
+        assert np.abs(before - after).max() < 1e-5

@@ -212,6 +212,8 @@ class _Writer:
                 copied.input[k] = self._as(name, wanted if of_map else TensorProto.FLOAT, node)
             elif name in self._constants:
                 self._stored[name] = self._constants[name]
+        if node.op_type == "Cast" and node.output[0] in self._floats:  # the graph's own, of whole numbers or a mask
+            next(attribute for attribute in copied.attribute if attribute.name == "to").i = wanted
         self.nodes.append(copied)
         for name in node.output:
             if name in self._floats:
@@ -246,6 +248,8 @@ class _Writer:
             values = numpy_helper.to_array(self._constants[name])
             dtype = self._narrow.dtype
             rounded = round_rows(values, dtype) if name in self._rows else _round(values, dtype)
+            if values.size == 1 and values.any() and not rounded.any():  # what keeps a divisor from 0, as 1e-12
+                rounded = np.copysign(ml_dtypes.finfo(dtype).smallest_subnormal, values).astype(dtype)
             if not np.isfinite(rounded.astype(np.float32)).all():
                 raise BudgetError(
                     f"{name} holds {float(np.abs(values).max()):.3g}, beyond {self._precision.upper()}'s "

@@ -28,6 +28,14 @@ def write_phases(model: onnx.ModelProto) -> onnx.ModelProto:
     written.CopyFrom(model)
     graph = written.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    made: dict[str, NDArray[Any]] = {}
+
+    def constant(name: str, values: NDArray[Any]) -> str:
+        """Once for deconvolutions that share it; apart where their strides make two of it."""
+        while name in constants or not np.array_equal(made.setdefault(name, values), values):
+            name += "_"
+        return name
+
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type != "ConvTranspose":
@@ -35,13 +43,10 @@ def write_phases(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         stride, pad, weight = _read(node, constants)
         phases, low, high = phase_weight(weight, stride, pad)
-        names = [f"{node.input[1]}_phases"]
-        new = [numpy_helper.from_array(phases, names[0])]
+        names = [constant(f"{node.input[1]}_phases", phases)]
         if len(node.input) > 2 and node.input[2]:
-            names.append(f"{node.input[2]}_phases")
             bias = numpy_helper.to_array(constants[node.input[2]])
-            new.append(numpy_helper.from_array(np.repeat(bias, stride * stride), names[1]))
-        graph.initializer.extend(new)
+            names.append(constant(f"{node.input[2]}_phases", np.repeat(bias, stride * stride)))
         inner = f"{node.output[0]}_phases"
         woven = [
             helper.make_node("Conv", [node.input[0], *names], [inner], node.name, pads=[low, low, high, high]),
@@ -54,6 +59,7 @@ def write_phases(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes += woven
     del graph.node[:]
     graph.node.extend(nodes)
+    graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in made.items())
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]

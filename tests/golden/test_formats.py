@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ TABLES = frozenset({"versions", "toolchain", "ranges", "convolutions_run_in", "d
 VARIES = frozenset({"gpu", "load_before", "load", "clock_mhz", "temperature_c", "gpus", "stolen_s", "throttled",
                     "waited_s"})  # fmt: skip
 """Keys whose values depend on what the machine has."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_switch() -> Iterator[None]:
+    """Of those that a machine may have set or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_WAIT_POLICY", "passive")
+        yield
 
 
 def shape(value: Any, key: str = "") -> Any:

@@ -78,6 +78,20 @@ class Check(Part):
     measured: Decibels | None
     kept: bool
 
+    @property
+    def told(self) -> str:
+        """What was measured, in four digits, or as many as set it apart from the limit: "60, measured 60" is no reason
+        to be broken. Raises ValueError where nothing was.
+        """
+        if self.measured is None:
+            raise ValueError(f"nothing was measured for {self.budget}")
+
+        def beside(value: float) -> tuple[bool, bool]:
+            return value > self.limit, value < self.limit
+
+        texts = (f"{self.measured:.{digits}g}" for digits in range(4, 18))
+        return next(text for text in texts if beside(float(text)) == beside(self.measured))
+
 
 class EngineResult(Part):
     """One engine: what it is, its frames, their means, latency and verdict. `not_measured` holds the reason if any;
@@ -257,7 +271,7 @@ class Report(Part):
         also = f"\nFrames that could not be compared:{failed}" if failed else ""
         if broken:
             lines = "".join(
-                f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(engine, check.measured)}"
+                f"\n  {engine.name}: {check.budget} is {check.limit:g}, measured {_number(engine, check)}"
                 f"{self.remark_on(engine, check)}"
                 for engine, check in broken
             )
@@ -271,7 +285,7 @@ class Report(Part):
             raise InputError(f"{len(self.failures)} comparison(s) failed, the others are in the report:{failed}")
 
 
-def _number(engine: EngineResult, value: float | None) -> str:
-    if value is None:
+def _number(engine: EngineResult, check: Check) -> str:
+    if check.measured is None:
         return f"nothing ({engine.not_measured or engine.crashed or 'see the failed frames'})"
-    return f"{value:.4g}"
+    return check.told

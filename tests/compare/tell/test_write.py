@@ -22,9 +22,11 @@ from unblur.compare.comparison import compare_engines
 from unblur.compare.judge.budgets import Budget
 from unblur.compare.judge.verdict import judge
 from unblur.compare.measure.frames import find_frames
-from unblur.compare.report import Report
+from unblur.compare.report import Check, Report
 from unblur.compare.tell.answer import answer
 from unblur.compare.tell.junit import render_junit
+from unblur.compare.tell.sentences import how_measured
+from unblur.compare.tell.table import check_text
 from unblur.compare.tell.write import render_markdown, render_page, write_report
 from unblur.compare.timing import Ceilings, Peak, Rates
 from unblur.core.errors import InputError, MissingRuntimeError
@@ -201,6 +203,25 @@ def test_a_warning_is_in_every_file_and_on_the_console_and_nothing_is_green_besi
         assert ('class="verdict kept"' in page) is not warned
         assert ("may ship" in page) is not warned
         report.enforce()
+
+
+def test_a_broken_budget_never_reads_as_if_it_were_kept() -> None:
+    for limit, measured, told in ((60, 59.9996, "59.9996"), (0.05, 0.050001, "0.050001"), (30, 30, "30"),
+                                  (30, 25.123456, "25.12"), (30, float("inf"), "inf")):  # fmt: skip
+        check = Check(budget="b", limit=limit, measured=measured, kept=False)
+        assert check.told == told
+        assert check_text(check) == f"b {limit:g}: measured {told}"
+
+
+def test_the_peak_of_fidelity_is_the_range_of_the_references_tensors(report: Report) -> None:
+    def peak_of(span: float) -> str:
+        reference = next(engine for engine in report.engines if engine.is_reference)
+        contract = reference.contract and replace(reference.contract, low=0.0, high=span)
+        engines = [e.model_copy(update={"contract": contract}) if e.is_reference else e for e in report.engines]
+        return how_measured(report.model_copy(update={"engines": tuple(engines)}))[0]
+
+    assert "float tensors with peak 255.0, or 8-bit" in peak_of(255.0)
+    assert "float tensors with peak 1.0, or 8-bit" in peak_of(1.0)
 
 
 def test_markdown_begins_with_the_answer_and_fits_a_ci_summary(report: Report) -> None:

@@ -87,10 +87,12 @@ def missing_lines(report: Report) -> list[str]:
 def how_measured(report: Report) -> list[str]:
     """What the columns mean and under which conditions they were taken."""
     count = max(len(engine.frames) for engine in report.engines)
+    contract = next((engine.contract for engine in report.engines if engine.is_reference), None)
+    peak = contract.high - contract.low if contract else 1.0  # reports of old do not tell; all were of 1.0
     lines = [
         f"Fidelity: PSNR of an engine against the reference ({report.reference}, {report.reference_text}) on the worst "
-        f"of {count} frame(s): float tensors with peak 1.0, or 8-bit frames (peak 255) where an engine takes bytes. "
-        "The largest error is in the same unit.",
+        f"of {count} frame(s): float tensors with peak {float(peak)}, or 8-bit frames (peak 255) where an engine takes "
+        "bytes. The largest error is in the same unit.",
     ]
     if report.has_truth:
         lines.append(

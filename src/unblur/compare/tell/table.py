@@ -100,7 +100,7 @@ def interval_text(interval: Interval | None, digits: int = 2, *, signed: bool = 
 
 def check_text(check: Check) -> str:
     """One budget in words: "speedup_min 1.35: measured 1.52"."""
-    measured = "nothing" if check.measured is None else f"{check.measured:.4g}"
+    measured = "nothing" if check.measured is None else check.told
     return f"{check.budget} {check.limit:g}: measured {measured}"
 
 

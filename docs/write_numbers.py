@@ -217,7 +217,54 @@ def forms(values: dict[str, Any]) -> str:
         repairs = f"**{row['repairs']}**" if row["repairs"] == default else row["repairs"]
         lines.append(f"| {row['form'] if row['form'] != before else ''} | {repairs} | {' | '.join(cells)} |")
         before = row["form"]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *changes(values["rows"])])
+
+
+STEPS = (
+    ("percentile for min-max", "min-max", "percentile"),
+    ("equalised, min-max", "min-max", "min-max, equalised"),
+    ("equalised, percentile", "percentile", "percentile, equalised"),
+    ("rounded", "percentile", "percentile, rounded"),
+    ("biases corrected", "percentile, equalised, rounded", "percentile, equalised, rounded, biases corrected"),
+    ("7-bit weights", "percentile", "percentile, 7-bit weights"),
+)
+"""Of a form: what changes, from which row to which."""
+
+
+def changes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What each of STEPS gains in mean fidelity (held out / photograph), and how far backends are from the graph."""
+    scores = {(row["form"], row["repairs"]): row.get("backend", row["as_written"]) for row in rows}
+    names = list(dict.fromkeys(row["form"] for row in rows))
+
+    def cell(form: str, before: str, after: str) -> str:
+        if not {(form, before), (form, after)} <= scores.keys():
+            return ""
+        return " / ".join(
+            f"{scores[form, after][on]['fidelity_db_mean'] - scores[form, before][on]['fidelity_db_mean']:+.1f}"
+            for on in ("heldout", "real")
+        )
+
+    lines = [f"| gained (dB) | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    lines += [f"| {name} | {' | '.join(cell(form, *step) for form in names)} |" for name, *step in STEPS]
+    eight = ", ".join(
+        f"{form} {max(row['macs_share_8_bits'] for row in rows if row['form'] == form):.0%}" for form in names
+    )
+    apart = {
+        key: max(
+            abs(row["backend"][on][key] - row["as_written"][on][key])
+            for row in rows
+            if "backend" in row
+            for on in ("heldout", "real")
+        )
+        for key in ("fidelity_db_mean", "fidelity_db_worst")
+    }
+    return [
+        *lines,
+        "",
+        f"- Of all multiply-accumulates in 8 bits: {eight}.",
+        f"- What backends run and what is written are apart by {apart['fidelity_db_mean']:.2f} dB of mean fidelity, "
+        f"by {apart['fidelity_db_worst']:.2f} on the worst frame, at most.",
+    ]
 
 
 def repairs(values: dict[str, Any]) -> str:

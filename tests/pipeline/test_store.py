@@ -63,9 +63,9 @@ def test_code_of_a_registered_network_is_in_every_key(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
     keys = [RECIPE.key]
     for text in (MINE, MINE, MINE.replace("pass", "def forward(self, x): return x + 1")):
-        (tmp_path / "mine.py").write_text(text)
-        monkeypatch.delitem(sys.modules, "mine", raising=False)
-        with registered(importlib.import_module("mine").FAMILY):
+        (module := tmp_path / "mine.py").write_text(text)
+        monkeypatch.delitem(sys.modules, module.stem, raising=False)
+        with registered(importlib.import_module(module.stem).FAMILY):
             keys.append(RECIPE.key)
     assert RECIPE.key == keys[0] != keys[1]
     assert keys[1] == keys[2] != keys[3]

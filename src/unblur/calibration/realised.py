@@ -23,7 +23,8 @@ Backend = Literal["onnxruntime", "openvino"]
 
 @dataclass(frozen=True)
 class Realised:
-    """`in_8_bits`: convolutions whose kernel reads and multiplies integers; `macs_share`: their part of all, 0 to 1.
+    """`in_8_bits`: convolutions whose kernel reads and multiplies integers; `macs_share`: their part of all
+    multiply-accumulates of the graph, matrix products included, 0 to 1.
 
     `emulated`: convolutions that the graph asks for in 8 bits and that run in floating point.
     """

@@ -57,7 +57,7 @@ class QuantisedGraph:
 
     @property
     def macs_share(self) -> float:
-        """Part of the multiply-accumulates of all convolutions that the graph asks for in 8 bits, 0 to 1.
+        """Part of all multiply-accumulates, matrix products included, that the graph asks for in 8 bits, 0 to 1.
 
         Raises InputError for a graph of every size.
         """

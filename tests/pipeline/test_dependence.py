@@ -14,7 +14,9 @@ from unblur.core.artefacts import value_digest
 from unblur.engines.catalogue import CATALOGUE, find_engine
 from unblur.engines.named import NamedEngine, name_engine
 from unblur.engines.tensorrt import product
+from unblur.engines.tensorrt.file import EngineFile
 from unblur.engines.tensorrt.product import Device, Driver
+from unblur.images.contract import CONTRACTS
 from unblur.pipeline import dependence, store
 from unblur.pipeline.deblur.folder import task_key
 from unblur.pipeline.dependence import Dependence, depends_on
@@ -80,6 +82,17 @@ def test_every_field_of_the_record_is_in_the_key(change: dict[str, Any], machine
     before = depends_on([NamedEngine(engine)])
     after = depends_on([NamedEngine(replace(engine, **change))])
     assert key(before) != key(after)
+
+
+def test_the_manifest_of_an_engine_file_is_in_the_key(machine: Any) -> None:
+    """It says the pixels, and may be edited beside the same engine."""
+    told = EngineFile(
+        Path("a.engine"), "a" * 64, "tensorrt", CONTRACTS["rgb01"], "fp16", None, {"pixel_contract": "rgb"}
+    )
+    other = replace(told, manifest={"pixel_contract": "bgr"})
+    engine = find_engine("tensorrt-fp16")
+    keys = {key(depends_on([NamedEngine(engine, told.path, file)])) for file in (told, told, other)}
+    assert len(keys) == 2
 
 
 def test_the_code_of_an_added_engine_is_in_the_key() -> None:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unblur.core.artefacts import value_digest
 from unblur.core.errors import MissingRuntimeError
 from unblur.core.provenance import code_digest
 from unblur.engines.catalogue import demand_device
 from unblur.engines.engine import Engine
 from unblur.engines.named import NamedEngine
 from unblur.engines.tensorrt import product
+from unblur.engines.tensorrt.file import EngineFile
 from unblur.pipeline.store import installed
 
 
@@ -50,6 +52,7 @@ def _record(named: NamedEngine) -> dict[str, Any]:
         "device": engine.device,
         "form": engine.form,
         "file": named.told and named.told.digest,
+        "manifest": value_digest(named.told.manifest) if isinstance(named.told, EngineFile) else None,  # its pixels
         "code": code_digest([engine.open]),  # of one that another package added
     }
 

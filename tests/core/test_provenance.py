@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unblur.core.provenance import conditions, gpus, machine, switches, throttled, turbo, waited_s
+from unblur.core.provenance import conditions, gpus, granted_cores, machine, switches, throttled, turbo, waited_s
 
 
 def put(path: Path, text: str) -> None:
@@ -64,3 +64,25 @@ def test_switches_of_the_engines_libraries_are_part_of_the_machine(monkeypatch: 
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setenv("LD_PRELOAD", "/some/where/libjemalloc.so.2:/there/x.so")
     assert machine()["switches"] == "LD_PRELOAD=libjemalloc.so.2:x.so, OMP_WAIT_POLICY=passive"
+
+
+@pytest.mark.parametrize(
+    ("member", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),  # what a container sees of itself
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/a/b", {"a/b/cpu.max": "400000 100000", "a/cpu.max": "200000 100000", "cpu.max": "max 100000"}, 2.0),
+        ("3:memory:/x\n1:cpu,cpuacct:/a", {"cpu,cpuacct/a/cpu.cfs_quota_us": "50000",
+                                           "cpu,cpuacct/a/cpu.cfs_period_us": "100000"}, 0.5),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("1:cpuset:/", {"cpu.max": "100000 100000"}, None),
+    ],
+)  # fmt: skip
+def test_a_containers_share_of_the_cores(
+    tmp_path: Path, member: str, files: dict[str, str], cores: float | None
+) -> None:
+    for name, text in files.items():
+        put(tmp_path / "groups" / name, text)
+    put(tmp_path / "own", member + "\n")
+    assert granted_cores(tmp_path / "groups", tmp_path / "own") == cores
+    assert granted_cores(tmp_path / "groups", tmp_path / "none") is None

@@ -111,7 +111,7 @@ def machine() -> dict[str, str]:
         "cpu": cpu_model(),
         "instructions": ", ".join(name for name, has in cpu_features().items() if has),
         "physical_cores": str(psutil.cpu_count(logical=False)),
-        "usable_cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "usable_cores": str(usable_cores()),
         "memory_gib": f"{psutil.virtual_memory().total / 2**30:.1f}",
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -208,8 +208,43 @@ def gpus() -> tuple[str, ...]:
     return tuple(line.strip() for line in done.stdout.splitlines() if line.strip()) if done.returncode == 0 else ()
 
 
+def granted_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """Cores whose time the control groups of this process grant it, as a container's limit is (`docker run --cpus`);
+    None for no limit. Linux, cgroup v2 (cpu.max) and v1 (cpu.cfs_quota_us); the limits of groups further out count too.
+    """
+    limits = []
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            base = groups / controllers if controllers else groups
+            inner = base / path.lstrip("/")
+            for folder in (inner, *(one for one in inner.parents if one == base or base in one.parents)):
+                told = read_each(folder, "cpu.max") or [
+                    " ".join(read_each(folder, "cpu.cfs_quota_us") + read_each(folder, "cpu.cfs_period_us"))
+                ]
+                with suppress(ValueError, ZeroDivisionError):  # "max 100000", and nothing at all
+                    quota, period = map(int, told[0].split())
+                    limits += [quota / period] if quota > 0 else []
+    return min(limits, default=None)
+
+
+def _allowed_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on, or whose time it is granted where that is less."""
+    granted = granted_cores()
+    return _allowed_cores() if granted is None else max(1, min(_allowed_cores(), int(granted)))
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may run on, with however much of their time."""
+    return max(1, min(psutil.cpu_count(logical=False) or os.cpu_count() or 1, _allowed_cores()))
+
+
 def default_threads() -> int:
-    """Physical cores that this process may run on: the same number for every backend."""
-    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed))
+    """Physical cores that this process may use whole: the same number for every backend."""
+    return min(physical_cores(), usable_cores())

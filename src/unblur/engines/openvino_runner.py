@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.core.provenance import default_threads
+from unblur.core.provenance import physical_cores
 from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.bf16 import missing_bf16
 from unblur.engines.float32 import refuse_fast_math
@@ -115,7 +115,7 @@ def threading_of(threads: int) -> dict[str, Any]:
     of one thread each, in processes of their own, share a core while another idles (11 frames a second for 21). So
     threads are bound only where they take all cores.
     """
-    unbound = {"ENABLE_CPU_PINNING": False} if threads < default_threads() else {}
+    unbound = {"ENABLE_CPU_PINNING": False} if threads < physical_cores() else {}
     return {"INFERENCE_NUM_THREADS": threads} | unbound
 
 

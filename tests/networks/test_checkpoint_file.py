@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from unblur.core.errors import InputError
 from unblur.networks import checkpoint_file, load_checkpoint, save_checkpoint
 from unblur.networks.banet.network import BANet, BANetSpec
+from unblur.networks.inspection import contents_of
 
 SPEC = BANetSpec(depth=1, stem_width=2, width=4, fuse_width=3)
 State = dict[str, torch.Tensor]
@@ -121,6 +123,33 @@ def test_a_pickle_is_given_no_memory_because_it_asks(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"w": torch.zeros(1), "more": Asks(bytearray, 1 << 40)}, path)
     refused(path, "asks for a bytearray")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_training_scripts_leave_beside_the_weights_is_told_and_not_made(
+    tmp_path: Path, state: State, legacy: bool
+) -> None:
+    path, mark = tmp_path / "last.pth", tmp_path / "mark"
+    beside = {
+        "best": np.float64(32.4), "curve": np.arange(3.0), "args": Namespace(lr=1e-4), "folder": tmp_path,
+        "more": Asks(np.save, str(mark), 1),
+    }  # fmt: skip
+    torch.save({"state_dict": state, **beside}, path, _use_new_zipfile_serialization=not legacy)
+    torch.load(path, weights_only=False)
+    mark.with_suffix(".npy").unlink()  # it is dangerous, or this shows nothing
+    taken = load_checkpoint(path).network.state_dict()
+    assert all(torch.equal(taken[key], value) for key, value in state.items())
+    assert not mark.with_suffix(".npy").exists()
+    told = contents_of(path).extras
+    assert told.keys() == beside.keys()
+    assert (told["args"], told["best"].rpartition(".")[2]) == ("argparse.Namespace", "scalar")
+    torch.save({**state, "best": np.float64(32.4)}, path)
+    refused(path, "entry 'best' is numpy", "named tensors only")
+
+
+def test_a_graph_in_the_place_of_a_checkpoint_is_told_where_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "mine.onnx").write_bytes(b"\x08\x0a")
+    refused(tmp_path / "mine.onnx", "is a graph, not a checkpoint", "--engine", "--onnx", "--contract")
 
 
 def test_a_pickle_of_endless_things_is_left_after_a_while(

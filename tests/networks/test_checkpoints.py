@@ -81,6 +81,7 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "compiled": lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
     "compiled in DataParallel": lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
     "Lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "global_step": 7},
+    "Lightning, as self.net": lambda s: {"state_dict": {f"net.{k}": v for k, v in s.items()}},
     "AveragedModel": lambda s: {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in s.items()}},
     "params_ema in params": lambda s: {"params": {"params_ema": s, "params": moved(s)}},
     "ema that is a setting": lambda s: {"ema": 0.999, "state_dict": s},

@@ -146,6 +146,16 @@ def test_its_own_engine_runs_it_on_a_gpu(place: Path) -> None:
         assert runner.run(np.zeros((1, 3, *SIZE), np.float32)).max() == 0
 
 
+def test_a_graph_of_one_size_is_calibrated_at_it_whatever_size_the_project_is_for(place: Path) -> None:
+    (place / "pipeline.toml").write_text('[graph]\nsizes = ["32x32"]\n')
+    write_foreign(place / "fixed.onnx", SIZE)
+    assert collect(["synthetic:0", "--count", "2", "--crop", "48x64", "--output", "m.toml"]) == 0
+    flags = ["--onnx", "fixed.onnx", *GIVEN, "--manifest", "m.toml", "--drawn", "1", "--threads", "1"]
+    assert calibrate([*flags, "--repair", "--algorithm", "minmax", "--output", "q.onnx"]) == 0
+    signature = read_graph(Path("q.onnx")).signature
+    assert (signature.height, signature.width) == SIZE
+
+
 def test_what_it_cannot_be_asked_for(place: Path) -> None:
     write_foreign(place / "fixed.onnx", SIZE)
     fixed, every = (open_foreign(Path(name), parse_contract("rgb01")) for name in ("fixed.onnx", "foreign.onnx"))

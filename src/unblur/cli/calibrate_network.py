@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.graphs.file import is_exported
     from unblur.graphs.rewrites.forms import find_form
     from unblur.pipeline.calibrate_network import Limits, calibrate_network, report_of, write_calibrated
+    from unblur.pipeline.foreign import ForeignGraph
     from unblur.pipeline.job import CalibrationSet, Job, read_keep
     from unblur.pipeline.making.ranges import stored_manifest
     from unblur.pipeline.stages import size_text
@@ -73,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         origin, manifest, config.graph.pixels, config.graph.opset, job.threads or 0, read_keep(section.keep)
     )
     sizes = (manifest.size,) if resolved.origin("graph.sizes") == "default" else config.graph.sizes
+    if isinstance(origin, ForeignGraph) and origin.size and not resolved.origin("graph.sizes").startswith("--"):
+        sizes = (origin.size,)  # it has one; those of pipeline.toml are of the checkpoint that is named there
     if arguments.output and len(sizes) > 1:
         raise InputError("--output names one graph, and graph.sizes has several; choose one with --size HxW.")
     pixels = "" if config.graph.pixels == "float" else f"-{config.graph.pixels}"

@@ -24,6 +24,7 @@ from unblur.graphs.metadata import (
     properties,
 )
 from unblur.graphs.onnx_file import load_digested, needed
+from unblur.graphs.sizes import fold_sizes
 from unblur.images.contract import METADATA_KEY, PixelContract
 from unblur.images.signature import Signature
 
@@ -73,9 +74,9 @@ def open_graph(
     """What a graph says about itself, and the model: of one frame, and of the nodes that its one output needs.
 
     A size written in the input's shape becomes the signature's height and width, a symbolic one None; the batch is
-    one frame, also where the file leaves it open; nodes without a name of their own get one. `output`: which of several
-    outputs is the restored frame. `contract`: the pixels of a graph that does not say them itself; the model then says
-    them. Raises InputError as `load_digested`, for a graph without a pixel contract, or with another than the one that
+    one frame, also where the file leaves it open; nodes without a name of their own get one, and arithmetic on sizes is
+    done (`fold_sizes`). `output`: which of several outputs is the restored frame. `contract`: the pixels of a graph
+    that does not say them itself; the model then says them. Raises InputError as `load_digested`, for a graph without a pixel contract, or with another than the one that
     is given, of several inputs, of several outputs none of which is named, or whose input or output is not one frame
     as the contract says.
     """
@@ -104,6 +105,7 @@ def open_graph(
         del model.graph.node[:]
         model.graph.node.extend(kept_nodes)
     _name_nodes(model)
+    fold_sizes(model)
     said = properties(model)
     return GraphFile(
         path, digest, Signature(contract, height, width), _precision(model),

@@ -41,6 +41,11 @@ process where its stack ends.
 GREEDY = frozenset({"builtins bytearray", "__builtin__ bytearray"})
 """What torch lets a pickle call that allocates as much as it is told to."""
 
+KEEPSAKES = re.compile(r"(argparse|numpy|pathlib)\.[A-Za-z_.]{1,60}")
+"""Names of what training scripts leave beside the weights: the best PSNR, the options, folders. Nothing of theirs is
+imported or called: a `Keepsake` of that name stands in its place.
+"""
+
 CHECKSUM_KEY = "unblur.weights_sha256"
 """In the header of the safetensors files that unblur writes: the format has no checksum of its own."""
 
@@ -61,6 +66,17 @@ class FileContent:
     value: Any
     digest: str
     size_bytes: int
+
+
+class Keepsake:
+    """In the place of an object that is not made: it takes whatever a pickle gives it, and does nothing."""
+
+    def __new__(cls, *_: object) -> Keepsake:
+        return object.__new__(cls)
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
 
 
 def read_content(path: Path) -> FileContent:
@@ -104,6 +120,12 @@ def _read(path: Path) -> bytes:
         if not path.is_file():
             raise InputError(f"Checkpoint {path} is not a regular file; name the .pth, .pt or .safetensors file.")
         size = path.stat().st_size
+        if path.suffix.lower() == ".onnx":
+            raise InputError(
+                f"{path} is a graph, not a checkpoint: look into it with `unblur xray`, run it with `unblur "
+                "deblur --engine FILE.onnx`, take it on with --onnx of `unblur build`, `calibrate` and `search`; where "
+                "another tool exported it, --contract says its pixels."
+            )
         if size > LARGEST_BYTES:
             raise InputError(
                 f"{path} has {size / 1e9:.0f} GB, more than any known network; save the weights alone "
@@ -124,12 +146,13 @@ def _parse(path: Path, data: bytes) -> Any:
             raise InputError(f"{path} is a zip archive as torch.save writes, not safetensors; rename it to .pth.")
         return _parse_safetensors(path, data)
     if is_zip:
-        _check_archive(path, data)
+        asked = _check_archive(path, data)
     elif 8 + int.from_bytes(data[:8], "little") <= len(data) and data[8:9] == b"{":
         raise InputError(f"{path} is a safetensors file under another suffix; rename it to .safetensors.")
     else:
-        _check_pickles(path, io.BytesIO(data), LEGACY_PICKLES)
-    with warnings.catch_warnings():
+        asked = _check_pickles(path, io.BytesIO(data), LEGACY_PICKLES)
+    kept = [(type(name, (Keepsake,), {}), name) for name in sorted(asked) if KEEPSAKES.fullmatch(name)]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(kept):
         # torch remarks on pickle protocols; what cannot be read is an error anyway.
         warnings.simplefilter("ignore", UserWarning)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -144,8 +167,8 @@ def _parse_safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     return state
 
 
-def _check_archive(path: Path, data: bytes) -> None:
-    """Hold a zip archive to its checksums, which torch does not do."""
+def _check_archive(path: Path, data: bytes) -> set[str]:
+    """Hold a zip archive to its checksums, which torch does not do. Returns as `_check_pickles`."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         records = archive.infolist()
         names = {record.filename for record in records}
@@ -165,12 +188,16 @@ def _check_archive(path: Path, data: bytes) -> None:
             raise _damaged(path, "its records are compressed, or there twice, which torch.save never does")
         if (bad := archive.testzip()) is not None:
             raise _damaged(path, f"the record {bad!a} does not have its checksum")
-        _check_pickles(path, io.BytesIO(archive.read(pickled[0])), 1)
+        return _check_pickles(path, io.BytesIO(archive.read(pickled[0])), 1)
 
 
-def _check_pickles(path: Path, stream: io.BytesIO, most: int) -> None:
-    """Walk the opcodes of up to `most` pickles without obeying them. Raises ValueError where they are none."""
+def _check_pickles(path: Path, stream: io.BytesIO, most: int) -> set[str]:
+    """Walk the opcodes of up to `most` pickles without obeying them: what they ask to import, as "module.name".
+
+    Raises ValueError where they are no pickles.
+    """
     left, tuples = MOST_OPCODES, 0
+    asked: set[str] = set()
     for _ in range(most):
         if not stream.read(1):
             break
@@ -180,11 +207,14 @@ def _check_pickles(path: Path, stream: io.BytesIO, most: int) -> None:
             tuples += opcode.name.startswith("TUPLE")
             if opcode.name == "GLOBAL" and argument in GREEDY:
                 raise InputError(f"{path} asks for a {argument.split()[1]}; save the bare state dict of tensors.")
+            if opcode.name == "GLOBAL":
+                asked.add(argument.replace(" ", "."))
         if left < 0 or tuples > MOST_TUPLES:
             raise InputError(
                 f"{path} holds more than {MOST_OPCODES:,} things, or {MOST_TUPLES:,} tuples, beside its tensors; save "
                 "the bare state dict."
             )
+    return asked
 
 
 def _damaged(path: Path, reason: str) -> InputError:

@@ -27,8 +27,8 @@ AVERAGED = ("params_ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_
 WRAPPERS = ("model_state", "model_state_dict", "state_dict", "params", "model", "generator")
 """Keys for the weights as the last step left them."""
 
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and Lightning put before every name."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "net_g.", "netG.", "network.", "generator.")
+"""What DataParallel, torch.compile, and Lightning's and other scripts' modules put before every name."""
 
 DEEPEST = 4
 """Wrappers inside each other: a pickle may hold itself."""

@@ -12,6 +12,7 @@ from unblur.engines.rehearsal import rehearse
 from unblur.graphs.file import open_graph, read_graph
 from unblur.graphs.metadata import CHECKPOINT_KEY
 from unblur.graphs.onnx_file import infer
+from unblur.graphs.sizes import fold_sizes
 from unblur.images.contract import PixelContract, Pixels
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline.store import Artefact, Recipe, Store
@@ -43,10 +44,11 @@ class ForeignGraph:
             raise InputError(f"{self.path} takes {self.contract.name}, which cannot be chosen: leave out --pixels.")
         if self.size is not None and size != self.size:
             asked = "every size" if size is None else f"{size[0]}x{size[1]}"
+            own = f"{self.size[0]}x{self.size[1]}"
             raise InputError(
-                f"{self.path} takes frames of {self.size[0]}x{self.size[1]}, and a graph for {asked} is asked for; "
-                "export it with open height and width, or give frames of its size (calibration frames too: `unblur "
-                "collect`)."
+                f"{self.path} takes frames of {own}, and a graph for {asked} is asked for; name its size (--size "
+                f"{own}) and calibrate on frames of it (`unblur collect SOURCE --crop {own} --output frames.toml`, "
+                "--manifest frames.toml), or export it with open height and width."
             )
         where = "dynamic" if size is None else f"{size[0]}x{size[1]}"
         recipe = Recipe(
@@ -57,6 +59,7 @@ class ForeignGraph:
             _, model = open_graph(self.path, self.output, self.contract)
             if size is not None:
                 _fix(model, size, self.contract)
+                fold_sizes(model)
             onnx.helper.set_model_props(
                 model, {e.key: e.value for e in model.metadata_props} | {CHECKPOINT_KEY: self.digest}
             )

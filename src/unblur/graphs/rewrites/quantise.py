@@ -114,7 +114,8 @@ def _refuse(model: onnx.ModelProto, form: Form) -> None:
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if opset < form.smallest_opset:
         raise InputError(
-            f"The graph is of opset {opset}; form {form.name} needs {form.smallest_opset}: export it with --opset 20."
+            f"The graph is of opset {opset}; form {form.name} needs {form.smallest_opset}: export it with --opset 20 "
+            "(torch.onnx.export: opset_version=20)."
         )
 
 

@@ -256,6 +256,34 @@ def test_a_full_disk_anywhere_is_a_sentence(capsys: pytest.CaptureFixture[str]) 
         assert words in error
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x.pth"), "Cannot use x.pth: File name too long; name"),
+        (PermissionError(errno.EACCES, "Permission denied", b"x.pth"), "Cannot use x.pth: Permission denied; name"),
+        (OSError(errno.EMFILE, "Too many open files", "x.pth"), "Cannot open x.pth: Too many open files; raise"),
+        (MemoryError("Unable to allocate 112. GiB"), r"not hold this (Unable to allocate 112. GiB); free some"),
+        (MemoryError(), "Memory does not hold this; free some"),
+    ],
+)
+def test_what_the_machine_refuses_is_a_sentence(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @door
+    def main(argv: Sequence[str] | None = None) -> int:
+        raise error
+
+    assert main() == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["xray"], ["reproduce"]])
+@pytest.mark.parametrize("path", ["", "/"])
+def test_an_engine_without_a_name(verb: list[str], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main([*verb, path]) == 2
+    assert "is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="limits as POSIX has them")
 def test_no_room_for_temporary_files_is_a_sentence() -> None:
     code = (

@@ -148,6 +148,21 @@ def test_a_name_that_no_manifest_can_hold_is_refused_before_the_work(
     assert not (place / "latin.toml").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["synthetic:0", "--crop", "99999x99999"], "--crop: height = 99999: Input should be less than"),
+        (["synthetic:0", "--crop", "8x8"], "--crop: height = 8: Input should be greater than"),
+        (["synthetic:0", "--count", "9" * 25], "nobody calibrates on more than"),
+        (["synthetic:" + "9" * 5000], "whole number below"),
+        (["synthetic:9223372036854775800"], "whole number below"),
+    ],
+)
+def test_frames_that_nobody_means(place: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert collect_frames.main([*more, "--output", "m.toml"]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_frames_of_the_manifest_are_refused_under_any_name_or_told(
     place: Path, tiny_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

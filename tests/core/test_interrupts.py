@@ -1,11 +1,16 @@
-"""Ctrl-C waits for what does not survive it, once."""
+"""Ctrl-C waits for what does not survive it, once; nobody outlives whom he works for."""
 
 from __future__ import annotations
 
+import select
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import unblur
 
 STRUCK = """
 import signal
@@ -63,3 +68,29 @@ except KeyboardInterrupt:
 def test_the_tracer_is_such_a_block() -> None:
     done = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["ended", "interrupted"], done.stderr
+
+
+PARENT = """
+import subprocess, sys
+child = ["import time", "from unblur.core.interrupts import end_with_parent as end", "end()", "print('up', flush=True)"]
+subprocess.run([sys.executable, "-c", "; ".join([*child, "time.sleep(60)"])])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a signal of Linux")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_whom_it_works_for(end: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        parent.send_signal(end)
+        assert select.select([parent.stdout], [], [], 30)[0], "the child lives, and has its stdout open"
+        assert parent.stdout.read() == ""
+
+
+def test_every_process_that_works_for_another_is_such_a_one() -> None:
+    root = Path(unblur.__file__).parent
+    marks = ('"-m", __name__', "get_context(")
+    started = [path for path in root.rglob("*.py") if any(mark in path.read_text() for mark in marks)]
+    assert len(started) == 5
+    assert [path.name for path in started if "end_with_parent" not in path.read_text()] == []

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,20 @@ def half_written(folder: Path) -> subprocess.Popen[str]:
     assert writer.stdout is not None
     assert writer.stdout.readline() == "half\n"
     return writer
+
+
+def test_a_temporary_folder_goes_at_its_end_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os; from unblur.core.leftovers import temporary_folder\n"
+        "with temporary_folder(): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with leftovers.temporary_folder() as folder:
+        (folder / "graph.onnx").write_bytes(b"")
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
 
 
 def parts(folder: Path) -> list[Path]:

@@ -188,8 +188,9 @@ def test_the_catalogue_imports_no_backend() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_onnxruntime_sends_nothing_and_leaves_no_device_id(tmp_path: Path) -> None:
-    """From 1.29 on it would: a file under the user's cache, and events over the network."""
+def test_no_runtime_sends_anything_or_leaves_an_id(tmp_path: Path) -> None:
+    """ONNX Runtime from 1.29 on would, and OpenVINO when it is imported: a file in the user's home, and events over the
+    network."""
     value = onnx.helper.make_tensor_value_info
     shape = (onnx.TensorProto.FLOAT, [1])
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
@@ -197,9 +198,13 @@ def test_onnxruntime_sends_nothing_and_leaves_no_device_id(tmp_path: Path) -> No
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     code = (
         "import sys; from unblur.graphs.sessions import open_onnxruntime; "
-        "open_onnxruntime('test').InferenceSession(bytes.fromhex(sys.argv[1]), providers=['CPUExecutionProvider'])"
+        "open_onnxruntime('test').InferenceSession(bytes.fromhex(sys.argv[1]), providers=['CPUExecutionProvider']); "
+        "import onnx; from unblur.engines.openvino_runner import compile_openvino; "
+        "compile_openvino(onnx.ModelProto.FromString(bytes.fromhex(sys.argv[1])), 1)"
     )
-    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("CI", "TF_BUILD", "ORT_DISABLE_TELEMETRY")
+    }
     environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", code, model.SerializeToString().hex()]
     subprocess.run(command, env=environment, check=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 from unblur.calibration.choose import Measured, choose, measure
 from unblur.calibration.fingerprint import fingerprint, same_picture
 from unblur.calibration.manifest import DRAWN_SPLIT, FEWEST, Crop, Entry, load_manifest, write_manifest
+from unblur.core.bounds import COUNT_MAX, SEED_MAX
+from unblur.core.config import check
 from unblur.core.console import SILENT, Progress, printable
 from unblur.core.errors import InputError
 from unblur.core.markdown import encodable
@@ -68,12 +70,16 @@ def collect(
     blurred pictures of a data set's training part, "synthetic:SEED" for drawn ones. crop: (height, width); where it
     lies in a picture follows from the picture's SHA-256. not_in: folders and manifests of evaluation.
 
-    Raises InputError for a source that is none, too few pictures, one smaller than the crop, and for a picture that is
-    also in `not_in`, by its pixels' fingerprint, unless `allow_overlap`: then the manifest says which.
+    Raises InputError for a crop that is no frame, a source that is none, too few pictures, one smaller than the crop,
+    and for a picture that is also in `not_in`, by its pixels' fingerprint, unless `allow_overlap`: then the manifest
+    says which.
     """
     if count < FEWEST:
         raise InputError(f"--count {count}: the range of one frame is not the range of the next; take 16 or more.")
+    if count > COUNT_MAX:
+        raise InputError(f"--count {count}: nobody calibrates on more than {COUNT_MAX} frames; 16 to 64 are enough.")
     height, width = crop
+    check(Crop, {"height": height, "width": width}, "--crop")
     candidates = [found for source in sources for found in _find(source, count, progress)]
     for candidate in candidates:
         if candidate.path is not None:
@@ -102,8 +108,10 @@ def collect(
 def _find(source: str, count: int, progress: Progress) -> Iterator[Candidate]:
     kind, colon, rest = source.partition(":")
     if kind == "synthetic" and colon:
-        if not re.fullmatch(r"\d+", rest):
-            raise InputError(f"Source {source!r}: write synthetic:SEED with a whole number, such as synthetic:0.")
+        if not re.fullmatch(r"\d{1,19}", rest) or int(rest) + DRAWN_FOR_EACH * count > SEED_MAX:
+            raise InputError(
+                f"Source {source[:40]!r}: write synthetic:SEED with a whole number below 2**63, such as synthetic:0."
+            )
         # A drawn frame is a scene of its own: seeds have nothing in common.
         yield from (Candidate(f"seed {int(rest) + k}", seed=int(rest) + k) for k in range(DRAWN_FOR_EACH * count))
     elif kind in LAYOUTS and colon:

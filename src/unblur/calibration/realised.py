@@ -6,14 +6,13 @@ the convolution runs in floating point. Neither backend says so by itself.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import onnx
 
 from unblur.core.errors import BudgetError
+from unblur.core.leftovers import temporary_folder
 from unblur.engines.catalogue import pick_engine
 from unblur.graphs.facts import read_facts
 from unblur.graphs.rewrites.quantise import QuantisedGraph
@@ -42,8 +41,8 @@ def realised_on_cpu(graph: QuantisedGraph, backend: Backend) -> Realised:
     """
     reads = pick_engine(backend, "int8").realised
     assert reads is not None
-    with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
-        path = Path(folder) / "quantised.onnx"
+    with temporary_folder() as folder:
+        path = folder / "quantised.onnx"
         onnx.save(graph.model, path)
         integer = reads(path)
     facts = read_facts(graph.model, 0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import functools
 import io
 import math
@@ -36,8 +37,9 @@ INTERRUPTED = "interrupted; finished work is kept, run the same command again to
 def door(main: Main) -> Main:
     """Wrap a door's main: an UnblurError is printed as a sentence and returned as its exit code.
 
-    Anything else is a bug and keeps its traceback (exit code 1), but for a write that failed (2: the disk is full, a
-    file-size limit, also of what stdout is sent to). Ctrl-C gives 130, wherever it struck; a closed pipe 141.
+    Anything else is a bug and keeps its traceback (exit code 1), but for what the machine refuses (2): a write that
+    failed (the disk is full, a file-size limit, also of what stdout is sent to), a path that no file can have or that
+    may not be used, memory that ran out. Ctrl-C gives 130, wherever it struck; a closed pipe 141.
     """
 
     @functools.wraps(main)
@@ -58,7 +60,7 @@ def door(main: Main) -> Main:
                     return _tell(INTERRUPTED, 130)
                 if isinstance(error, UnblurError):
                     return _tell(str(error), error.exit_code)
-                if isinstance(error, OSError) and (sentence := _not_written(error)):
+                if sentence := _refused(error):
                     return _tell(sentence, InputError.exit_code)
                 raise
 
@@ -101,6 +103,24 @@ def _is_interrupt(error: BaseException | None) -> bool:
     if error is None or isinstance(error, KeyboardInterrupt):
         return error is not None
     return _is_interrupt(error.__cause__) or _is_interrupt(error.__context__)
+
+
+_BARRED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE)
+"""Of a path that somebody named, never of a slip in the code."""
+
+
+def _refused(error: BaseException) -> str:
+    """The sentence for what the machine refuses, wherever it was asked for; "" for another error."""
+    if isinstance(error, MemoryError):
+        what = f" ({error})" if str(error) else ""
+        return f"Memory does not hold this{what}; free some, or ask for fewer or smaller frames."
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"Cannot open {error.filename or 'another file'}: {error.strerror}; raise the limit (ulimit -n)."
+    if error.errno in _BARRED and error.filename is not None:
+        return f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}; name another path, or mend that one."
+    return _not_written(error)
 
 
 def _not_written(error: OSError) -> str:

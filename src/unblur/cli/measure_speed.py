@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from unblur.cli.flags import add_flags, resolve, tell_taken
 from unblur.cli.output import Output
 from unblur.cli.report_folder import check_output
 from unblur.core.errors import InputError
+from unblur.core.leftovers import temporary_folder
 
 SEED = 0
 
@@ -71,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_output(arguments.output, inputs, "Speed of ", "network", "engines", "latency")
     tell_taken(resolved, "speed", progress)
     written, reports = Path(), []
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         job, weights = Job.of(config, progress), config.network.checkpoint.name
         if arguments.network:
-            drawn = random_checkpoint(arguments.network, SEED, Path(temporary))
+            drawn = random_checkpoint(arguments.network, SEED, temporary)
             network = config.network.model_copy(update={"checkpoint": drawn.path})
             job = replace(job, config=config.model_copy(update={"network": network}))
             weights = f"random weights, seed {SEED}"

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unblur.engines.tensorrt.reproduce import write_reproduction
 
     engine: Path = arguments.engine
-    folder = write_reproduction(engine, arguments.output or engine.with_name(engine.name + ".reproduce"))
+    folder = write_reproduction(engine, arguments.output or Path(f"{engine}.reproduce"))
     files = sorted(path.name for path in folder.iterdir())
     out = Output(arguments)
     out.say(f"{folder}: {', '.join(files)}")

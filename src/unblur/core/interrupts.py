@@ -1,10 +1,12 @@
-"""Ctrl-C where a library does not survive it."""
+"""Ctrl-C where a library does not survive it, and the end of processes that work for another."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -36,3 +38,11 @@ def deferred_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if struck:
             signal.raise_signal(signal.SIGINT)
+
+
+def end_with_parent() -> None:
+    """In a process that works for another: Ctrl-C is for who asks, and none outlives who asks, however that one ends
+    (on Linux; elsewhere a hang may)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -9,8 +9,10 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,16 @@ _swept: set[Path] = set()
 def temporary_name() -> str:
     """A short hidden name with the number of this process in it."""
     return f".{uuid.uuid4().hex[:8]}.{os.getpid()}-{_where()}.part"
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """An empty folder among the system's temporary files, gone at the end. What dead processes left of theirs is swept:
+    graphs of whole networks, of which a killed search would leave a disk full.
+    """
+    sweep(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"{temporary_name()}.", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def sweep(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
+from unblur.core.leftovers import temporary_folder
 from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.onnxruntime_buffers import Buffers, CpuPlace, CudaBuffers, CudaPlace
 from unblur.engines.tensorrt.cuda_driver import StreamEvents
@@ -56,8 +56,8 @@ class OnnxRuntimeRunner(BaseRunner):
         _demand_available(onnxruntime, name, provider)
         self._place = CudaPlace(name, gpu, onnxruntime) if provider.extra == "gpu" else CpuPlace(onnxruntime)
         try:
-            with self._place.active(), tempfile.TemporaryDirectory(prefix="unblur-") as folder:
-                optimised = Path(folder) / "optimised.onnx" if demand_8_bits else None
+            with self._place.active(), temporary_folder() as folder:
+                optimised = folder / "optimised.onnx" if demand_8_bits else None
                 options = dict(provider.options) | self._place.options
                 session = _open_session(onnxruntime, name, graph, threads, provider, options, optimised)
                 if optimised is not None:
@@ -173,8 +173,8 @@ def realised(graph: Path) -> frozenset[str]:
 
     Raises MissingRuntimeError without it, InputError for a graph that it refuses.
     """
-    with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
-        optimised = Path(folder) / "optimised.onnx"
+    with temporary_folder() as folder:
+        optimised = folder / "optimised.onnx"
 
         def saved(options: Any, onnxruntime: Any) -> None:
             as_backend(options, onnxruntime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,8 +173,7 @@ def compile_openvino(model: onnx.ModelProto, threads: int, precision: str = "f32
     float32: `convolution_precisions` tells. Needs openvino. Raises InputError as `refuse_fast_math`.
     """
     refuse_fast_math("OpenVINO")
-    import openvino
-
+    openvino = _import("a graph")
     core = openvino.Core()
     settings = threading_of(threads) | {"INFERENCE_PRECISION_HINT": precision}
     read = core.read_model(model=model.SerializeToString())
@@ -223,12 +223,24 @@ def _convolutions(compiled: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _import(who: str) -> Any:
+    """The module openvino, which must be imported here only. Raises MissingRuntimeError with the way to get it.
+
+    Its import alone would write a client's id into the user's home and send an event, through a package that it does
+    without where that cannot be imported. A person who wants it imports openvino first.
+    """
+    name = "openvino_telemetry"
+    hidden = name not in sys.modules
     try:
+        if hidden:
+            sys.modules[name] = None  # type: ignore[assignment]  # what import takes for "there is none"
         import openvino
     except ImportError as error:
         raise MissingRuntimeError(
             f'{who}: the package openvino is not installed ({error}); pip install -e ".[cpu]".'
         ) from error
+    finally:
+        if hidden:
+            sys.modules.pop(name, None)
     return openvino
 
 

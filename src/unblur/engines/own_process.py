@@ -7,7 +7,6 @@ stopwatch, and `time.perf_counter_ns` is one clock for all processes of a machin
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import os
 import pickle
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from unblur.core.console import printable
 from unblur.core.errors import BudgetError, ChangedError, CrashError, InputError, MissingRuntimeError, UnblurError
+from unblur.core.interrupts import end_with_parent
 from unblur.engines.base import BaseRunner
 from unblur.engines.engine import Engine, Opening
 from unblur.engines.runner import Runner
@@ -201,7 +201,7 @@ def ended_text(status: int) -> str:
 def serve() -> None:
     """What the other process does."""
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
+    end_with_parent()
     _go_first()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
@@ -249,11 +249,10 @@ def _open(what: bytes) -> Runner:
 
 
 def _go_first() -> None:
-    """A system short of memory shall take the engine, not who asks; and none outlives who asks, not even in a hang."""
+    """A system short of memory shall take the engine, not who asks."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("500")
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError, UnblurError
+from unblur.core.interrupts import end_with_parent
 from unblur.core.reading import parse_json
 from unblur.graphs.file import GraphFile, read_graph
 from unblur.images.contract import PixelContract
@@ -112,4 +113,5 @@ def _raise_told(what: str, told: str, noise: str, status: int) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     main(*sys.argv[1:])

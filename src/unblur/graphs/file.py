@@ -76,9 +76,11 @@ def open_graph(
     A size written in the input's shape becomes the signature's height and width, a symbolic one None; the batch is
     one frame, also where the file leaves it open; nodes without a name of their own get one, and arithmetic on sizes is
     done (`fold_sizes`). `output`: which of several outputs is the restored frame. `contract`: the pixels of a graph
-    that does not say them itself; the model then says them. Raises InputError as `load_digested`, for a graph without a pixel contract, or with another than the one that
-    is given, of several inputs, of several outputs none of which is named, or whose input or output is not one frame
-    as the contract says.
+    that does not say them itself; the model then says them.
+
+    Raises InputError as `load_digested`, for a graph without a pixel contract, or with another than the one that is
+    given, of several inputs, of several outputs none of which is named, or whose input or output is not one frame as
+    the contract says.
     """
     model, digest = load_digested(path)
     contract = _contract(model, path, contract)

@@ -12,13 +12,14 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unblur.core.errors import UnblurError
+from unblur.core.interrupts import end_with_parent
+from unblur.core.leftovers import temporary_folder
 from unblur.core.provenance import default_threads
 from unblur.images.contract import METADATA_KEY, PixelContract
 
@@ -94,8 +95,8 @@ def main(names: list[str]) -> None:
     """What the other process does: a line of JSON for each name."""
     answers = os.fdopen(os.dup(1), "w")  # runtimes print what they like
     os.dup2(2, 1)
-    with tempfile.TemporaryDirectory(prefix="unblur-") as folder:
-        bench = _Bench(Path(folder))
+    with temporary_folder() as folder:
+        bench = _Bench(folder)
         others: dict[str, Callable[[], Any]] = {DRIVER: _driver, COMPILER: _compiler}
         for name in names:
             if hasattr(signal, "alarm"):
@@ -217,4 +218,5 @@ def _write_graph(path: Path, eight_bits: bool) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     main(sys.argv[1:])

@@ -18,6 +18,7 @@ from unblur.compare.parts import Cost
 from unblur.compare.report import Report
 from unblur.core.artefacts import json_text
 from unblur.core.bounds import Size
+from unblur.core.interrupts import end_with_parent
 from unblur.core.memory import peak_bytes
 from unblur.core.reading import parse_json
 from unblur.engines.named import name_engine
@@ -107,5 +108,6 @@ def measure(
 
 
 if __name__ == "__main__":
+    end_with_parent()
     told = json_text(measure(**parse_json(sys.stdin.read())).model_dump(), indent=None)
     sys.stdout.write(f"{told}\n")

@@ -7,7 +7,6 @@ roofline's lower bound, never called a latency.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -15,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Literal
-from uuid import uuid4
 
 import numpy as np
 import onnx
@@ -26,6 +24,7 @@ from unblur.calibration.search.groups import Group, find_groups, kept_convolutio
 from unblur.calibration.search.ledger import Ledger
 from unblur.calibration.search.search import Assignment, Budget, Outcome
 from unblur.core.errors import InputError
+from unblur.core.leftovers import temporary_folder
 from unblur.engines.catalogue import open_engine
 from unblur.engines.runner import Runner
 from unblur.engines.tensorrt.builder import compile_engine
@@ -158,7 +157,6 @@ class Bench:
         self._question, self._checkpoint, self._threads, self._ledger = question, checkpoint, threads, ledger
         self.assignments = Assignments(onnx.load(graph), question.form, ranges, question.engine == COMPILED)
         self._judge = Judge(graph, frames, threads)
-        self._folder = tempfile.TemporaryDirectory(prefix="unblur-")
         self._widest: Runner | None = None
 
     def score(self, assignment: Assignment) -> Outcome:
@@ -204,10 +202,9 @@ class Bench:
         return (f"{backend} runs {found.macs_share:.1%} of the multiply-accumulates in 8 bits{emulated}.",)
 
     def close(self) -> None:
-        """Release the engine that prices are compared with, and the temporary graphs."""
+        """Release the engine that prices are compared with."""
         if self._widest is not None:
             self._widest.close()
-        self._folder.cleanup()
 
     @property
     def is_noisy(self) -> bool:
@@ -247,7 +244,7 @@ class Bench:
         return next(iter(compiled.xrays.values()))
 
     def _open(self, model: onnx.ModelProto) -> Runner:
-        path = Path(self._folder.name) / f"{uuid4().hex}.onnx"
-        onnx.save(model, path)
         of = None if isinstance(self._checkpoint, ForeignGraph) else self._checkpoint
-        return open_engine(self._question.engine, of, path, self._threads)
+        with temporary_folder() as folder:  # for no longer: a search opens hundreds
+            onnx.save(model, folder / "graph.onnx")
+            return open_engine(self._question.engine, of, folder / "graph.onnx", self._threads)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from unblur.core.artefacts import write_bytes
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
+from unblur.core.interrupts import end_with_parent
 from unblur.images.scenes import Split
 from unblur.images.synthetic import VERSION, synthetic_pair
 
@@ -72,7 +73,7 @@ class Pool:
                 self.make(k)
             return
         # spawn: a fork would inherit torch's thread pools in an unknown state.
-        with multiprocessing.get_context("spawn").Pool(workers) as processes:
+        with multiprocessing.get_context("spawn").Pool(workers, end_with_parent) as processes:
             made = processes.imap_unordered(self.make, missing, chunksize=4)
             for _ in progress.track(made, "drawing scenes", len(missing)):
                 pass

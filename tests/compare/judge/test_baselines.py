@@ -293,7 +293,8 @@ def test_a_baseline_says_why_when_and_what_it_replaces(report: Report, tmp_path:
     assert (first.reason, first.replaces) == ("first", None)
     assert load_baseline(path).report == report.model_copy(update={"strips": (), "attention": ()})
     assert is_baseline(path)
-    second = accept(hold_against(report, first, path), path, "second")
+    second = accept(hold_against(report, first, path), path, "second \udcff")
+    assert second.reason == "second \\udcff"  # bytes of a shell that are no UTF-8
     assert second.replaces is not None
     assert second.report.since is None
     with pytest.raises(InputError, match="needs a reason"):

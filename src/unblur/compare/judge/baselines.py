@@ -21,6 +21,7 @@ from unblur.compare.parts import Change, Part, Since
 from unblur.compare.report import Check, EngineResult, Report
 from unblur.core.artefacts import file_digest, write_json
 from unblur.core.errors import InputError
+from unblur.core.markdown import encodable
 from unblur.core.reading import read_json
 from unblur.metrics.decibels import decibels_text, mean_decibels
 from unblur.metrics.quantiles import mean_interval
@@ -115,7 +116,7 @@ def accept(report: Report, path: Path, reason: str, *, broken: bool = False) -> 
         )
     baseline = Baseline(
         accepted_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        reason=reason.strip(),
+        reason=encodable(reason.strip()),
         replaces=file_digest(path) if path.exists() else None,
         report=report.model_copy(update={"since": None}),
     )

@@ -113,7 +113,9 @@ class EngineManifest(Record):
 
 
 def companions(engine: Path) -> tuple[Path, Path]:
-    """Where the graph and the manifest of an engine file lie."""
+    """Where the graph and the manifest of an engine file lie. Raises InputError for a path without a name."""
+    if not engine.name:
+        raise InputError(f"{engine} is a directory; name the engine file in it.")
     return engine.with_name(engine.name + ".onnx"), engine.with_name(engine.name + ".json")
 
 

@@ -39,7 +39,7 @@ def snapshot(version: str) -> dict[str, Any]:
 class FakeTensorRT:
     """One fake library. `gpu` None: a machine without a driver.
 
-    `returns`: "Class.method" -> what it returns instead of doing anything. `parser_errors`: a dict for each error that
+    `returns`: "Class.method" -> what it returns, or raises, instead of doing anything. `parser_errors`: a dict for each error that
     the next parse records (node, operator, desc). `build_log`: (severity, text) that a build logs. `scratch_bytes`:
     device memory of a context for an input's shape. `inspector`: what the EngineInspector tells, as JSON values.
     """
@@ -106,6 +106,8 @@ class FakeTensorRT:
         def call(part: Any, *arguments: Any, **named: Any) -> Any:
             self.calls.append((full, arguments))
             if full in self.returns:
+                if isinstance(self.returns[full], Exception):
+                    raise self.returns[full]
                 return self.returns[full]
             return play(part, *arguments, **named)
 

@@ -384,6 +384,7 @@ def test_a_false_is_never_overlooked(product: str, call: str, tmp_path: Path) ->
     [
         ("ICudaEngine.create_execution_context", None, "no execution context"),
         ("IExecutionContext.infer_shapes", ["bytes"], "no shape for"),
+        ("IExecutionContext.infer_shapes", RuntimeError("cannot"), r"infer_shapes\(\) for \(1, 12, 18, 3\): cannot"),
         ("IExecutionContext.get_tensor_shape", (1, 6, 9, 3), r"\(1, 6, 9, 3\) of \(1, 12, 18, 3\)"),
         ("IRuntimeConfig.set_runtime_cache", False, "set_runtime_cache"),
         ("Runtime.deserialize_cuda_engine", None, "cannot open"),

@@ -41,7 +41,10 @@ class Execution:
             stream.synchronize()
         shape = plan.shape(size)
         plan.demand(context.set_input_shape(plan.source, shape), "set_input_shape", f"{plan.source}, {shape}")
-        missing = context.infer_shapes()
+        try:
+            missing = context.infer_shapes()
+        except RuntimeError as error:  # the bindings raise where something else is wrong than a shape that is missing
+            raise UnblurError(f"TensorRT refuses infer_shapes() for {shape}: {error}{plan.reason()}.") from error
         given = tuple(context.get_tensor_shape(plan.target))
         if missing or given != shape:
             raise UnblurError(

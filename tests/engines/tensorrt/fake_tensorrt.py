@@ -39,9 +39,10 @@ def snapshot(version: str) -> dict[str, Any]:
 class FakeTensorRT:
     """One fake library. `gpu` None: a machine without a driver.
 
-    `returns`: "Class.method" -> what it returns, or raises, instead of doing anything. `parser_errors`: a dict for each error that
-    the next parse records (node, operator, desc). `build_log`: (severity, text) that a build logs. `scratch_bytes`:
-    device memory of a context for an input's shape. `inspector`: what the EngineInspector tells, as JSON values.
+    `returns`: "Class.method" -> what it returns, or raises, instead of doing anything. `parser_errors`: a dict for each
+    error that the next parse records (node, operator, desc). `build_log`: (severity, text) that a build logs.
+    `scratch_bytes`: device memory of a context for an input's shape. `inspector`: what the EngineInspector tells, as
+    JSON values.
     """
 
     def __init__(self, version: str, gpu: FakeGpu | None = None) -> None:

@@ -18,8 +18,8 @@ parallel= # for correctness only, so that they may disturb one another
 gpu_tests tests 90 tests/gpu -k "torch-cuda or network_on_cuda" $parallel
 # By the stopwatch of `unblur speed`, each engine in a process of its own; PyTorch on the CPU is always among them.
 if [ -n "$REHEARSE" ]; then engines=torch; else engines=torch-cuda,torch-cuda-form-fp16-graph,torch-cuda-form-compile-fp16-graph; fi
-TAIL=30 step stopwatch 110 "$PY" -m unblur speed --network "$NETWORK" --size "${SIZES%%,*}" --engines "$engines" \
-  --rounds "${ROUNDS:-20}" --output "$OUT/speed"
+TAIL=30 step stopwatch 120 "$PY" -m unblur speed --network "$NETWORK" --size "${SIZES%%,*}" --engines "$engines" \
+  --rounds "${ROUNDS:-12}" --output "$OUT/speed"
 [ -n "$REHEARSE" ] || ladder speed 80 "$SIZES" --skip $compiled torch-cuda-compile-fp16
 nvidia-smi --query-gpu=clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active --format=csv >> "$OUT/nvidia-smi.txt" 2>&1
 tail -n 2 "$OUT/nvidia-smi.txt"

@@ -58,6 +58,8 @@ class FakeTensorRT:
         self.inspector: dict[str, Any] = {"Layers": []}
         self.demand_current: Callable[[], None] = lambda: None
         """Asked by what works on a stream: raises where no context of its GPU is current."""
+        self.misplaced: list[str] = []
+        """What was destroyed while no context of its GPU was current: its memory is another's, or nobody's, by then."""
         self.module = self._module(names)
 
     def count(self, name: str) -> int:

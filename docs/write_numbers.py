@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from draw_pareto import drawings
+from gpu_numbers import ladder, left_to_gain
 
 from unblur.calibration.repairs.names import DEFAULT, EQUALISATION, ROUNDING, repairs_for
 from unblur.compare.judge.noise import noise_of
@@ -43,7 +44,7 @@ def table(path: Path, front: bool = False) -> str:
         return NOTHING
     values = json.loads(path.read_text())
     if isinstance(values, list):
-        return gpu(path.parent)
+        return left_to_gain(path.parent) if path.stem == "epilogues" else ladder(path.parent)
     if "published" in values:
         return published(values, json.loads((path.parent / "networks.json").read_text())["exports"])
     kinds: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -408,42 +409,6 @@ def layers(values: dict[str, Any]) -> str:
     return "\n".join(
         [*lines, "", f"{about}; {values['machine']['cpu']} ({has}), OpenVINO {values['versions']['openvino']}."]
     )
-
-
-def gpu(folder: Path) -> str:
-    """What ran on one GPU: milliseconds between two events around the network, and with the copies there and back."""
-    rows, about, profile = (json.loads((folder / f"{n}.json").read_text()) for n in ("speed", "machine", "profile"))
-    ceiling, tmac = about["matmul_float16_TFLOP_s"], profile["conv_total"]["TMAC"]
-    lines = [
-        "| network | frame | engine | on the GPU, p50 (ms) | p10–p90 | with copies, p50 (ms) "
-        "| TFLOP/s | of the ceiling | agrees |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in sorted(rows, key=lambda r: (r["network"], r["size"], -r["gpu_ms"]["p50"])):
-        time = row["gpu_ms"]
-        if (row["network"], row["size"]) == (profile["network"], profile["size"]):
-            rate = 2e3 * tmac / time["p50"]
-            work = f"{rate:.0f} | {rate / ceiling:.0%}"
-        else:
-            work = "– | –"
-        copies = f"{row['frame_ms']['p50']:.1f}" if "frame_ms" in row else "–"
-        agrees = "–" if row["agrees_db"] == "Infinity" else f"{row['agrees_db']:.1f} dB"
-        lines.append(
-            f"| {row['network']} | {row['size']} | {row['engine']} | {time['p50']:.2f} "
-            f"| {time['p10']:.2f}–{time['p90']:.2f} | {copies} | {work} | {agrees} |"
-        )
-    name, driver = about["nvidia_smi"].splitlines()[1].split(", ")[:2]
-    packages = about["packages"]
-    lines += [
-        "",
-        f"- {name}, driver {driver}, PyTorch {packages['torch']}, cuDNN {packages['nvidia-cudnn-cu13']}; "
-        "clocks float, weights drawn from seed 0. "
-        "Agrees: fidelity to float32 on the same GPU, in pixels of a range of 1.",
-        f"- Ceilings measured on it: {ceiling:.0f} TFLOP/s in an FP16 product of 8192 "
-        f"(FP8: {about['matmul_fp8_TFLOP_s']:.0f}), {about['copy_TB_s']:.2f} TB/s copying, "
-        f"{about['h2d_pinned_GB_s']:.0f} GB/s from pinned memory.",
-    ]
-    return "\n".join(lines)
 
 
 def _filled(page: str, root: Path, front: bool) -> str:

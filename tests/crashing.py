@@ -30,6 +30,11 @@ class Crashing(BaseRunner):
         super().__init__(Signature(contract), about)
         self._how, self._good = how, good
 
+    @property
+    def description(self) -> dict[str, str]:
+        """Of now, as engines on a GPU tell theirs."""
+        return super().description | {"mode": f"{self._good} to go"}
+
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         self._good -= 1
         if self._good < 0:

@@ -2,9 +2,9 @@
 
     prepare.py build/gpu [--sizes 256x256,720x1280] [--with-banet]
 
-`run/engines`: one convolution for each target, the bundled network at 256x256 in FP16; `engines`: its other sizes and
-8 bits; with `--with-banet` also BANet of 18 million weights in FP16. A golden output is what ONNX Runtime makes here of
-the very graph that was compiled.
+`run/engines`: one convolution for each target; `engines`: the bundled network in FP16, and in 8 bits at small sizes;
+with `--with-banet` also BANet of 18 million weights in FP16. A golden output is what ONNX Runtime makes here of the
+very graph that was compiled.
 """
 
 from __future__ import annotations
@@ -105,12 +105,11 @@ def main() -> None:
     say(f"one convolution for each of {len(TARGETS)} targets, and portable")
     store = Store(artefact_folder())
     nano = load_checkpoint(bundled_checkpoint())
-    for k, size in enumerate(sizes):
+    for size in sizes:
         small = size[0] * size[1] < GOLDEN_PIXELS
         for precision in ("fp16", "int8"):
             if precision == "fp16" or (small and not arguments.without_8_bits):
-                folder = first if (k, precision) == (0, "fp16") else more
-                goldens[folder] |= write_engine(store, nano, size, precision, folder)
+                goldens[more] |= write_engine(store, nano, size, precision, more)
                 say(f"{nano.name} {size[0]}x{size[1]} {precision}")
     if arguments.with_banet:
         with tempfile.TemporaryDirectory() as folder:

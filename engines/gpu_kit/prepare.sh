@@ -1,10 +1,10 @@
 #!/bin/bash
 # Run on a machine that has the network and unblur's .venv (no GPU needed), in the project's folder: `make gpu-kit`.
 # Makes build/gpu/, everything that a bare GPU machine would wait for:
-#   run      scripts, small wheels, the first engines and golden outputs   sent with every step
-#   part1, part2   halves of the TensorRT for RTX wheel                    sent with step 1 and step 2
-#   engines  the other engines                                             sent with step 3rtx
-#   ort1...  slices of onnxruntime-gpu (WITH_ORT=1)                        sent one with each step, all before step 5
+#   run      scripts, small wheels, engines of one convolution             sent with every step
+#   part1, part2   halves of the TensorRT for RTX wheel                    sent by step 2
+#   engines  engines of networks                                           sent with step 3rtx
+#   ort1...  slices of onnxruntime-gpu (WITH_ORT=1)                        sent one with each step, all by step 4
 # SIZES=256x256 leaves out 720p. WITH_BANET=1 also builds BANet of 18 million weights. WHEELS=no leaves the wheels out,
 # WITHOUT_INT8=1 the calibration.
 set -euo pipefail
@@ -14,7 +14,8 @@ PY=${PY:-$ROOT/.venv/bin/python}
 OUT=${OUT:-$ROOT/build/gpu}
 WHEELS=${WHEELS:-$OUT/wheels}
 RTX=${RTX:-1.7.1.116}
-SLICE=$((48 * 1024 * 1024 - 1))
+MOST=$((48 * 1024 * 1024 - 1))      # of a slice, in bytes
+LIMIT_MIB=${LIMIT_MIB:-64}          # of what travels at once: the tracked files, run and another folder
 mkdir -p "$OUT/run" "$OUT/part1" "$OUT/part2"
 echo "1. scripts"
 cp "$HERE"/run/*.sh "$HERE"/run/*.py "$OUT/run/"
@@ -24,9 +25,11 @@ fetch() { # NAME==VERSION: a wheel for Python 3.12 on x86-64 Linux, whatever Pyt
     --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d "$WHEELS" "$1"
 }
 cut_up() { # WHEEL FOLDER-STEM: slices into FOLDER-STEM1, FOLDER-STEM2...
-  local name k=1 slice
+  local name k=1 slice bytes count
   name=$(basename "$1")
-  split -b $SLICE -d -a 1 "$1" "$OUT/slice."
+  bytes=$(stat -c %s "$1")
+  count=$(((bytes + MOST - 1) / MOST))
+  split -b $(((bytes + count - 1) / count)) -d -a 1 "$1" "$OUT/slice." # all alike: the largest says what must travel
   for slice in "$OUT"/slice.*; do
     mkdir -p "$OUT/$2$k"
     rm -f "$OUT/$2$k"/*
@@ -60,6 +63,14 @@ fi
 echo "3. engines and golden outputs"
 "$PY" "$HERE/prepare.py" "$OUT" --sizes "${SIZES:-256x256,720x1280}" ${WITH_BANET:+--with-banet} ${WITHOUT_INT8:+--without-8-bits}
 echo "4. sizes"
-du -sh "$OUT"/run "$OUT"/part* "$OUT"/engines
+bytes() { find "$@" -type f -print0 | xargs -0 stat -c %s | awk '{sum += $1} END {print sum}'; }
+tracked=$({ cd "$ROOT" && git ls-files -z | xargs -0 -r stat -c %s; } 2> /dev/null | awk '{sum += $1} END {print sum + 0}' || true)
+always=$((tracked + $(bytes "$OUT/run")))
+for folder in "$OUT"/part* "$OUT"/ort* "$OUT"/engines; do
+  [ -n "$(ls -A "$folder" 2> /dev/null)" ] || continue
+  mib=$(((always + $(bytes "$folder") + 1048575) / 1048576))
+  echo "   $mib MiB: tracked files, run and $(basename "$folder")"
+  [ $mib -le "$LIMIT_MIB" ] || echo "   more than LIMIT_MIB=$LIMIT_MIB: leave out sizes, or send them apart"
+done
 for script in "$OUT"/run/*.sh; do bash -n "$script"; done
 echo "ready: $OUT (what to send with which step: engines/gpu_kit/README.md)"

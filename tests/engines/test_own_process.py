@@ -45,6 +45,20 @@ def test_it_gives_the_very_bytes_and_says_where_it_runs(tiny: Checkpoint, fixed_
     there.close()
 
 
+def test_what_an_engine_says_of_itself_is_of_now(tiny: Checkpoint, frame: Frame) -> None:
+    """Whether a CUDA graph was captured or refused, a runner knows only once frames came."""
+    with open_crashing(tiny.contract, "kill", 2) as runner:
+        assert runner.description["mode"] == "2 to go"
+        runner.run(tiny.contract.encode(frame))
+        assert runner.description["mode"] == "1 to go"
+        runner.run(tiny.contract.encode(frame))
+    assert (runner.description["mode"], runner.description[PROCESS]) == ("0 to go", "its own"), "as it was closed"
+    with open_crashing(tiny.contract, "kill", 0) as runner:
+        with pytest.raises(CrashError):
+            runner.run(tiny.contract.encode(frame))
+        assert runner.description["mode"] == "0 to go", "what was known before it ended"
+
+
 def test_a_call_is_timed_where_the_engine_is(tiny: Checkpoint, frame: Frame) -> None:
     """The clock is one for all processes: what was timed there lies between two looks at it here."""
     with open_crashing(tiny.contract, "", 100) as runner:

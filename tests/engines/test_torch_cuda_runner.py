@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from unblur.core.errors import MissingRuntimeError
+from unblur.core.errors import MissingRuntimeError, UnblurError
 from unblur.engines import torch_cuda_runner
 from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt import product
@@ -169,3 +169,28 @@ def test_what_is_missing_is_told(
         monkeypatch.setattr(f"torch.{name}", value)
     with pytest.raises(MissingRuntimeError, match=match):
         TorchCudaRunner("torch-cuda", tiny, variant, "cuda:1")
+
+
+class Failing(torch.nn.Module):
+    """Meets an error of CUDA, as of a kernel that wrote elsewhere."""
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might")
+
+
+class FailingStream:
+    def synchronize(self) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might")
+
+
+def test_an_error_that_stays_is_told_in_a_sentence_and_the_memory_given_back(tiny: Checkpoint) -> None:
+    told = "The GPU fails: CUDA error: an illegal memory access was encountered. It .* restart it"
+    runner = TorchCudaRunner("torch-cuda", replace(tiny, network=Failing()), CudaVariant(), "cpu")
+    with pytest.raises(UnblurError, match=told):
+        runner.run(frame(tiny))
+    assert runner._buffers
+    runner._stream = FailingStream()
+    with pytest.raises(UnblurError, match=told):
+        runner.close()
+    assert (runner._buffers, runner._network) == ({}, None)
+    runner.close()  # a second time is nothing

@@ -17,19 +17,30 @@ mkdir -p "$OUT" "$KEEP" "$SITE"
 export PYTHONPATH="$SITE:$ROOT/src:$HERE${PYTHONPATH:+:$PYTHONPATH}"
 T0=$(date +%s)
 say() { echo "[$(($(date +%s) - T0))s] $*"; }
-# step NAME SECONDS COMMAND...: a part that fails or hangs never takes the rest with it.
+# step NAME SECONDS COMMAND...: a part that fails or hangs never takes the rest with it, and one that is killed with
+# everything else has left what it said until then.
 step() {
-  local name=$1 limit=$2 started rc
+  local name=$1 limit=$2 started rc from
   shift 2
   say "== $name (at most ${limit}s)"
   started=$(date +%s)
-  timeout -k 5 "$limit" "$@" > "$KEEP/$name.log" 2>&1
+  echo "==== $name" >> "$OUT/steps.log"
+  from=$(($(wc -l < "$OUT/steps.log") + 1))
+  timeout -k 5 "$limit" "$@" >> "$OUT/steps.log" 2>&1
   rc=$?
-  { echo "==== $name rc=$rc $(($(date +%s) - started))s"; cat "$KEEP/$name.log"; } >> "$OUT/steps.log"
-  tail -n "${TAIL:-12}" "$KEEP/$name.log" | cut -c1-220
+  tail -n "+$from" "$OUT/steps.log" | tail -n "${TAIL:-12}" | cut -c1-220
+  echo "==== $name rc=$rc $(($(date +%s) - started))s" >> "$OUT/steps.log"
   say "== $name rc=$rc"
   return 0
 }
+# gpu_tests NAME SECONDS ARGUMENTS...: of tests/gpu. A rehearsal only collects them, which shows what they import.
+gpu_tests() {
+  local name=$1 limit=$2
+  shift 2
+  step "$name" "$limit" "$PY" -m pytest "$@" -m gpu -rs -p no:cacheprovider --tb=short ${REHEARSE:+--collect-only}
+}
+# take [STEM]: what this call brought; prints how far the wheel of those slices is.
+take() { bash "$HERE/unpack.sh" "$@" 2>&1 | tail -1; }
 done_with_it() { say done; ls -la "$OUT"; }
 # Which device the PyTorch scripts take, and what they leave out in a rehearsal.
 if [ -n "$REHEARSE" ]; then DEVICE=cpu; LADDER=--rehearse; else DEVICE=cuda:0; LADDER=; fi

@@ -1,8 +1,11 @@
 #!/bin/bash
-# Every convolution shape against the ceilings, and the kernels of a whole frame.
+# ONNX Runtime on CUDA, where all slices of onnxruntime-gpu were sent (WITH_ORT=1 of prepare.sh): its tests and its speed.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+state=$(take ort)
+say "slices: $state"
 cd "$ROOT" || exit 1
-TAIL=70 step profile 115 "$PY" "$HERE/profile_gpu.py" "$OUT/profile.json" --network "$NETWORK" --size "${SIZES##*,}" --device "$DEVICE" --budget "${BUDGET:-105}"
-nvidia-smi --query-gpu=clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active --format=csv > "$OUT/after.txt" 2>&1
-cat "$OUT/after.txt"
+if [ -n "$REHEARSE" ]; then engines=onnxruntime; else engines=torch-cuda,onnxruntime-cuda,onnxruntime-cuda-tf32; fi
+gpu_tests ort-tests 90 tests/gpu/test_engines.py -k onnxruntime
+TAIL=30 step ort-speed 150 "$PY" -m unblur speed --network "${ORT_NETWORK:-banet_nano}" --size "${SIZES%%,*}" --engines "$engines" \
+  --rounds "${ROUNDS:-20}" --output "$OUT/ort-speed"
 done_with_it

@@ -49,13 +49,14 @@ class OnnxRuntimeRunner(BaseRunner):
         convolution would run in floating point.
         """
         onnxruntime = open_onnxruntime(name, provider.extra)
-        device = "cpu"
-        if provider.extra == "gpu":
-            device = find_device(gpu).name
-            onnxruntime.preload_dlls()  # CUDA and cuDNN out of the packages that PyTorch brings
+        device = find_device(gpu).name if provider.extra == "gpu" else "cpu"
         _demand_available(onnxruntime, name, provider)
         self._place = CudaPlace(name, gpu, onnxruntime) if provider.extra == "gpu" else CpuPlace(onnxruntime)
         try:
+            if provider.extra == "gpu":
+                # CUDA and cuDNN out of the packages that PyTorch brings. Where those lie in another folder than ONNX
+                # Runtime it finds only what is loaded, as PyTorch's are now: whoever has its memory has imported it.
+                onnxruntime.preload_dlls()
             with self._place.active(), temporary_folder() as folder:
                 optimised = folder / "optimised.onnx" if demand_8_bits else None
                 options = dict(provider.options) | self._place.options

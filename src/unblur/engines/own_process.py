@@ -100,7 +100,15 @@ class OwnProcessRunner(BaseRunner):
         except BaseException:
             self._end()
             raise
-        super().__init__(signature, description | {PROCESS: "its own"})
+        super().__init__(signature, description)
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What the engine says of itself now, such as whether a CUDA graph was captured; once it is gone, at last."""
+        if self._open and not self._crashed:
+            with contextlib.suppress(CrashError):
+                self._description = self._ask("describing itself", "describe")
+        return self._description | {PROCESS: "its own"}
 
     def within(self, build: Callable[..., Callable[..., R]], *arguments: object) -> Callable[..., R]:
         """As the function."""
@@ -121,7 +129,7 @@ class OwnProcessRunner(BaseRunner):
     def _release(self) -> None:
         if self._process.poll() is None:
             with contextlib.suppress(UnblurError):  # all that was asked for is here
-                self._ask("closing", "close")
+                self._description = self._ask("closing", "close")
         self._end()
 
     def _end(self) -> None:
@@ -226,7 +234,11 @@ def serve() -> None:
             elif kind == "call":
                 answer = built[request[0]](*request[1])
             elif runner is not None:
-                runner.close()
+                try:
+                    answer = runner.description
+                finally:
+                    if kind == "close":
+                        runner.close()
         except UnblurError as caught:
             error, answer = type(caught).__name__, str(caught)
         except Exception as caught:  # noqa: BLE001  # whatever it is, it is told

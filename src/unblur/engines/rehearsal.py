@@ -31,6 +31,9 @@ SECONDS, SECONDS_PER_MEGAPIXEL = 60, 300
 BYTES, FRAMES, FILES = 2**30, 1000, 8
 """The backend itself; so many float32 frames, of which a wide network keeps 80 at a time; and the file so often."""
 
+BYTES_ON_A_GPU = 4 * 2**30
+"""Of such a backend instead: PyTorch's and ONNX Runtime's libraries are half a GiB before CUDA and cuDNN have begun."""
+
 SIDE = 64
 """Of the frame for a graph of every size, in pixels."""
 
@@ -46,8 +49,7 @@ def rehearse(name: str, graph: GraphFile, threads: int, seconds: float | None = 
     """
     height, width = frame_size(graph)
     seconds = seconds or SECONDS + SECONDS_PER_MEGAPIXEL * height * width / 1e6
-    allowed = BYTES + FRAMES * height * width * 3 * 4 + FILES * graph.path.stat().st_size
-    allowed = min(allowed, psutil.virtual_memory().available)
+    allowed = min(allowed_bytes(name, graph), psutil.virtual_memory().available)
     command = [sys.executable, "-P", "-m", __name__, name, str(graph.path.resolve()), graph.output, str(threads)]
     command += [graph.signature.contract.to_json(), str(gpu)]
     start = time.monotonic()
@@ -77,6 +79,15 @@ def frame_size(graph: GraphFile) -> tuple[int, int]:
     """(height, width) of the frame that is tried: the graph's own where it has one."""
     contract = graph.signature.contract
     return contract.padded_size(graph.signature.height or SIDE, graph.signature.width or SIDE)
+
+
+def allowed_bytes(name: str, graph: GraphFile) -> int:
+    """What the process of an engine may have of the host's memory with such a graph."""
+    from unblur.engines.catalogue import find_engine
+
+    height, width = frame_size(graph)
+    backend = BYTES if find_engine(name).device == "cpu" else BYTES_ON_A_GPU
+    return backend + FRAMES * height * width * 3 * 4 + FILES * graph.path.stat().st_size
 
 
 def main(name: str, path: str, output: str, threads: str, contract: str, gpu: str) -> None:

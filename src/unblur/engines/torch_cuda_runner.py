@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unblur.core.errors import MissingRuntimeError
-from unblur.engines.base import BaseRunner
+from unblur.core.errors import MissingRuntimeError, UnblurError
+from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.source import Weights
 from unblur.engines.tensorrt.product import find_device
 from unblur.engines.torch_runner import compilation, prepare
@@ -98,7 +98,7 @@ class TorchCudaRunner(BaseRunner):
         return prepared
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        with self._current(), torch.inference_mode(), _flags(self._variant.precision == "tf32"):
+        with _told(), self._current(), torch.inference_mode(), _flags(self._variant.precision == "tf32"):
             buffers = self._find_buffers(tensor.shape)
             np.copyto(buffers.sent.numpy(), tensor)
             buffers.input.copy_(buffers.sent, non_blocking=True)
@@ -179,9 +179,11 @@ class TorchCudaRunner(BaseRunner):
         buffers.graph = graph
 
     def _release(self) -> None:
-        if self._stream is not None:
-            self._stream.synchronize()
-        self._buffers, self._network, self._checkpoint = {}, None, None
+        try:
+            with _told():
+                self.wait()
+        finally:  # after a sticky error every call fails, and the memory must be given back even so
+            self._buffers, self._network, self._checkpoint = {}, None, None
 
 
 class _CudaEvents:
@@ -249,6 +251,18 @@ def _demand(name: str, variant: CudaVariant, where: torch.device) -> str:
     if variant.compiled and importlib.util.find_spec("triton") is None:
         raise MissingRuntimeError(f"{name}: torch.compile needs Triton on a GPU, which is not installed.")
     return device.name
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """An error of CUDA in a sentence. It stays, so that every later call in this process would fail."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        if out_of_memory(error):  # the caller says for how large a frame
+            raise
+        first = str(error).partition("\n")[0].rstrip(".")
+        raise UnblurError(f"The GPU fails: {first}. It is unusable for this process; restart it.") from error
 
 
 @contextmanager

@@ -54,6 +54,13 @@ def test_a_graph_that_takes_all_memory_is_given_up(tmp_path: Path, monkeypatch: 
         rehearse("onnxruntime", graph, 1)
 
 
+def test_a_process_with_cuda_in_it_may_be_larger(tmp_path: Path) -> None:
+    """Importing PyTorch's CUDA build and ONNX Runtime's took 501 MiB (2.11, 1.31), with no GPU to start."""
+    graph = read_graph(write_graph(tmp_path / "g.onnx", (12, 18)))
+    more = rehearsal.allowed_bytes("onnxruntime-cuda", graph) - rehearsal.allowed_bytes("onnxruntime", graph)
+    assert more == rehearsal.BYTES_ON_A_GPU - rehearsal.BYTES > 2 * 2**30
+
+
 def test_what_the_other_process_raises_is_raised_here(tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Unheard", ["r"], ["y"], domain="foreign")]
     graph = read_graph(saved(made(nodes), tmp_path / "g.onnx"))

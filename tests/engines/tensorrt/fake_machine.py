@@ -56,6 +56,8 @@ class FakeMachine:
         self.torch_stream = self.gpu.stream().handle
         self.sticky = 0
         self.depth = 0
+        self.started = False
+        """Whether PyTorch or pycuda has brought the libraries of CUDA into the process."""
         self.fails: dict[str, int] = {}
         self.on_fail: dict[str, Callable[[], Any]] = {}
         self.target = "sm89"
@@ -129,6 +131,10 @@ class FakeMachine:
                 patch.setitem(sys.modules, "pycuda.driver", self._pycuda())
             yield
 
+    def _start(self, library: Callable[[], None]) -> None:
+        library()
+        self.started = True
+
     def _pin(self, nbytes: int) -> np.ndarray[Any, Any]:
         self.pinned.append(np.full(nbytes, 0x3C, np.uint8))
         return self.pinned[-1]
@@ -160,7 +166,7 @@ class FakeMachine:
             return block
 
         cuda = SimpleNamespace(
-            init=lambda: self.torch_starts(),
+            init=lambda: self._start(self.torch_starts),
             OutOfMemoryError=OutOfMemoryError,
             memory_reserved=lambda gpu: self._mine(gpu, 0),
             memory_allocated=lambda gpu: self._mine(gpu, 0),
@@ -190,7 +196,7 @@ class FakeMachine:
             assert machine.depth, "pycuda: no currently active context"
 
         module: Any = ModuleType("pycuda.driver")
-        module.init = lambda: None
+        module.init = lambda: self._start(lambda: None)
         module.Device = lambda gpu: self._mine(gpu, SimpleNamespace(retain_primary_context=Context))
         module.Context = Context
         module.MemoryError = OutOfMemoryError

@@ -106,6 +106,10 @@ def fake_onnxruntime(machine: FakeMachine, strangers: tuple[str, ...] = ()) -> I
         sessions.append(Session(machine, path, options, providers, strangers))
         return sessions[-1]
 
+    def preload_dlls() -> None:
+        """Finds what lies beside it, or is in the process: on this machine PyTorch lies elsewhere."""
+        assert machine.started, "the libraries of CUDA are in no place where ONNX Runtime looks"
+
     module = SimpleNamespace(
         __version__=onnxruntime.__version__,
         SessionOptions=onnxruntime.SessionOptions,
@@ -113,7 +117,7 @@ def fake_onnxruntime(machine: FakeMachine, strangers: tuple[str, ...] = ()) -> I
         OrtValue=onnxruntime.OrtValue,
         RunOptions=onnxruntime.RunOptions,
         get_available_providers=lambda: [CUDA, CPU],
-        preload_dlls=lambda: None,
+        preload_dlls=preload_dlls,
         InferenceSession=new,
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -39,9 +39,10 @@ def snapshot(version: str) -> dict[str, Any]:
 class FakeTensorRT:
     """One fake library. `gpu` None: a machine without a driver.
 
-    `returns`: "Class.method" -> what it returns instead of doing anything. `parser_errors`: a dict for each error that
-    the next parse records (node, operator, desc). `build_log`: (severity, text) that a build logs. `scratch_bytes`:
-    device memory of a context for an input's shape. `inspector`: what the EngineInspector tells, as JSON values.
+    `returns`: "Class.method" -> what it returns, or raises, instead of doing anything. `parser_errors`: a dict for each
+    error that the next parse records (node, operator, desc). `build_log`: (severity, text) that a build logs.
+    `scratch_bytes`: device memory of a context for an input's shape. `inspector`: what the EngineInspector tells, as
+    JSON values.
     """
 
     def __init__(self, version: str, gpu: FakeGpu | None = None) -> None:
@@ -57,6 +58,8 @@ class FakeTensorRT:
         self.inspector: dict[str, Any] = {"Layers": []}
         self.demand_current: Callable[[], None] = lambda: None
         """Asked by what works on a stream: raises where no context of its GPU is current."""
+        self.misplaced: list[str] = []
+        """What was destroyed while no context of its GPU was current: its memory is another's, or nobody's, by then."""
         self.module = self._module(names)
 
     def count(self, name: str) -> int:
@@ -106,6 +109,8 @@ class FakeTensorRT:
         def call(part: Any, *arguments: Any, **named: Any) -> Any:
             self.calls.append((full, arguments))
             if full in self.returns:
+                if isinstance(self.returns[full], Exception):
+                    raise self.returns[full]
                 return self.returns[full]
             return play(part, *arguments, **named)
 

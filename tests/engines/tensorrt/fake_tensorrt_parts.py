@@ -35,6 +35,16 @@ class Part:
         return f"FAKE {kind} {product} {self._fake.version}\n".encode()
 
 
+class OnGpu(Part):
+    """Has memory of the GPU, which goes with it."""
+
+    def __del__(self) -> None:
+        try:
+            self._fake.demand_current()
+        except AssertionError:
+            self._fake.misplaced.append(type(self).__name__)
+
+
 class ILogger(Part):
     def log(self, severity: Any, message: str) -> None:
         raise NotImplementedError("ILogger.log is pure virtual")

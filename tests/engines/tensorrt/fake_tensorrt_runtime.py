@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from fake_cuda import ALIGNMENT, ENGINE_MS, host_bytes
-from fake_tensorrt_parts import Part, _demand_logger
+from fake_tensorrt_parts import OnGpu, Part, _demand_logger
 
 NUMPY_TYPES = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT8": np.int8, "INT64": np.int64}
 
@@ -53,7 +53,7 @@ class Runtime(Part):
         return trt.EngineValidity.VALID, 0
 
 
-class ICudaEngine(Part):
+class ICudaEngine(OnGpu):
     _facts: dict[str, Any]
     _model: bytes
     _session: Any = None
@@ -99,7 +99,9 @@ class ICudaEngine(Part):
         return context
 
     def create_runtime_config(self) -> Any:
-        return self._new("IRuntimeConfig")
+        config = self._new("IRuntimeConfig")
+        config.__dict__["_engine"] = self  # the bindings keep alive what an object was made of
+        return config
 
     def create_engine_inspector(self) -> Any:
         return self._new("EngineInspector")
@@ -123,7 +125,7 @@ class ICudaEngine(Part):
         return self._session.run(None, {name: array})[0]
 
 
-class IExecutionContext(Part):
+class IExecutionContext(OnGpu):
     _engine: Any
     _config: Any
     _scratch: Any

@@ -34,21 +34,30 @@ class Execution:
         self._ran = False
         self._addresses = (0, 0)
         profile = choose_profile(plan.profiles, *size)
-        context = plan.new_context()
+        self._context: Any = plan.new_context()
+        try:
+            self._prepare(profile, plan.shape(size), scratch)
+        except BaseException:
+            self._context = None  # while the GPU's context is there; a traceback may hold all of this for long
+            raise
+
+    def _prepare(self, profile: int, shape: tuple[int, ...], scratch: DeviceBlock) -> None:
+        plan = self._plan
         if len(plan.profiles) > 1:
-            done = context.set_optimization_profile_async(profile, stream.handle)
+            done = self._context.set_optimization_profile_async(profile, self._stream.handle)
             plan.demand(done, "set_optimization_profile_async", str(profile))
-            stream.synchronize()
-        shape = plan.shape(size)
-        plan.demand(context.set_input_shape(plan.source, shape), "set_input_shape", f"{plan.source}, {shape}")
-        missing = context.infer_shapes()
-        given = tuple(context.get_tensor_shape(plan.target))
+            self._stream.synchronize()
+        plan.demand(self._context.set_input_shape(plan.source, shape), "set_input_shape", f"{plan.source}, {shape}")
+        try:
+            missing = self._context.infer_shapes()
+        except RuntimeError as error:  # the bindings raise where something else is wrong than a shape that is missing
+            raise UnblurError(f"TensorRT refuses infer_shapes() for {shape}: {error}{plan.reason()}.") from error
+        given = tuple(self._context.get_tensor_shape(plan.target))
         if missing or given != shape:
             raise UnblurError(
                 f"TensorRT makes {given} of {shape}, with no shape for {missing}; build the engine again."
             )
-        context.set_device_memory(scratch.address, scratch.nbytes)
-        self._context: Any = context
+        self._context.set_device_memory(scratch.address, scratch.nbytes)
 
     def point(self, source: int, target: int) -> None:
         """Read the input from one address of the device and write the output to the other."""

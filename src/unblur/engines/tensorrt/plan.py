@@ -40,17 +40,21 @@ class Plan:
         self.suboptimal = False
         """TensorRT for RTX runs the engine here, and would run one built for this GPU faster."""
         data = file.path.read_bytes()
-        runtime = trt.Runtime(self._log)
+        self._runtime: Any = trt.Runtime(self._log)
         if self.is_rtx:
-            self._demand_valid_rtx(runtime, data)
-        cuda_engine = runtime.deserialize_cuda_engine(data)
-        if cuda_engine is None:
+            self._demand_valid_rtx(data)
+        self._cuda_engine: Any = self._runtime.deserialize_cuda_engine(data)
+        if self._cuda_engine is None:
             raise InputError(f"{product.name} {product.version} cannot open {file.path}{self.reason()}; {self._cure()}")
-        self._runtime, self._cuda_engine = runtime, cuda_engine
-        self.source, self.target = self._tensors()
-        self.profiles = tuple(self._profile(k) for k in range(cuda_engine.num_optimization_profiles))
-        if self.is_rtx:
-            self._configure_rtx(cuda_graph)
+        try:
+            self.source, self.target = self._tensors()
+            self.profiles = tuple(self._profile(k) for k in range(self._cuda_engine.num_optimization_profiles))
+            if self.is_rtx:
+                self._configure_rtx(cuda_graph)
+        except BaseException:
+            # While the GPU's context is there: a traceback may hold the plan for longer, so nobody else may the engine.
+            self._runtime_config = self._cuda_engine = self._runtime = None
+            raise
 
     @property
     def scratch_bytes(self) -> int:
@@ -102,34 +106,33 @@ class Plan:
         self._runtime = None
 
     def _tensors(self) -> tuple[str, str]:
-        trt, cuda_engine = self._trt, self._cuda_engine
-        names = [cuda_engine.get_tensor_name(k) for k in range(cuda_engine.num_io_tensors)]
-        sources = [name for name in names if cuda_engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        targets = [name for name in names if cuda_engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
+        trt = self._trt
+        names = [self._cuda_engine.get_tensor_name(k) for k in range(self._cuda_engine.num_io_tensors)]
+        sources = [name for name in names if self._cuda_engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        targets = [name for name in names if self._cuda_engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
         if len(sources) != 1 or len(targets) != 1:
             raise InputError(f"{self._file.path} has inputs {sources} and outputs {targets}; unblur runs one of each.")
         dtype = self._file.contract.dtype
         wanted = trt.DataType.FLOAT if dtype == "float32" else trt.DataType.UINT8
         for name in (*sources, *targets):
-            found = cuda_engine.get_tensor_dtype(name)
+            found = self._cuda_engine.get_tensor_dtype(name)
             if found != wanted:
                 raise InputError(f"{self._file.path}: {name!r} is {found}, its manifest says {dtype}; {self._cure()}")
         return sources[0], targets[0]
 
     def _profile(self, k: int) -> Profile:
-        cuda_engine = self._cuda_engine
-        fixed = tuple(cuda_engine.get_tensor_shape(self.source))
+        fixed = tuple(self._cuda_engine.get_tensor_shape(self.source))
         if -1 not in fixed:
             return Profile.only(self.size(fixed))
-        least, best, most = (self.size(tuple(s)) for s in cuda_engine.get_tensor_profile_shape(self.source, k))
+        least, best, most = (self.size(tuple(s)) for s in self._cuda_engine.get_tensor_profile_shape(self.source, k))
         return Profile(least, best, most)
 
     def _cure(self) -> str:
         return f"build it again with `unblur build --rebuild {self._file.path}`."
 
-    def _demand_valid_rtx(self, runtime: Any, data: bytes) -> None:
+    def _demand_valid_rtx(self, data: bytes) -> None:
         trt, path = self._trt, self._file.path
-        validity, diagnostics = runtime.get_engine_validity(data)
+        validity, diagnostics = self._runtime.get_engine_validity(data)
         self.suboptimal = validity == trt.EngineValidity.SUBOPTIMAL
         if validity != trt.EngineValidity.INVALID:
             return
@@ -151,22 +154,22 @@ class Plan:
     def _configure_rtx(self, cuda_graph: bool) -> None:
         """The product captures its own CUDA graphs, and keeps the kernels that it makes for the GPU at hand."""
         trt = self._trt
-        runtime_config = self._cuda_engine.create_runtime_config()
+        self._runtime_config = self._cuda_engine.create_runtime_config()
         whole, disabled = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE, trt.CudaGraphStrategy.DISABLED
-        runtime_config.cuda_graph_strategy = whole if cuda_graph else disabled
+        self._runtime_config.cuda_graph_strategy = whole if cuda_graph else disabled
         # Lazily, kernels would change while somebody measures.
         specialise = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        runtime_config.dynamic_shapes_kernel_specialization_strategy = specialise
+        self._runtime_config.dynamic_shapes_kernel_specialization_strategy = specialise
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        runtime_config.set_execution_context_allocation_strategy(strategy)
-        runtime_cache = runtime_config.create_runtime_cache()
+        self._runtime_config.set_execution_context_allocation_strategy(strategy)
+        runtime_cache = self._runtime_config.create_runtime_cache()
         self._cached = self._kept.read_bytes() if self._kept.is_file() else b""
         self.found = "kept from before" if self._cached else "made anew"
         if self._cached and not runtime_cache.deserialize(self._cached):
             self._cached, self.found = b"", f"made anew: {self._kept.name} is damaged, or of another GPU or version"
             warnings.warn(f"The kernels are {self.found}; this start takes as long as the first.", stacklevel=2)
-        self.demand(runtime_config.set_runtime_cache(runtime_cache), "set_runtime_cache")
-        self._runtime_config, self._runtime_cache = runtime_config, runtime_cache
+        self.demand(self._runtime_config.set_runtime_cache(runtime_cache), "set_runtime_cache")
+        self._runtime_cache = runtime_cache
 
     def keep_kernels(self) -> None:
         """Write what TensorRT for RTX made for this GPU, where it is more than the file has. Warns where it cannot."""

@@ -165,3 +165,15 @@ def test_a_wrong_graph_is_no_fault_of_the_engine(tiny: Checkpoint, fixed_graph: 
     graph, engine = _fall(report, "wrong").steps
     assert graph.fidelity_db < 90
     assert engine.alone_db > 100
+
+
+def test_a_graph_of_another_size_than_the_frames_costs_its_row(
+    tiny: Checkpoint, fixed_graph: Path, dynamic_graph: Path, tmp_path: Path
+) -> None:
+    save_frame(tmp_path / "blurred" / "a.png", 40, 40)
+    eight = _eight(onnx.load(fixed_graph), tmp_path / "int8.onnx")
+    other = _candidate("other", tiny, eight, Graphs(dynamic_graph, eight))
+    right = _candidate("right", tiny, dynamic_graph, Graphs(dynamic_graph, dynamic_graph))
+    report = compare_engines(tiny, [other, right], find_frames(tmp_path / "blurred"), SETTINGS)
+    assert "built for 48x64, got 40x40" in _fall(report, "other").missing
+    assert _fall(report, "right").steps[-1].fidelity_db > 100

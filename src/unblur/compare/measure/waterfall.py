@@ -28,6 +28,7 @@ from unblur.graphs.rewrites.emulation import widen
 from unblur.graphs.sessions import WrittenGraph
 from unblur.graphs.tensor_error import ratio_db
 from unblur.images.contract import Frame, PixelContract
+from unblur.images.signature import Signature
 
 if TYPE_CHECKING:
     from unblur.compare.candidates import Candidate
@@ -132,8 +133,10 @@ class _Bench:
         results: list[tuple[StepName, list[Picture]]] = []
         bytes_somewhere, missing = False, ""
         try:
-            for name, key, model, contract in _steps(engine.graphs(size) if engine.graphs else None):
+            for name, key, model, signature in _steps(engine.graphs(size) if engine.graphs else None):
+                contract = signature.contract
                 if key not in self.ran:
+                    signature.check(contract.encode(self.frames[0]))
                     graph = WrittenGraph(model, what=f"the {name} of {engine.name}", threads=self.threads)
                     pictures = [_unit(graph.output(contract.encode(f)), contract, f) for f in self.frames]
                     self.ran[key] = (pictures, contract.dtype == "uint8")
@@ -159,27 +162,27 @@ class _Bench:
 
 def _steps(
     graphs: Graphs | None,
-) -> Iterator[tuple[StepName, tuple[Path, str], onnx.ModelProto, PixelContract]]:
-    """The steps of a graph that there are: name, key, a model that ONNX Runtime computes as it is written, pixels."""
+) -> Iterator[tuple[StepName, tuple[Path, str], onnx.ModelProto, Signature]]:
+    """The steps of a graph that there are: name, key, a model that ONNX Runtime computes as written, its frames."""
     if graphs is None:
         return
     float_file, exact = open_graph(graphs.exact, graphs.output, graphs.contract)
-    yield "exact graph", (graphs.exact, "fp32"), exact, float_file.signature.contract
+    yield "exact graph", (graphs.exact, "fp32"), exact, float_file.signature
     told, model = (float_file, exact)
     if graphs.written != graphs.exact:
         told, model = open_graph(graphs.written, graphs.output, graphs.contract)
-    contract, kinds = told.signature.contract, told.precision.split("+")
+    signature, kinds = told.signature, told.precision.split("+")
     stored: Narrow | None = "bf16" if "bf16" in kinds else "fp16" if "f16" in kinds else None
     eight = told.quantised > 0
     if stored and not eight:
-        yield NARROW_STEPS[stored], (graphs.written, stored), widen(model, stored), contract
+        yield NARROW_STEPS[stored], (graphs.written, stored), widen(model, stored), signature
     elif stored or graphs.narrow:
         narrow = stored or graphs.narrow
         assert narrow is not None
         wide = widen(cast_graph(exact, narrow).model, narrow)
-        yield NARROW_STEPS[narrow], (graphs.exact, narrow), wide, float_file.signature.contract
+        yield NARROW_STEPS[narrow], (graphs.exact, narrow), wide, float_file.signature
     if eight:
-        yield "8-bit graph", (graphs.written, "8 bits"), widen(model, stored) if stored else model, contract
+        yield "8-bit graph", (graphs.written, "8 bits"), widen(model, stored) if stored else model, signature
 
 
 def _unit(tensor: NDArray[Any], contract: PixelContract, frame: Frame) -> Picture:

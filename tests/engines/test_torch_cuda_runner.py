@@ -158,6 +158,7 @@ def test_the_process_gets_its_flags_back(tf32: bool) -> None:
         (CudaVariant(), {"cuda.is_available": lambda: False}, "does not reach the GPU Old GPU"),
         (CudaVariant("tf32"), {}, "no TF32"),
         (CudaVariant("bf16"), {}, "no bfloat16"),
+        (CudaVariant("fp16", compiled=True), {}, "neither gcc nor clang; install gcc"),
     ],
 )
 def test_what_is_missing_is_told(
@@ -165,6 +166,8 @@ def test_what_is_missing_is_told(
 ) -> None:
     driver = product.Driver(13000, (product.Device("New GPU", "sm90", 1), product.Device("Old GPU", "sm75", 1)))
     monkeypatch.setattr(product, "probe_driver", lambda _=None: driver)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
     for name, value in ({"version.cuda": "13.0", "cuda.is_available": lambda: True} | patches).items():
         monkeypatch.setattr(f"torch.{name}", value)
     with pytest.raises(MissingRuntimeError, match=match):

@@ -8,6 +8,8 @@ a half-precision frame, and the form does without (docs/gpu.md).
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -248,6 +250,11 @@ def _demand(name: str, variant: CudaVariant, where: torch.device) -> str:
     kind = {"tf32": "TF32", "bf16": "bfloat16"}.get(variant.precision)
     if kind and int(device.target.removeprefix("sm")) < AMPERE:
         raise MissingRuntimeError(f"{name}: {device.name} ({device.target}) has no {kind}; it needs Ampere or later.")
+    if variant.compiled and os.name == "posix" and not any(map(shutil.which, (os.environ.get("CC", "gcc"), "clang"))):
+        raise MissingRuntimeError(
+            f"{name}: on a GPU torch.compile builds what launches its kernels with a C compiler, and there is neither "
+            "gcc nor clang; install gcc (Debian: apt-get install gcc), or use the engine torch-cuda-form-fp16-graph."
+        )
     if variant.compiled and importlib.util.find_spec("triton") is None:
         raise MissingRuntimeError(f"{name}: torch.compile needs Triton on a GPU, which is not installed.")
     return device.name

@@ -249,7 +249,7 @@ class _Writer:
             dtype = self._narrow.dtype
             rounded = round_rows(values, dtype) if name in self._rows else _round(values, dtype)
             if values.size == 1 and values.any() and not rounded.any():  # what keeps a divisor from 0, as 1e-12
-                rounded = np.copysign(ml_dtypes.finfo(dtype).smallest_subnormal, values).astype(dtype)
+                rounded = np.copysign(np.nextafter(dtype.type(0), dtype.type(1)), values).astype(dtype)
             if not np.isfinite(rounded.astype(np.float32)).all():
                 raise BudgetError(
                     f"{name} holds {float(np.abs(values).max()):.3g}, beyond {self._precision.upper()}'s "

@@ -7,6 +7,8 @@ Pad no shape is known, in a graph of one size.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from unblur.core.errors import InputError
 from unblur.graphs.onnx_file import REFUSALS, infer
 
-Value = NDArray[np.generic]
+Value = NDArray[Any]
 
 LONGEST = 64
 """Numbers in a tensor of sizes; weights have more, or are not in whole numbers."""
@@ -53,7 +55,7 @@ def _fold(model: onnx.ModelProto) -> bool:
             continue
         inputs = [name for name in node.input if name]
         if node.op_type == "Shape" and node.input[0] in shapes:
-            feeds = {node.input[0]: np.broadcast_to(np.float32(0), shapes[node.input[0]])}
+            feeds: dict[str, Value] = {node.input[0]: np.broadcast_to(np.float32(0), shapes[node.input[0]])}
         elif node.op_type in ARITHMETIC and numbers.keys() >= set(inputs) and sizes.intersection(inputs):
             feeds = {name: numbers[name] for name in inputs}
         else:
@@ -95,7 +97,7 @@ def _sides(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 
 def _run(node: NodeProto, feeds: dict[str, Value], opsets: dict[str, int]) -> dict[str, Value] | None:
     """The node's results; None where they are no sizes, or the node cannot be run: it is left to the backends."""
-    if node.op_type == "ConstantOfShape" and np.prod(feeds[node.input[0]], dtype=float) > LONGEST:
+    if node.op_type == "ConstantOfShape" and np.prod(feeds[node.input[0]], dtype=np.float64) > LONGEST:
         return None
     try:
         results = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)

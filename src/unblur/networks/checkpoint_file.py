@@ -151,7 +151,7 @@ def _parse(path: Path, data: bytes) -> Any:
         raise InputError(f"{path} is a safetensors file under another suffix; rename it to .safetensors.")
     else:
         asked = _check_pickles(path, io.BytesIO(data), LEGACY_PICKLES)
-    kept = [(type(name, (Keepsake,), {}), name) for name in sorted(asked) if KEEPSAKES.fullmatch(name)]
+    kept: list[Any] = [(type(name, (Keepsake,), {}), name) for name in sorted(asked) if KEEPSAKES.fullmatch(name)]
     with warnings.catch_warnings(), torch.serialization.safe_globals(kept):
         # torch remarks on pickle protocols; what cannot be read is an error anyway.
         warnings.simplefilter("ignore", UserWarning)
@@ -205,9 +205,9 @@ def _check_pickles(path: Path, stream: io.BytesIO, most: int) -> set[str]:
         for opcode, argument, _ in itertools.islice(pickletools.genops(stream), left + 1):
             left -= 1
             tuples += opcode.name.startswith("TUPLE")
-            if opcode.name == "GLOBAL" and argument in GREEDY:
-                raise InputError(f"{path} asks for a {argument.split()[1]}; save the bare state dict of tensors.")
-            if opcode.name == "GLOBAL":
+            if opcode.name == "GLOBAL" and argument is not None:
+                if argument in GREEDY:
+                    raise InputError(f"{path} asks for a {argument.split()[1]}; save the bare state dict of tensors.")
                 asked.add(argument.replace(" ", "."))
         if left < 0 or tuples > MOST_TUPLES:
             raise InputError(

@@ -14,8 +14,8 @@ from unblur.building.engine import BuildOptions, build_engine
 from unblur.building.precision import Precision
 from unblur.compare.candidates import Candidate
 from unblur.compare.comparison import Settings, compare_engines
-from unblur.compare.judge.budgets import TRUTH_BUDGETS, Budget, check_budgets, spread_budgets
-from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge
+from unblur.compare.judge.budgets import TRUTH_BUDGETS, Budget, check_budgets
+from unblur.compare.judge.verdict import LATENCY_BUDGETS, judge, reach
 from unblur.compare.measure.frames import FrameFile, find_frames
 from unblur.compare.parts import Attention, Part
 from unblur.compare.report import Report, Strip
@@ -240,7 +240,7 @@ def verdict(job: Job, measured: Artefact) -> tuple[Report, Artefact]:
     """The report under the configuration's budgets, and its folder. Raises InputError for a budget of nothing."""
     values = json.loads(measured.path.read_text())
     report = Report.model_validate(values["report"])
-    budgets = spread_budgets(job.config.budgets, [one.name for one in report.engines if not one.not_measured])
+    report, budgets = reach(report, job.config.budgets)
     names = [engine.name for engine in report.engines]
     check_budgets(budgets, names, truth=report.has_truth, latency=report.latency is not None)
     shown = {name: tuple(map(part.model_validate, values[name])) for name, part in SHOWN.items()}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from fnmatch import fnmatchcase
 from statistics import fmean
 
-from unblur.compare.judge.budgets import Budget, Budgets, budget_of
+from unblur.compare.judge.budgets import EVERY_CANDIDATE, Budget, Budgets, budget_of, spread_budgets
 from unblur.compare.report import FINDINGS, Check, EngineResult, Report
 from unblur.metrics.decibels import decibels_text
 
@@ -29,6 +30,21 @@ def judge(report: Report, budgets: Budgets) -> Report:
     stated = {name: budget.model_dump(exclude_none=True) for name, budget in budgets.items()}
     warned = warnings_of(report)
     return report.model_copy(update={"engines": tuple(engines), "budgets": stated, "warnings": warned})
+
+
+def reach(report: Report, budgets: Budgets) -> tuple[Report, dict[str, Budget]]:
+    """Budgets with their patterns spread over the report's engines, and the report with a note on what these passed
+    over: as "*" in `judge`, engines that were not measured, unless none was. Raises InputError as `spread_budgets`.
+    """
+    names = [engine.name for engine in report.engines]
+    missing = [engine.name for engine in report.engines if engine.not_measured]
+    held = [name for name in names if name not in missing]
+    if held == [report.reference]:
+        return report, spread_budgets(budgets, names)
+    patterns = [name for name in budgets if "*" in name and name != EVERY_CANDIDATE and name not in names]
+    over = {pattern: [n for n in missing if fnmatchcase(n, pattern) and n not in budgets] for pattern in patterns}
+    notes = [f"The budget of {p} was not held against {', '.join(of)}: not measured." for p, of in over.items() if of]
+    return report.model_copy(update={"notes": (*report.notes, *notes)}), spread_budgets(budgets, held)
 
 
 def warnings_of(report: Report) -> tuple[str, ...]:

@@ -122,6 +122,24 @@ def test_a_bad_frame_is_exit_code_2_after_the_report(
     assert (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.parametrize(("layout", "code"), [("gopro:set", 3), ("set/test/one/blur", 0)])
+def test_budgets_of_truth_are_held_on_a_data_set_that_the_file_names(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    layout: str, code: int,
+) -> None:  # fmt: skip
+    """A flag that changes the engines lets go what it has nothing to hold against, and says so; truth is there."""
+    for name, folder in (("frames", "blur"), ("truth", "sharp")):
+        copy = tmp_path / "set/test/one" / folder / "a.png"
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes((place / name / "a.png").read_bytes())
+    (tmp_path / "pipeline.toml").write_text(f'[frames]\nblurred = "{layout}"\n[budgets."*"]\npsnr_db_min = 99.0\n')
+    monkeypatch.chdir(tmp_path)
+    checkpoint = ["--checkpoint", str(place / "tiny.safetensors")]
+    given = ["--engines", "torch-channels-last", "--no-latency", "--threads", "1", *ONE_PROCESS]
+    assert main([*checkpoint, *given, "--output", str(tmp_path / "out")]) == code
+    assert ("left out: psnr_db_min" in capsys.readouterr().err) is (code == 0)
+
+
 def test_a_graph_of_ones_own(place: Path, tmp_path: Path) -> None:
     assert _run(place, tmp_path / "a", "--engines", "onnxruntime", "--no-latency", *ONE_PROCESS) == 0
     graph = next((place / "artifacts").rglob("*.onnx"))

@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     resolved = resolve(args, "compare")
     # After the arguments: --help and a mistyped flag import no runtime.
     from unblur.compare.judge.budgets import parse_budgets
+    from unblur.images.pairs import named_layout
     from unblur.pipeline.job import Job
     from unblur.pipeline.run import Stages, check_baseline, check_engines, compare_all
     from unblur.pipeline.stages import fitting_budgets
@@ -95,10 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.budget:
         config = config.model_copy(update={"budgets": parse_budgets(args.budget)})
     elif args.frames or args.no_latency or args.engines:
-        has_truth = config.frames.blurred is None or config.frames.sharp is not None or ":" in str(args.frames)
+        blurred = config.frames.blurred
+        has_truth = blurred is None or config.frames.sharp is not None or named_layout(blurred)[0] is not None
         budgets = fitting_budgets(
             config.budgets, config.compare.engines, has_truth=has_truth, latency=config.compare.rounds > 0
         )
+        stated = {(name, key) for name, of in config.budgets.items() for key in of.model_dump(exclude_none=True)}
+        if left := sorted({key for name, key in stated if name in budgets and getattr(budgets[name], key) is None}):
+            progress.note(f"budgets that this comparison has nothing to hold against are left out: {', '.join(left)}")
         config = config.model_copy(update={"budgets": budgets})
     job = Job.of(config, progress)
     check_engines(job)

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from unblur.calibration.collect import collect
+from unblur.calibration.manifest import load_manifest
 from unblur.compare.judge.budgets import Budget, spread_budgets
 from unblur.core.errors import BudgetError, InputError
+from unblur.images.files import Picture, write_picture
 from unblur.networks.checkpoints import Checkpoint
 from unblur.pipeline import stages
 from unblur.pipeline.config import (
     BuildSection,
+    CalibrationSection,
     CompareSection,
     FramesSection,
     GraphSection,
@@ -21,7 +25,7 @@ from unblur.pipeline.config import (
     PipelineConfig,
 )
 from unblur.pipeline.job import Job
-from unblur.pipeline.run import Stages, run_pipeline
+from unblur.pipeline.run import BuiltFile, Stages, run_pipeline
 from unblur.pipeline.store import Artefact, Store
 
 SIZES = ((32, 48), (16, 32))
@@ -88,6 +92,26 @@ def test_one_engine_that_breaks_its_budget_is_told_last_and_the_others_are_built
     assert list(built) == ["fp16"]
     assert built["fp16"].path == tmp_path / "artifacts" / f"{tiny.name}-32x48-fp16.engine"
     assert [str(error) for error in stage.refused] == ["int8 loses 9 dB"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8", "fp16"])
+def test_a_compiled_graph_in_8_bits_is_not_judged_on_its_calibration_frames(
+    tmp_path: Path, tiny: Checkpoint, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no engine of the comparison is calibrated: its graph is a row too."""
+    collect(["synthetic:0"], 2, SIZES[0], tmp_path / "two.toml")
+    frame = next(iter(load_manifest(tmp_path / "two.toml")))
+    write_picture(tmp_path / "frames" / "holiday.png", Picture(frame), frame)
+    given = job(
+        tmp_path / "artifacts", tiny, frames=FramesSection(blurred=tmp_path / "frames"),
+        calibration=CalibrationSection(manifest=tmp_path / "two.toml"),
+    )  # fmt: skip
+    built = BuiltFile(tmp_path / "e.engine", {"precision": precision}, Artefact(tmp_path, "a", fresh=True))
+    monkeypatch.setattr(stages, "comparison", lambda *_: pytest.fail("compared"))
+    expected = (InputError, "holiday.png is the calibration frame synthetic") if precision != "fp16" else (
+        pytest.fail.Exception, "compared")  # fmt: skip
+    with pytest.raises(expected[0], match=expected[1]):
+        Stages(given).compare(SIZES[0], {None: {precision: built}}, "report")
 
 
 def test_budgets_of_patterns_reach_what_was_measured_and_an_engines_own_holds() -> None:

@@ -18,7 +18,7 @@ from unblur.compare.report import Report
 from unblur.core.artefacts import refuse_nested
 from unblur.core.bounds import Size
 from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
-from unblur.engines.catalogue import find_engine, is_calibrated
+from unblur.engines.catalogue import find_engine, is_calibrated, pick_engine
 from unblur.engines.named import is_file_engine
 from unblur.engines.tensorrt.manifest import companions
 from unblur.engines.tensorrt.product import open_product
@@ -95,8 +95,11 @@ class Stages:
         compiled = engines.get(None) or engines.get(only) or {}
         if not compiled and any(engines.values()):
             job.progress.note("engine: compiled for no size of these frames, so its graph is not compared")
-        calibration = job.calibration
-        refuse_calibration_frames(job.store, job.config.compare.engines, calibration, frames.files, job.progress)
+        precisions = [
+            precision for built in compiled.values() if (precision := built.manifest["precision"]) not in stages.EXACT
+        ]
+        judged = [*job.config.compare.engines, *(pick_engine("tensorrt", each).name for each in precisions)]
+        refuse_calibration_frames(job.store, judged, job.calibration, frames.files, job.progress)
         rows = {precision: built.artefact for precision, built in compiled.items()}
         measured = self._keep("measurement", stages.comparison(job, frames, rows))
         self._name_quantised(only)

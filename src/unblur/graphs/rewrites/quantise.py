@@ -77,10 +77,9 @@ def quantise(
     """Rewrite a float32 graph for 8 bits in the given form; metadata and contract stay.
 
     `keep`: convolution -> reason for all that stay in floating point; None for `kept_by_default`, which needs a graph
-    of one size. A tensor that is 0
-    throughout gets scale 1. Raises InputError for a graph that is quantised or cast already, an opset below the
-    form's, an unknown name in `keep`, a tensor without a range, weights that are no finite float32 constants, or a
-    scale that the form's type cannot hold.
+    of one size. A tensor that is 0 throughout gets scale 1. Raises InputError for a graph that is quantised or cast
+    already, an opset below the form's, an unknown name in `keep`, a tensor without a range, weights that are no finite
+    float32 constants, or a scale that the form's type cannot hold.
     """
     _refuse(model, form)
     kept = kept_by_default(model, form) if keep is None else dict(keep)

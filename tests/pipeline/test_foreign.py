@@ -92,6 +92,28 @@ def test_without_a_contract_it_is_told_how_to_give_one(place: Path, capsys: pyte
     assert "its pixel contract says one nhwc uint8 frame" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_network_of_multiples_tells_how_to_say_so(
+    place: Path, backend: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Down and up again, and added to the frame: a frame of 48x63 comes back as 48x64."""
+    halves = [numpy_helper.from_array(np.float32([1, 1, f, f]), n) for n, f in (("down", 0.5), ("up", 2))]
+    nodes = [
+        helper.make_node("Resize", ["in", "", "down"], ["small"], mode="nearest"),
+        helper.make_node("Resize", ["small", "", "up"], ["large"], mode="nearest"),
+        helper.make_node("Add", ["in", "large"], ["out"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in ("in", "out")]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], halves)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), "halves.onnx")
+    frame = np.zeros((48, 63, 3), np.uint8)
+    write_picture(place / "odd" / "a.png", Picture(frame), frame)
+    flags = ["odd", "out", "--engine", f"{backend}:halves.onnx", "--threads", "1"]
+    assert deblur([*flags, *GIVEN]) == 2
+    assert "If it takes multiples of 8 alone, say so: --contract rgb01/8." in capfd.readouterr().err
+    assert deblur([*flags, "--contract", "rgb01/8"]) == 0
+
+
 def test_comparing_it_with_itself(place: Path) -> None:
     flags = ["--frames", "in", "--reference", "foreign.onnx", *GIVEN, "--no-latency", "--threads", "1"]
     assert compare([*flags, "--engines", "openvino,onnxruntime:foreign.onnx", "--output", "report"]) == 0
@@ -154,6 +176,24 @@ def test_a_graph_of_one_size_is_calibrated_at_it_whatever_size_the_project_is_fo
     assert calibrate([*flags, "--repair", "--algorithm", "minmax", "--output", "q.onnx"]) == 0
     signature = read_graph(Path("q.onnx")).signature
     assert (signature.height, signature.width) == SIZE
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "cure"),
+    [
+        (TensorProto.FLOAT, [1, 48, 64, 3], "transposes it"),
+        (TensorProto.FLOAT16, [1, 3, 48, 64], "export it in float32"),
+        (TensorProto.UINT8, [1, 48, 64, 3], "--contract uint8-nhwc"),
+        (TensorProto.FLOAT, [1, 1, 48, 64], "takes RGB and gives RGB"),
+        (TensorProto.FLOAT, [4, 3, 48, 64], "a batch of one frame"),
+    ],
+)
+def test_a_frame_in_another_layout_is_told_its_own_cure(tmp_path: Path, kind: int, shape: list[int], cure: str) -> None:
+    values = [helper.make_tensor_value_info(name, kind, shape) for name in ("in", "out")]
+    graph = helper.make_graph([helper.make_node("Identity", ["in"], ["out"])], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, ir_version=10), tmp_path / "g.onnx")
+    with pytest.raises(InputError, match=f"'in' is .*; .*{cure}"):
+        read_graph(tmp_path / "g.onnx", None, parse_contract("rgb01"))
 
 
 def test_what_it_cannot_be_asked_for(place: Path) -> None:

@@ -50,6 +50,11 @@ class BaseRunner(ABC):
         self._signature.check(tensor)
         try:
             result = self._run(tensor)
+        except InputError as error:
+            hint = self._of_multiples()
+            if not hint or hint in str(error):  # a runner inside of this one has said it
+                raise
+            raise InputError(f"{error}{hint}") from error
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -61,9 +66,16 @@ class BaseRunner(ABC):
         if (result.shape, result.dtype) != (tensor.shape, tensor.dtype):
             raise InputError(
                 f"The engine gives {result.shape} {result.dtype} for a frame of {tensor.shape} {tensor.dtype}; is it a "
-                "deblurring network?"
+                f"deblurring network?{self._of_multiples()}"
             )
         return result
+
+    def _of_multiples(self) -> str:
+        """The likeliest reason for what a graph does not take that takes every size by its own word."""
+        contract = self._signature.contract
+        if self._signature.sizes != "dynamic" or contract.multiple > 1:
+            return ""
+        return f" If it takes multiples of 8 alone, say so: --contract {contract.name}/8."
 
     def close(self) -> None:
         """Release the engine; may be called twice."""

@@ -89,7 +89,7 @@ def open_graph(
     if len(inputs) != 1:
         raise InputError(
             f"{path} has {len(inputs)} inputs ({', '.join(value.name for value in inputs)}); unblur runs graphs of "
-            "one frame: export it with `unblur export`."
+            "one frame: export a module around the network that takes the frame alone."
         )
     result = _output(model, output, path)
     height, width = _size(inputs[0], contract, path)
@@ -203,12 +203,28 @@ def _size(value: ValueInfoProto, contract: PixelContract, path: Path) -> tuple[i
     if kind != contract.dtype or len(shape) != 4 or shape[0] not in (1, None) or channels not in (3, None):
         raise InputError(
             f"{path}: {value.name!r} is {kind} {shape}, but its pixel contract says one {contract.layout} "
-            f"{contract.dtype} frame of 3 channels; export it again."
+            f"{contract.dtype} frame of 3 channels; {_cure(kind, shape, contract)}."
         )
     height, width = (shape[2], shape[3]) if channels_first else (shape[1], shape[2])
     if any(side is not None and not 1 <= side <= SIDE_MAX for side in (height, width)):
         raise InputError(f"{path}: {value.name!r} is {shape}, and no frame has such a size; export it again.")
     return height, width
+
+
+def _cure(kind: str, shape: list[int | None], contract: PixelContract) -> str:
+    if len(shape) == 4 and contract.dtype == "float32":
+        channels_last = shape[3] == 3 and shape[1] != 3
+        if kind == "uint8":
+            return f"name those of bytes: --contract uint8-{'nhwc' if channels_last else 'nchw'}"
+        if kind == "FLOAT16":
+            return "export it in float32 (`unblur build --fp16` makes 16 bits of it)"
+        if channels_last:
+            return "export a module around the network that transposes it, so that channels come before rows"
+        if shape[1] not in (3, None):
+            return "export a module around the network that takes RGB and gives RGB"
+        if shape[0] not in (1, None):
+            return "export it for a batch of one frame"
+    return "export it again"
 
 
 def type_name(kind: int) -> str:

@@ -32,20 +32,21 @@ def ladder(folder: Path) -> str:
         else:
             work = "– | –"
         copies = f"{row['frame_ms']['p50']:.1f}" if "frame_ms" in row else "–"
-        agrees = "–" if row["agrees_db"] == "Infinity" else f"{row['agrees_db']:.1f} dB"
+        agrees = "–" if row["agrees_db"] in ("Infinity", None) else f"{row['agrees_db']:.1f} dB"  # float32 itself
         lines.append(
             f"| {row['network']} | {row['size']} | {row['engine']} | {time['p50']:.2f} "
             f"| {time['p10']:.2f}–{time['p90']:.2f} | {copies} | {work} | {agrees} |"
         )
     name, driver = about["nvidia_smi"].splitlines()[1].split(", ")[:2]
-    packages = about["packages"]
+    packages, fp8 = about["packages"], about["matmul_fp8_TFLOP_s"]
+    fp8 = f"{fp8:.0f}" if isinstance(fp8, float) else "not measured"
     lines += [
         "",
         f"- {name}, driver {driver}, PyTorch {packages['torch']}, cuDNN {packages['nvidia-cudnn-cu13']}; "
         "clocks float, weights drawn from seed 0. "
         "Agrees: fidelity to float32 on the same GPU, in pixels of a range of 1.",
         f"- Ceilings measured on it: {ceiling:.0f} TFLOP/s in an FP16 product of 8192 "
-        f"(FP8: {about['matmul_fp8_TFLOP_s']:.0f}), {about['copy_TB_s']:.2f} TB/s copying, "
+        f"(FP8: {fp8}), {about['copy_TB_s']:.2f} TB/s copying, "
         f"{about['h2d_pinned_GB_s']:.0f} GB/s from pinned memory.",
     ]
     return "\n".join(lines)

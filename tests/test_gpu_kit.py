@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu_numbers import ladder
 
 pytest.importorskip("tensorrt_rtx", reason="the kit's engines need tensorrt-rtx-cu13")
 
@@ -238,6 +239,22 @@ def test_a_short_run_replaces_no_long_one_under_the_same_software(tmp_path: Path
     assert [row["engine"] for row in newer["speed"]] == ["torch-cuda-tf32"]
     assert newer["profile"] == short
     assert found == write("580", [], short), "the other driver's stay where they are"
+
+
+def test_the_table_is_written_of_what_the_kit_writes(tmp_path: Path) -> None:
+    """`agrees_db` of float32 itself is null there, and a ceiling that failed is a text."""
+    ceilings = {"matmul_float16_TFLOP_s": 700.0, "matmul_fp8_TFLOP_s": "RuntimeError: no", "h2d_pinned_GB_s": 50.0}
+    packages = {"torch": "2.11.0", "nvidia-cudnn-cu13": "9.19"}
+    facts = FACTS | ceilings | {"packages": packages, "nvidia_smi": "name, driver\nNVIDIA H100 80GB HBM3, 580"}
+    profile = {"network": "banet", "size": "64x64", "conv": [{}], "conv_total": {"TMAC": 0.1}, "kernels": {}}
+    row = ROW | {"gpu_ms": {"p50": 1.0, "p10": 0.9, "p90": 1.1}, "agrees_db": None}
+    for name, value in (("facts", facts), ("profile", profile)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    (tmp_path / "speed.jsonl").write_text(json.dumps(row) + "\n")
+    assert report(str(tmp_path), "--output", str(tmp_path)).returncode == 0
+    table = ladder(tmp_path / "gpu-h100")
+    assert "| banet | 64x64 | torch-cuda | 1.00 | 0.90–1.10 | – | 200 | 29% | – |" in table
+    assert "700 TFLOP/s in an FP16 product of 8192 (FP8: not measured)" in table
 
 
 @pytest.mark.parametrize(

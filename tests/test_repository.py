@@ -167,7 +167,7 @@ def names_of(requirements: list[str]) -> set[str]:
 
 def distributions(names: set[str]) -> dict[str, set[str]]:
     """Module -> the installed distributions that have it; the standard library, ourselves and test helpers left out."""
-    own = {"unblur", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    own = {"unblur", *(path.stem for folder in ("tests", "docs") for path in (ROOT / folder).rglob("*.py"))}
     known = importlib.metadata.packages_distributions()
     known |= {"tensorrt_rtx": ["tensorrt-rtx-cu13"], "onnxruntime": ["onnxruntime"]}  # whichever build is here
     known |= {"cv2": ["opencv-python-headless"]}  # in an extra that a developer may leave out

@@ -13,7 +13,7 @@ from fake_machine import FakeMachine
 from fake_onnxruntime import Binding, fake_onnxruntime
 from tiny_graph import BYTES, FLOAT, write_graph
 
-from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
+from unblur.core.errors import CrashError, InputError, MissingRuntimeError, UnblurError
 from unblur.engines.onnxruntime_runner import PROVIDERS, OnnxRuntimeCudaRunner, OnnxRuntimeRunner
 from unblur.engines.per_size import SIZES_MAX, PerSizeRunner
 from unblur.engines.runner import Runner
@@ -89,6 +89,28 @@ def test_a_frame_that_failed_harms_no_other(tmp_path: Path) -> None:
             with pytest.raises(UnblurError):
                 runner.close()
         machine.sticky = 0
+
+
+def test_a_gpu_that_fails_is_no_graph_that_is_refused(tmp_path: Path) -> None:
+    """A refused graph is an error of each frame; a GPU that fails costs the engine its row."""
+
+    def fail(*_: object) -> None:
+        what = (
+            "CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=machine ; file=/cuda_call.cc"
+        )
+        raise RuntimeError(f"Non-zero status code returned while running Conv node.\n{what}")
+
+    machine = FakeMachine("tensorrt-10")
+    graph = read_graph(write_graph(tmp_path / "g.onnx", SIZE))
+    with (
+        machine.installed(),
+        fake_onnxruntime(machine) as sessions,
+        OnnxRuntimeCudaRunner("onnxruntime-cuda", graph, 1, PROVIDERS["CUDA"]) as runner,
+    ):
+        sessions[0].run_with_iobinding = fail  # type: ignore[method-assign]
+        told = r"fails in ONNX Runtime: CUDA failure 700: an illegal memory access was encountered\.$"
+        with pytest.raises(CrashError, match=told):
+            runner.run(FLOAT.encode(frame(0)))
 
 
 def test_what_does_not_open_gives_everything_back(tmp_path: Path) -> None:

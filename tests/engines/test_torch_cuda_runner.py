@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from unblur.core.errors import MissingRuntimeError, UnblurError
+from unblur.core.errors import CrashError, MissingRuntimeError
 from unblur.engines import torch_cuda_runner
 from unblur.engines.runner import restore_frame
 from unblur.engines.tensorrt import product
@@ -189,11 +189,11 @@ class FailingStream:
 def test_an_error_that_stays_is_told_in_a_sentence_and_the_memory_given_back(tiny: Checkpoint) -> None:
     told = "The GPU fails: CUDA error: an illegal memory access was encountered. It .* restart it"
     runner = TorchCudaRunner("torch-cuda", replace(tiny, network=Failing()), CudaVariant(), "cpu")
-    with pytest.raises(UnblurError, match=told):
+    with pytest.raises(CrashError, match=told):
         runner.run(frame(tiny))
     assert runner._buffers
     runner._stream = FailingStream()
-    with pytest.raises(UnblurError, match=told):
+    with pytest.raises(CrashError, match=told):
         runner.close()
     assert (runner._buffers, runner._network) == ({}, None)
     runner.close()  # a second time is nothing

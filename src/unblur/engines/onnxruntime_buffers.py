@@ -7,13 +7,13 @@ the same comparison do not.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unblur.core.errors import InputError
+from unblur.core.errors import InputError, UnblurError
 from unblur.engines.tensorrt.cuda_driver import Stream, StreamEvents
 from unblur.engines.tensorrt.cuda_memory import DeviceMemoryError, Memory, events_on, open_memory
 
@@ -69,13 +69,17 @@ class CudaBuffers:
         self._binding.bind_output(names[1], *where, self._target.address)
 
     def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
-        # Before the pinned memory is written: a frame that failed may still be on its way out of it.
-        self._stream.synchronize()
         np.copyto(self._view(self._sent.array, tensor), tensor)
-        self._stream.upload(self._source.address, self._sent.address, self._nbytes)
-        self.enqueue()
-        self._stream.download(self._received.address, self._target.address, self._nbytes)
-        self._stream.synchronize()
+        try:
+            self._stream.upload(self._source.address, self._sent.address, self._nbytes)
+            self.enqueue()
+            self._stream.download(self._received.address, self._target.address, self._nbytes)
+            self._stream.synchronize()
+        except BaseException:
+            # What was queued before the failure still reads and writes here, and the memory may go to others next.
+            with suppress(UnblurError):
+                self._stream.synchronize()
+            raise
         return self._view(self._received.array, tensor).copy()
 
     def enqueue(self) -> None:

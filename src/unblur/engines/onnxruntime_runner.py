@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from unblur.core.errors import BudgetError, InputError, MissingRuntimeError
+from unblur.core.errors import BudgetError, CrashError, InputError, MissingRuntimeError
 from unblur.core.leftovers import temporary_folder
 from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.onnxruntime_buffers import Buffers, CpuPlace, CudaBuffers, CudaPlace
@@ -22,6 +23,8 @@ from unblur.graphs.onnx_file import reason
 from unblur.graphs.sessions import CPU, Provider, as_backend, open_onnxruntime, open_session, refusals
 
 INTEGER_OPERATORS = ("QLinearConv", "ConvInteger")
+_OF_THE_GPU = re.compile(r"(CUDA|CUDNN|CUBLAS|CUFFT) failure [^;\n]*[^;\s]")
+"""What its CUDA provider says of a call that fails, before it names the machine and its source."""
 SHOWN = 5
 """So many nodes are named in an error."""
 
@@ -93,6 +96,8 @@ class OnnxRuntimeRunner(BaseRunner):
         except refused as error:
             if out_of_memory(error):  # `run` says how large the frame was
                 raise RuntimeError(str(error)) from error
+            if failure := _OF_THE_GPU.search(str(error)):
+                raise CrashError(f"The GPU fails in ONNX Runtime: {failure[0]}.") from error
             raise InputError(
                 f"ONNX Runtime cannot run {self._graph.path} ({reason(error)}); is it a deblurring network? Export it "
                 "again."

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unblur.core.errors import MissingRuntimeError, UnblurError
+from unblur.core.errors import CrashError, MissingRuntimeError
 from unblur.engines.base import BaseRunner, out_of_memory
 from unblur.engines.source import Weights
 from unblur.engines.tensorrt.product import find_device
@@ -269,7 +269,7 @@ def _told() -> Iterator[None]:
         if out_of_memory(error):  # the caller says for how large a frame
             raise
         first = str(error).partition("\n")[0].rstrip(".")
-        raise UnblurError(f"The GPU fails: {first}. It is unusable for this process; restart it.") from error
+        raise CrashError(f"The GPU fails: {first}. It is unusable for this process; restart it.") from error
 
 
 @contextmanager

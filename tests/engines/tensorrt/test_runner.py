@@ -16,7 +16,7 @@ from fake_machine import FakeMachine
 from fake_tensorrt import VERSIONS
 from tiny_graph import BYTES, FLOAT, write_graph
 
-from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
+from unblur.core.errors import CrashError, InputError, MissingRuntimeError, UnblurError
 from unblur.engines.onnxruntime_runner import OnnxRuntimeRunner
 from unblur.engines.tensorrt import cuda_driver, cuda_memory
 from unblur.engines.tensorrt import product as tensorrt_product
@@ -374,7 +374,7 @@ def test_a_false_is_never_overlooked(product: str, call: str, tmp_path: Path) ->
     graph = write_graph(tmp_path / "g.onnx", None, BYTES)
     with machine.open(machine.build(graph, tmp_path / "e.engine", [(8, 16), (18, 24)])) as runner:
         machine.tensorrt.returns[f"IExecutionContext.{call}"] = False
-        with pytest.raises(UnblurError, match=rf"TensorRT refuses {call}\("):
+        with pytest.raises(CrashError, match=rf"TensorRT refuses {call}\("):
             runner.run(frames((12, 12))[0])
         del machine.tensorrt.returns[f"IExecutionContext.{call}"]
         runner.run(frames((12, 12))[0])
@@ -406,7 +406,7 @@ def test_the_driver_is_looked_at_too(function: str, tmp_path: Path) -> None:
     runner = opened(tmp_path, machine, (12, 18))
     runner.run(frames((12, 18))[0])
     machine.fails[function] = 700
-    with pytest.raises(UnblurError, match=rf"{function} gives CUDA_ERROR_OF_THE_TEST \(700\)"):
+    with pytest.raises(CrashError, match=rf"{function} gives CUDA_ERROR_OF_THE_TEST \(700\)"):
         runner.run(frames((12, 18))[0])
 
 
@@ -449,7 +449,7 @@ def test_after_an_error_that_stays_the_memory_is_given_back_and_the_first_error_
     machine.sticky = 700
     with pytest.raises(UnblurError, match=r"\(700\)"):
         runner.run(frames((12, 18))[0])
-    with pytest.raises(UnblurError, match=r"gives CUDA_ERROR_OF_THE_TEST \(700\)\. .* restart it"):
+    with pytest.raises(CrashError, match=r"gives CUDA_ERROR_OF_THE_TEST \(700\)\. .* restart it"):
         runner.close()
     gc.collect()  # tracebacks hold what failed
     assert machine.gpu.free_bytes == machine.gpu.memory_bytes

@@ -2,7 +2,8 @@
 
 PyTorch and pycuda allocate memory (cuda_memory.py); what is done with it is the same for both, and neither offers all
 of it: pycuda has no graphs, PyTorch replays a graph on its current stream only. Names and values are those of cuda.h,
-part of the driver's ABI. Every status is checked: a call that fails raises UnblurError with its name.
+part of the driver's ABI. Every status is checked: a call that fails raises CrashError with its name, which costs a
+comparison that engine's row and nobody else's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from typing import Any
 
-from unblur.core.errors import UnblurError
+from unblur.core.errors import CrashError
 from unblur.engines.tensorrt.product import load_libcuda
 
 _STREAM_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: no implicit order with the default stream
@@ -71,12 +72,12 @@ class CudaDriver:
         self._context = self.handle("cuDevicePrimaryCtxRetain", self._device)
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Raises UnblurError with the driver's word for it unless the call succeeds."""
+        """Raises CrashError with the driver's word for it unless the call succeeds."""
         status = self._functions[name](*arguments)
         if status:
             text = c_char_p()
             self._functions["cuGetErrorName"](status, byref(text))
-            raise UnblurError(f"The GPU fails: {name} gives {(text.value or b'error').decode()} ({status}).")
+            raise CrashError(f"The GPU fails: {name} gives {(text.value or b'error').decode()} ({status}).")
 
     def handle(self, name: str, *arguments: Any) -> int:
         """What a driver function writes through its first argument, a handle."""
@@ -94,7 +95,7 @@ class CudaDriver:
             self.handle("cuCtxPopCurrent_v2")
 
     def device_of(self, address: int) -> int:
-        """Number of the device that an address belongs to. Raises UnblurError where it is no memory of CUDA."""
+        """Number of the device that an address belongs to. Raises CrashError where it is no memory of CUDA."""
         ordinal = c_int(-1)
         self.call("cuPointerGetAttribute", byref(ordinal), _POINTER_DEVICE_ORDINAL, address)
         return ordinal.value
@@ -120,7 +121,7 @@ class Event:
 
     def ms_since(self, earlier: Event) -> float:
         """Milliseconds of the GPU's own clock, to half a microsecond. Both keep the time, and both have been reached:
-        raises UnblurError else.
+        raises CrashError else.
         """
         ms = c_float()
         # The plain name: drivers before CUDA 12.8 have no _v2, and every later one has both.
@@ -195,7 +196,7 @@ class StreamEvents:
         self._stream.record(self._after)
 
     def elapsed_ms(self) -> float:
-        """Milliseconds between them. Raises UnblurError where one has not been reached."""
+        """Milliseconds between them. Raises CrashError where one has not been reached."""
         return self._after.ms_since(self._before)
 
     def close(self) -> None:

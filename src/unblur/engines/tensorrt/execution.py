@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unblur.core.errors import InputError, UnblurError
+from unblur.core.errors import CrashError, InputError
 from unblur.engines.tensorrt.cuda_driver import Graph, Stream
 from unblur.engines.tensorrt.cuda_memory import DeviceBlock
 from unblur.engines.tensorrt.plan import Plan
@@ -20,7 +20,7 @@ class Execution:
     The data-centre product runs once as it is, which settles what depends on shapes, and is captured the second time
     (TensorRT's own sampleInference.cpp); TensorRT for RTX captures by itself. New addresses begin anew.
     Where a capture is refused it goes on without one, and `refused` says why.
-    Raises InputError for a size outside every profile, UnblurError where TensorRT refuses.
+    Raises InputError for a size outside every profile, CrashError where TensorRT refuses.
     """
 
     def __init__(
@@ -51,12 +51,10 @@ class Execution:
         try:
             missing = self._context.infer_shapes()
         except RuntimeError as error:  # the bindings raise where something else is wrong than a shape that is missing
-            raise UnblurError(f"TensorRT refuses infer_shapes() for {shape}: {error}{plan.reason()}.") from error
+            raise CrashError(f"TensorRT refuses infer_shapes() for {shape}: {error}{plan.reason()}.") from error
         given = tuple(self._context.get_tensor_shape(plan.target))
         if missing or given != shape:
-            raise UnblurError(
-                f"TensorRT makes {given} of {shape}, with no shape for {missing}; build the engine again."
-            )
+            raise CrashError(f"TensorRT makes {given} of {shape}, with no shape for {missing}; build the engine again.")
         self._context.set_device_memory(scratch.address, scratch.nbytes)
 
     def point(self, source: int, target: int) -> None:
@@ -75,7 +73,7 @@ class Execution:
         if self._graph is None and self._captures and self._ran:
             try:
                 self._graph = self._stream.capture(self._execute)
-            except UnblurError as error:
+            except CrashError as error:
                 self._captures, self.refused = False, str(error)
         if self._graph is not None:
             self._graph.launch(self._stream)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unblur.core.artefacts import write_bytes
-from unblur.core.errors import InputError, MissingRuntimeError, UnblurError
+from unblur.core.errors import CrashError, InputError, MissingRuntimeError
 from unblur.engines.tensorrt.file import EngineFile
 from unblur.engines.tensorrt.product import Product
 from unblur.engines.tensorrt.profiles import Profile
@@ -80,18 +80,18 @@ class Plan:
         return self._file.contract.multiple
 
     def new_context(self) -> Any:
-        """An IExecutionContext whose device memory the caller sets. Raises UnblurError where TensorRT gives none."""
+        """An IExecutionContext whose device memory the caller sets. Raises CrashError where TensorRT gives none."""
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         how = self._runtime_config if self.is_rtx else strategy
         context = self._cuda_engine.create_execution_context(how)
         if context is None:
-            raise UnblurError(f"TensorRT gives no execution context for {self._file.path}{self.reason()}.")
+            raise CrashError(f"TensorRT gives no execution context for {self._file.path.name}{self.reason()}.")
         return context
 
     def demand(self, done: bool, call: str, tensor: str = "") -> None:
-        """Raise UnblurError, with what TensorRT logged, unless the call returned True."""
+        """Raise CrashError, with what TensorRT logged, unless the call returned True."""
         if done is not True:
-            raise UnblurError(f"TensorRT refuses {call}({tensor}) of {self._file.path}{self.reason()}.")
+            raise CrashError(f"TensorRT refuses {call}({tensor}) of {self._file.path.name}{self.reason()}.")
 
     def reason(self) -> str:
         """ ": the last errors that TensorRT logged", or nothing."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unblur.core.bounds import Size
-from unblur.core.errors import InputError, UnblurError
+from unblur.core.errors import CrashError, InputError, UnblurError
 from unblur.engines.base import BaseRunner
 from unblur.engines.tensorrt.cache import runtime_cache_path
 from unblur.engines.tensorrt.cuda_driver import Stream, StreamEvents
@@ -308,7 +308,7 @@ class TensorRtRunner(BaseRunner):
             self._drop_memory()
             attempt(self._memory.close)
         if errors:
-            raise UnblurError(f"{errors[0]} The GPU is unusable for this process; restart it.") from errors[0]
+            raise CrashError(f"{errors[0]} The GPU is unusable for this process; restart it.") from errors[0]
 
     def _drop_memory(self) -> None:
         self._slots, self._bound, self._scratch = {}, {}, None

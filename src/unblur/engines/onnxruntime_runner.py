@@ -56,7 +56,8 @@ class OnnxRuntimeRunner(BaseRunner):
         _demand_available(onnxruntime, name, provider)
         self._place = CudaPlace(name, gpu, onnxruntime) if provider.extra == "gpu" else CpuPlace(onnxruntime)
         try:
-            with self._place.active(), temporary_folder() as folder:
+            room = 2 * graph.path.stat().st_size if demand_8_bits else 0
+            with self._place.active(), temporary_folder(room) as folder:
                 optimised = folder / "optimised.onnx" if demand_8_bits else None
                 options = dict(provider.options) | self._place.options
                 session = _open_session(onnxruntime, name, graph, threads, provider, options, optimised)
@@ -173,7 +174,7 @@ def realised(graph: Path) -> frozenset[str]:
 
     Raises MissingRuntimeError without it, InputError for a graph that it refuses.
     """
-    with temporary_folder() as folder:
+    with temporary_folder(2 * graph.stat().st_size) as folder:
         optimised = folder / "optimised.onnx"
 
         def saved(options: Any, onnxruntime: Any) -> None:

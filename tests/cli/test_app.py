@@ -277,6 +277,19 @@ def test_what_the_machine_refuses_is_a_sentence(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no folder that somebody is in")
+def test_a_working_folder_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    try:
+        assert app.main(["export"]) == 2
+    finally:
+        tmp_path.mkdir()
+    assert "does not exist any more; cd to one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", [["xray"], ["reproduce"]])
 @pytest.mark.parametrize("path", ["", "/"])
 def test_an_engine_without_a_name(verb: list[str], path: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ def test_checkpoint_to_fp16_engine(tiny_path: Path, tmp_path: Path, capsys: pyte
         (["--onnx", "a", "--checkpoint", "b"], "Give either"),
         (["--onnx", "none.onnx", "--height", "16"], "a graph has its size"),
         (["--onnx", "none.onnx", "--dynamic"], "a graph has its size"),
+        (["--onnx", "none.onnx", "--frames", "none", "--output", "x"], "--frames measures what a precision costs"),
         (["--onnx", "none.onnx", "--target", "sm98"], "did you mean 'sm89'"),
         (["--onnx", "none.onnx", "--fp17"], "did you mean --fp16?"),
         (["--onnx", "none.onnx", "--fp16", "--bf16"], "--fp16 and --bf16 exclude each other"),

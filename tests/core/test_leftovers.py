@@ -50,6 +50,8 @@ def test_a_temporary_folder_goes_at_its_end_and_after_a_kill(tmp_path: Path, mon
         (folder / "graph.onnx").write_bytes(b"")
         assert list(tmp_path.iterdir()) == [folder]
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="No space left"), leftovers.temporary_folder(2**62):
+        pass
 
 
 def parts(folder: Path) -> list[Path]:

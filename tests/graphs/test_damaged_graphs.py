@@ -19,9 +19,12 @@ from unblur.core.errors import InputError, UnblurError
 from unblur.engines.catalogue import find_engine
 from unblur.engines.engine import Opening
 from unblur.engines.tensorrt.lint.lint import lint
+from unblur.graphs.blame import GraphPair
 from unblur.graphs.facts import read_facts
 from unblur.graphs.file import open_graph, read_graph
+from unblur.graphs.pieces import PiecewiseGraph
 from unblur.graphs.rewrites.casting import cast_graph
+from unblur.graphs.sessions import WrittenGraph
 from unblur.images.contract import METADATA_KEY
 
 FRAME = [1, 3, 16, 24]
@@ -275,3 +278,26 @@ def test_contracts_that_nobody_means(tmp_path: Path) -> None:
         model = convolution()
         helper.set_model_props(model, {METADATA_KEY: text})
         assert words in refusal(saved(model, tmp_path / "g.onnx"))
+
+
+def test_a_graph_that_fails_only_when_it_runs() -> None:
+    """ONNX's checker and the session take a convolution of no group."""
+    model, frame = convolution(), np.zeros(FRAME, np.float32)
+    model.graph.node[0].attribute.append(helper.make_attribute("group", 0))
+    for run in (
+        lambda: WrittenGraph(model).run(frame),
+        lambda: list(PiecewiseGraph(model, ["c"], 1).walk([frame])),
+        lambda: GraphPair(model, model, 1).errors([frame]),
+        lambda: GraphPair(model, model, 1).values("c", frame),
+    ):
+        with pytest.raises(InputError, match="ONNX Runtime cannot run the graph"):
+            run()
+
+
+def test_names_that_would_break_a_line_are_replaced(tmp_path: Path) -> None:
+    """Builders' logs are read by lines, and a log that is not understood ends an X-ray."""
+    model = convolution()
+    for node, name in zip(model.graph.node, ("\x1b[2J\n<script>", "a b", "\x85"), strict=True):
+        node.name = name
+    names = [node.name for node in open_graph(saved(model, tmp_path / "g.onnx"))[1].graph.node]
+    assert names == ["Conv_0", "a b", "Clip_2"]

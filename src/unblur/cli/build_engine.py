@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Output(arguments)
     resolved = resolve(arguments, "build")
     precisions = _precisions(arguments, resolved)
+    if arguments.onnx and arguments.frames and precisions == ("",):
+        raise InputError("--frames measures what a precision costs, and a graph keeps its own; name one, as --fp16.")
     if arguments.rebuild or arguments.output:
         _protect(arguments, resolved, precisions)
     if arguments.rebuild:

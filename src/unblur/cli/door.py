@@ -47,6 +47,7 @@ def door(main: Main) -> Main:
         _prepare_streams()
         with _noting_interrupts() as interrupts:
             try:
+                _demand_folder()
                 code = main(argv)
                 if sys.stdout:
                     sys.stdout.flush()
@@ -76,6 +77,14 @@ def _prepare_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _demand_folder() -> None:
+    """Names are relative to a folder, and libraries fail without one in words that tell nothing."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError("The folder that this was started in does not exist any more; cd to one that does.") from error
 
 
 @contextlib.contextmanager

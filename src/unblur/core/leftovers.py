@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -29,11 +30,17 @@ def temporary_name() -> str:
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(room: int = 0) -> Iterator[Path]:
     """An empty folder among the system's temporary files, gone at the end. What dead processes left of theirs is swept:
     graphs of whole networks, of which a killed search would leave a disk full.
+
+    Raises OSError (the disk is full) where less than `room` bytes are free: libraries that write there take it for
+    damage of what they read.
     """
-    sweep(Path(tempfile.gettempdir()))
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    if room and shutil.disk_usage(place).free < room:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{place} (TMPDIR), which takes {room} bytes")
     with tempfile.TemporaryDirectory(prefix=f"{temporary_name()}.", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

@@ -60,7 +60,8 @@ class OnnxRuntimeRunner(BaseRunner):
                 # CUDA and cuDNN out of the packages that PyTorch brings. Where those lie in another folder than ONNX
                 # Runtime it finds only what is loaded, as PyTorch's are now: whoever has its memory has imported it.
                 onnxruntime.preload_dlls()
-            with self._place.active(), temporary_folder() as folder:
+            room = 2 * graph.path.stat().st_size if demand_8_bits else 0
+            with self._place.active(), temporary_folder(room) as folder:
                 optimised = folder / "optimised.onnx" if demand_8_bits else None
                 options = dict(provider.options) | self._place.options
                 session = _open_session(onnxruntime, name, graph, threads, provider, options, optimised)
@@ -179,7 +180,7 @@ def realised(graph: Path) -> frozenset[str]:
 
     Raises MissingRuntimeError without it, InputError for a graph that it refuses.
     """
-    with temporary_folder() as folder:
+    with temporary_folder(2 * graph.stat().st_size) as folder:
         optimised = folder / "optimised.onnx"
 
         def saved(options: Any, onnxruntime: Any) -> None:

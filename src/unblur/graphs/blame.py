@@ -21,7 +21,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from unblur.core.errors import InputError
 from unblur.core.provenance import default_threads
-from unblur.graphs.sessions import WHO, as_written, open_onnxruntime, open_session
+from unblur.graphs.sessions import WHO, as_it_runs, as_written, open_onnxruntime, open_session
 from unblur.graphs.shapes import Tensors, find_tensors
 from unblur.graphs.tensor_error import TensorError, ratio_db
 
@@ -111,7 +111,8 @@ class GraphPair:
 
     def _step(self, part: _OpenPart, live: dict[str, Any]) -> list[list[float]]:
         """Run a part: the numbers of its tensors; what later parts read is live then."""
-        made = part.session.run_with_ort_values(list(part.outputs), {name: live[name] for name in part.inputs})
+        with as_it_runs():
+            made = part.session.run_with_ort_values(list(part.outputs), {name: live[name] for name in part.inputs})
         values = dict(zip(part.outputs, made, strict=True))
         rows = [[float(values.pop(f"{name}{end}").numpy()) for end in NUMBERS] for name in part.tensors]
         live.update(values)
@@ -165,7 +166,8 @@ class _OpenPart:
         del asked.graph.output[:]
         asked.graph.output.extend(onnx.ValueInfoProto(name=one) for one in pair)
         session = open_session(asked, "two graphs side by side", threads=self.threads, adjust=_frugal)
-        first, second = session.run_with_ort_values(pair, {one: live[one] for one in self.inputs})
+        with as_it_runs():
+            first, second = session.run_with_ort_values(pair, {one: live[one] for one in self.inputs})
         return first.numpy(), second.numpy()
 
 

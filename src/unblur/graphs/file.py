@@ -117,11 +117,11 @@ def open_graph(
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:
-    """Everything is planned by nodes' names, which ONNX leaves open."""
+    """Everything is planned by nodes' names, which ONNX leaves open, and logs of builders are read by lines."""
     taken = {node.name for node in model.graph.node}
     seen: set[str] = set()
     for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
+        if not node.name or node.name in seen or not node.name.isprintable():
             node.name = next(
                 name
                 for name in (f"{node.op_type}_{number}{'_' * k}" for k in range(len(taken) + 1))

@@ -22,7 +22,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from unblur.core.errors import InputError, nearest
 from unblur.core.heap import trim_heap
 from unblur.graphs.file import read_graph
-from unblur.graphs.sessions import WHO, open_onnxruntime, open_session
+from unblur.graphs.sessions import WHO, as_it_runs, open_onnxruntime, open_session
 from unblur.graphs.shapes import find_tensors
 from unblur.images.contract import Frame
 
@@ -63,7 +63,8 @@ class Walk:
             for values in self._live:
                 if piece.session is not None:  # the first gives the frames themselves
                     given = {name: values[name] for name in piece.inputs}
-                    made = piece.session.run_with_ort_values(list(piece.outputs), given)
+                    with as_it_runs():
+                        made = piece.session.run_with_ort_values(list(piece.outputs), given)
                     values.update((name, self._apart(v)) for name, v in zip(piece.outputs, made, strict=True))
                     del made, given
             found = {name: [values[name] for values in self._live] for name in piece.outputs if name in self._wanted}

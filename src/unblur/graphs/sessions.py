@@ -8,9 +8,10 @@ as OFP8 says (compared with ml_dtypes, bit for bit).
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +61,15 @@ def open_session(
         raise InputError(f"ONNX Runtime cannot run {what} ({reason(error)}); export it again.") from error
 
 
+@contextlib.contextmanager
+def as_it_runs() -> Iterator[None]:
+    """Some graphs open and fail only when they run (a group or a stride of 0, sizes that do not fit): InputError."""
+    try:
+        yield
+    except refusals() as error:
+        raise InputError(f"ONNX Runtime cannot run the graph ({reason(error)}); export it again.") from error
+
+
 class WrittenGraph:
     """A graph of one input, ready to run: its outputs, or the inner tensors that are asked for."""
 
@@ -86,8 +96,9 @@ class WrittenGraph:
         self._input = model.graph.input[0].name
 
     def run(self, tensor: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """One batch of one, as the pixel contract encodes it -> the tensors by name."""
-        values = self._session.run(list(self._names), {self._input: np.ascontiguousarray(tensor)})
+        """One batch of one, as the pixel contract encodes it -> the tensors by name. Raises InputError."""
+        with as_it_runs():
+            values = self._session.run(list(self._names), {self._input: np.ascontiguousarray(tensor)})
         return dict(zip(self._names, values, strict=True))
 
     def output(self, tensor: NDArray[Any]) -> NDArray[Any]:

@@ -157,6 +157,11 @@ def test_a_report_is_read_as_it_was_written_and_otherwise_refused(written: Path,
         broken.write_text(json.dumps(values | change))
         with pytest.raises(InputError, match=words):
             load_report(broken)
+    quality = values["engines"][1]["frames"][0]["quality"] or values["engines"][1]["frames"][0]["fidelity"]
+    quality["ssim_per_channel" if "ssim_per_channel" in quality else "tensor_max_error"] = float("nan")
+    broken.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="Input should be a finite number"):
+        load_report(broken)
     broken.write_text("[]")
     with pytest.raises(InputError, match="its form is None"):
         load_report(broken)

@@ -13,7 +13,7 @@ from unblur.metrics.quantiles import Interval
 class Part(BaseModel):
     """Base of all parts: frozen and closed. Whatever may be infinite is `Decibels`; no other number may."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Change(Part):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import AllowInfNan, BeforeValidator, PlainSerializer
 
 from unblur.core.errors import InputError
 
@@ -45,7 +45,10 @@ def decibels_from_json(value: Any) -> float:
 
 
 Decibels = Annotated[
-    float, BeforeValidator(decibels_from_json), PlainSerializer(decibels_to_json, float | str, when_used="json")
+    float,
+    AllowInfNan(),
+    BeforeValidator(decibels_from_json),
+    PlainSerializer(decibels_to_json, float | str, when_used="json"),
 ]
 """A field of a pydantic model that is finite or infinite, never NaN, and strict JSON when written."""
 

@@ -43,13 +43,15 @@ def test_a_temporary_folder_goes_at_its_end_and_after_a_kill(tmp_path: Path, mon
         "import os; from unblur.core.leftovers import temporary_folder\n"
         "with temporary_folder(): os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    killed = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)})
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # dead, and a zombie
     assert len(list(tmp_path.iterdir())) == 1
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with leftovers.temporary_folder() as folder:
         (folder / "graph.onnx").write_bytes(b"")
         assert list(tmp_path.iterdir()) == [folder]
     assert list(tmp_path.iterdir()) == []
+    killed.wait()
     with pytest.raises(OSError, match="No space left"), leftovers.temporary_folder(2**62):
         pass
 

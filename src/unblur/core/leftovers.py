@@ -65,9 +65,19 @@ def sweep(folder: Path) -> None:
 
 
 def _is_left(entry: os.DirEntry[str], pid: int, where: str) -> bool:
-    if where == _where() and not psutil.pid_exists(pid):
+    if where == _where() and not _lives(pid):
         return True
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_S
+
+
+def _lives(pid: int) -> bool:
+    """A zombie is dead: in a container whose first process waits for nobody, the killed stay so for ever."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 @functools.cache

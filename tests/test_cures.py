@@ -31,7 +31,7 @@ def typed(pattern: str) -> dict[str, set[str]]:
 
 def test_verbs_that_are_named_exist() -> None:
     found = typed(r"`unblur ([a-z]+)")
-    assert "src/unblur/graphs/file.py" in found["export"], "or the pattern finds nothing"
+    assert "src/unblur/graphs/metadata.py" in found["export"], "or the pattern finds nothing"
     assert {verb: where for verb, where in found.items() if verb not in {*app.VERBS, "help"}} == {}
 
 

@@ -15,7 +15,6 @@ from unblur.engines.catalogue import demand_device
 from unblur.engines.engine import Engine
 from unblur.engines.named import NamedEngine
 from unblur.engines.tensorrt import product
-from unblur.engines.tensorrt.file import EngineFile
 from unblur.pipeline.store import installed
 
 
@@ -42,6 +41,15 @@ def depends_on(engines: Sequence[NamedEngine], device: str = "") -> Dependence:
     return Dependence(packages, spec)
 
 
+def _manifest(named: NamedEngine) -> str | None:
+    """Of an engine file: it says the pixels."""
+    if named.told is None:  # then nothing that reads graphs is to be imported
+        return None
+    from unblur.engines.tensorrt.file import EngineFile
+
+    return value_digest(named.told.manifest) if isinstance(named.told, EngineFile) else None
+
+
 def _record(named: NamedEngine) -> dict[str, Any]:
     engine = named.engine
     return {
@@ -52,7 +60,7 @@ def _record(named: NamedEngine) -> dict[str, Any]:
         "device": engine.device,
         "form": engine.form,
         "file": named.told and named.told.digest,
-        "manifest": value_digest(named.told.manifest) if isinstance(named.told, EngineFile) else None,  # its pixels
+        "manifest": _manifest(named),
         "code": code_digest([engine.open]),  # of one that another package added
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +25,6 @@ from unblur.core.exclusive import exclusive, forget
 from unblur.core.provenance import machine, package_versions
 from unblur.core.reading import read_json
 from unblur.engines.catalogue import CATALOGUE
-from unblur.networks.registry import code_of_guests
 
 ALWAYS = frozenset({"torch"})
 """Packages of engines that count for every stage: every graph is traced with it."""
@@ -118,8 +118,13 @@ def toolchain(runtimes: frozenset[str]) -> dict[str, str]:
     """Versions of all packages that count, and digests of the source of unblur and of networks that were registered."""
     versions = {name: text for name, text in package_versions().items() if name not in RUNTIMES - runtimes}
     others = installed(runtimes - versions.keys())  # of engines that this list does not know
-    guests = {f"network {name}": code for name, code in code_of_guests().items()}
-    return {**versions, **others, **guests, "unblur_source": _source_digest()}
+    return {**versions, **others, **_guests(), "unblur_source": _source_digest()}
+
+
+def _guests() -> dict[str, str]:
+    """Where the registry was never imported, which brings PyTorch, nobody can have registered a network."""
+    registry = sys.modules.get("unblur.networks.registry")
+    return {f"network {name}": code for name, code in registry.code_of_guests().items()} if registry else {}
 
 
 def installed(packages: frozenset[str]) -> dict[str, str]:

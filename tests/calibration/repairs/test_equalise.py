@@ -120,5 +120,11 @@ def test_unknown_operators_and_groups_are_left_alone() -> None:
 
     assert (channel_classes(graph("Relu", 1))["one"].written != FIXED).all()
     assert (channel_classes(graph("Softplus", 1))["one"].written == FIXED).all()
-    with pytest.raises(InputError, match="two is a convolution in groups"):
-        channel_classes(graph("Relu", 4))
+    beside = channel_classes(graph("Relu", 4))
+    assert beside.keys() == {"one"}
+    assert (beside["one"].written == FIXED).all()
+    alone = graph("Relu", 4)
+    del alone.graph.node[:2]
+    alone.graph.node[0].input[0] = "x"
+    with pytest.raises(InputError, match="no convolution but in groups"):
+        channel_classes(alone)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from unblur.calibration.repairs.rounding import choose, other_neighbours, round_adaptively
+from unblur.core.console import Silent
 from unblur.core.errors import InputError
 from unblur.graphs.rewrites.forms import E4M3, FP8, OPENVINO, S8, TENSORRT_RTX, Form
 from unblur.graphs.rewrites.quantise import QuantisedGraph, quantise, tensors_to_measure
@@ -67,6 +69,7 @@ def graph(**attributes: object) -> onnx.ModelProto:
     """Three convolutions, so that the one between is neither the first nor the last."""
     rng = np.random.default_rng(0)
     shapes = {"w1": (8, 3, 3, 3), "w2": (8, 8, 3, 3), "w3": (3, 8, 3, 3)}
+    shapes["w2"] = (8, 8 // int(str(attributes.get("group", 1))), 3, 3)
     weights = [numpy_helper.from_array(rng.normal(0.02, 0.2, shape).astype("f"), n) for n, shape in shapes.items()]
     same = {"pads": [1, 1, 1, 1]}
     nodes = [
@@ -101,7 +104,11 @@ def error(model: onnx.ModelProto, other: onnx.ModelProto, frames: list[np.ndarra
 
 
 @pytest.mark.parametrize("form", [OPENVINO, TENSORRT_RTX, replace(FP8, narrowest=1)], ids=lambda form: form.name)
-@pytest.mark.parametrize("attributes", [{}, {"dilations": [2, 2], "pads": [2, 1, 2, 3]}, {"strides": [2, 1]}])
+@pytest.mark.parametrize(
+    "attributes",
+    [{}, {"dilations": [2, 2], "pads": [2, 1, 2, 3]}, {"strides": [2, 1]}, {"group": 2}, {"group": 8}],
+    ids=str,
+)
 def test_the_result_comes_nearer(form: Form, attributes: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     """On frames that the rounding has not seen, and by what it says of itself: a patch read wrongly would not."""
     model = graph(**attributes)
@@ -143,5 +150,61 @@ def test_what_it_cannot_do_it_says(tmp_path: Path) -> None:
         round_adaptively(model, quantised(model), [])
     shared = graph()
     shared.graph.node[2].attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
-    with pytest.raises(InputError, match="middle/Conv is transposed, grouped or pads by itself"):
+    with pytest.raises(InputError, match="suits no convolution of the graph: middle/Conv is transposed or pads"):
         round_adaptively(shared, quantised(model), FRAMES)
+
+
+def doubled() -> onnx.ModelProto:
+    """The convolution between twice, one behind the other, of one weight."""
+    model = graph()
+    again = helper.make_node("Conv", ["c", "w2"], ["d"], "again/Conv", pads=[1, 1, 1, 1])
+    model.graph.node.insert(3, again)
+    model.graph.node[4].input[0] = "d"
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def test_a_weight_that_is_shared_suits_all_its_readers_together() -> None:
+    """Its matrix is the sum of theirs, so the errors of both results together are what becomes smaller."""
+    model = doubled()
+    before = quantised(model)
+    assert [c.name for c in before.convolutions] == ["middle/Conv", "again/Conv"]
+    repaired = round_adaptively(model, before, FRAMES)
+    assert repaired.gains_db["middle/Conv"] == repaired.gains_db["again/Conv"] > 1
+    one = round_adaptively(model, replace(before, convolutions=before.convolutions[1:]), FRAMES)
+    errors = [shared_error(model, made, FRAMES) for made in (repaired.graph, one.graph, before)]
+    assert errors == sorted(errors), "all readers, one of them, none"
+    assert 10 * np.log10(errors[2] / errors[0]) == pytest.approx(repaired.gains_db["middle/Conv"], abs=0.2)
+
+
+def shared_error(model: onnx.ModelProto, made: QuantisedGraph, frames: list[np.ndarray]) -> float:
+    """Squares of what the shared weight's rounding adds to both results, where both read the exact maps."""
+    stored = {t.name: numpy_helper.to_array(t) for t in (*model.graph.initializer, *made.model.graph.initializer)}
+    convolution = made.convolutions[0]
+    steps = np.asarray(convolution.weight_scales).reshape(-1, 1, 1, 1)
+    wrong = torch.from_numpy(stored[convolution.weight] * steps - stored["w2"])
+    maps = [values for frame in frames for values in WrittenGraph(model, ["b", "c"]).run(frame).values()]
+    found = [torch.nn.functional.conv2d(torch.from_numpy(values).double(), wrong, padding=1) for values in maps]
+    return sum(float(result.square().mean()) for result in found)
+
+
+class Said(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_one_that_is_not_suited_leaves_the_others_theirs() -> None:
+    model = doubled()
+    own = numpy_helper.from_array(numpy_helper.to_array(model.graph.initializer[1]) + np.float32(0.01), "w4")
+    model.graph.initializer.append(own)
+    model.graph.node[3].input[1] = "w4"
+    before = quantised(model)
+    model.graph.node[3].attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
+    progress = Said()
+    repaired = round_adaptively(model, before, FRAMES, progress=progress)
+    assert repaired.gains_db.keys() == {"middle/Conv"}
+    assert progress.notes == [
+        "adaptive rounding leaves 1 of 2 convolutions as they are: again/Conv is transposed or pads by itself"
+    ]

@@ -45,7 +45,8 @@ class Side:
 def channel_classes(model: onnx.ModelProto) -> dict[str, Side]:
     """Convolution -> the classes of its channels; equal numbers, equal factor; FIXED is never scaled.
 
-    Raises InputError for a graph whose shapes are not known, or a convolution in groups.
+    Convolutions in groups are not among them: what they read and write is FIXED. Raises InputError for a graph whose
+    shapes are not known, or that has no other convolution.
     """
     return _Tracer(model).trace()
 
@@ -68,7 +69,11 @@ class _Tracer:
         shared: dict[tuple[int, str], list[Side]] = defaultdict(list)
         for node in self.model.graph.node:
             if node.op_type in CONVOLUTIONS:
-                sides[node.name] = side = self._convolution(node)
+                if any(a.name == "group" and a.i != 1 for a in node.attribute):
+                    self._fix(node.input[0])
+                    side = Side(node, np.array([FIXED]), np.array([FIXED]))
+                else:
+                    side = sides[node.name] = self._convolution(node)
                 for k in (1, 2):
                     if len(node.input) > k and node.input[k]:
                         shared[k, node.input[k]].append(side)
@@ -81,13 +86,13 @@ class _Tracer:
                     self._unite(users[0].read, other.read)
         for value in self.model.graph.output:
             self._fix(value.name)
+        if not sides:
+            raise InputError("The graph has no convolution but in groups, which are not equalised.")
         return {name: Side(s.node, self._roots(s.written), self._roots(s.read)) for name, s in sides.items()}
 
     def _convolution(self, node: NodeProto) -> Side:
         weight = self.shapes[node.input[1]]
         out, into = weight[OUT_AXIS[node.op_type]], weight[1 - OUT_AXIS[node.op_type]]
-        if any(a.name == "group" and a.i != 1 for a in node.attribute):
-            raise InputError(f"{node.name} is a convolution in groups, which are not equalised.")
         read = self._of(node.input[0])
         if read.ndim != 4 or read.shape[1] not in (1, into) or read.size not in (1, into):
             self._fix(node.input[0])

@@ -2,14 +2,16 @@
 
 Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (AdaRound), ICML 2020, section 3: what to
 make small is the mean of |(Ŵ - W) x|² over the patches x that a convolution reads, one channel of Ŵ at a time. It
-needs of the frames only the patches' matrix of second moments, G = mean(x xᵀ). The paper relaxes the choice and trains
-it; here single weights are turned over as long as one turn helps, each turn's gain known exactly from G: no learning
-rate, no random start, the same weights every time.
+needs of the frames only the patches' matrix of second moments, G = mean(x xᵀ): one for each group of a convolution,
+and of a weight that is shared the sum over its readers. The paper relaxes the choice and trains it; here single weights
+are turned over as long as one turn helps, each turn's gain known exactly from G: no learning rate, no random start, the
+same weights every time.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,40 +63,67 @@ def round_adaptively(
     """Round the weights of every quantised convolution of `graph`, which was made from `original`.
 
     `inputs`: frames as the pixel contract encodes them, none of them kept for scoring. Patches are those of `original`.
-    Raises InputError for no frame, a transposed or a grouped convolution, and a weight that two convolutions share.
+    Those of `unsuited` stay as they are. Raises InputError for no frame, and as `demand_roundable`.
     """
     if not inputs:
         raise InputError("Adaptive rounding needs at least one calibration frame.")
+    demand_roundable(original, graph)
     nodes = {node.name: node for node in original.graph.node}
     constants = {t.name: t for t in original.graph.initializer}
     stored = {t.name: numpy_helper.to_array(t) for t in graph.model.graph.initializer}
-    patches = _patches(original, graph)
-    weights, gains_db = {}, {}
+    left = unsuited(original, graph)
+    if left:
+        why = next(iter(left.values()))
+        progress.note(
+            f"adaptive rounding leaves {len(left)} of {len(graph.convolutions)} convolutions as they are: {why}"
+        )
+    suited = [c for c in graph.convolutions if c.name not in left]
+    patches = {c.name: _Patches.of(nodes[c.name], constants) for c in suited}
+    readers: dict[str, list[str]] = {}
+    for convolution in suited:
+        readers.setdefault(convolution.weight, []).append(convolution.name)
+    weights: dict[str, NDArray[np.int8]] = {}
+    gains_db: dict[str, float] = {}
+    sums: dict[str, Floats] = {}
+    seen: Counter[str] = Counter()
     with maps_given_back():
-        measured = _moments(original, graph.convolutions, patches, inputs, threads)
-        for convolution, moment in progress.track(measured, "adaptive rounding", len(graph.convolutions)):
+        measured = _moments(original, suited, patches, inputs, threads)
+        for convolution, moments in progress.track(measured, "adaptive rounding", len(suited)):
+            weight = convolution.weight
+            seen[weight] += 1
+            sums[weight] = sums.get(weight, 0.0) + moments
+            if seen[weight] < len(readers[weight]):
+                continue
+            moments = sums.pop(weight)
             exact = numpy_helper.to_array(constants[nodes[convolution.name].input[1]]).astype(np.float64)
             steps = np.asarray(convolution.weight_scales, np.float64).reshape(-1, 1)
             flat = exact.reshape(len(exact), -1) / steps
-            before = stored[convolution.weight].astype(np.float64).reshape(flat.shape)
-            rounded = choose(flat, before, moment, graph.form.weight)
-            weights[convolution.weight] = to_element(rounded, graph.form.weight).view(np.int8).reshape(exact.shape)
-            errors = [float(np.sum(steps[:, 0] ** 2 * _power(w - flat, moment))) for w in (before, rounded)]
-            gains_db[convolution.name] = 10 * math.log10(errors[0] / errors[1]) if all(errors) else 0.0
+            before = stored[weight].astype(np.float64).reshape(flat.shape)
+            parts = zip(np.split(flat, len(moments)), np.split(before, len(moments)), moments, strict=True)
+            rounded = np.concatenate([choose(rows, start, moment, graph.form.weight) for rows, start, moment in parts])
+            weights[weight] = to_element(rounded, graph.form.weight).view(np.int8).reshape(exact.shape)
+            errors = [float(np.sum(steps[:, 0] ** 2 * _power(w - flat, moments))) for w in (before, rounded)]
+            gain = 10 * math.log10(errors[0] / errors[1]) if all(errors) else 0.0
+            gains_db |= dict.fromkeys(readers[weight], gain)
     return RoundedWeights(with_weights(graph, weights), weights, gains_db)
 
 
-def demand_roundable(original: onnx.ModelProto, graph: QuantisedGraph) -> None:
-    """Raise InputError where `round_adaptively` would, once it has frames."""
-    _patches(original, graph)
-
-
-def _patches(original: onnx.ModelProto, graph: QuantisedGraph) -> dict[str, _Patches]:
+def unsuited(original: onnx.ModelProto, graph: QuantisedGraph) -> dict[str, str]:
+    """Quantised convolutions whose weights `round_adaptively` leaves as they are -> why; also what shares theirs."""
     nodes = {node.name: node for node in original.graph.node}
-    constants = {t.name: t for t in original.graph.initializer}
-    if len({c.weight for c in graph.convolutions}) < len(graph.convolutions):
-        raise InputError("Two convolutions of the graph share a weight, which adaptive rounding cannot suit to both.")
-    return {c.name: _Patches.of(nodes[c.name], constants) for c in graph.convolutions}
+    barred: dict[str, str] = {}
+    for c in graph.convolutions:
+        given = _attributes(nodes[c.name])
+        if nodes[c.name].op_type != "Conv" or given.get("auto_pad", b"NOTSET") != b"NOTSET":
+            barred[c.weight] = f"{c.name} is transposed or pads by itself"
+    return {c.name: barred[c.weight] for c in graph.convolutions if c.weight in barred}
+
+
+def demand_roundable(original: onnx.ModelProto, graph: QuantisedGraph) -> None:
+    """Raise InputError where there is no convolution that `round_adaptively` suits."""
+    left = unsuited(original, graph)
+    if left and len(left) == len(graph.convolutions):
+        raise InputError(f"Adaptive rounding suits no convolution of the graph: {next(iter(left.values()))}.")
 
 
 def with_weights(graph: QuantisedGraph, weights: Mapping[str, NDArray[np.int8]]) -> QuantisedGraph:
@@ -151,45 +180,57 @@ def _grid(element: Element) -> Floats:
     return grid
 
 
-def _power(error: Floats, moment: Floats) -> Floats:
-    """d G dᵀ of each row d."""
-    power: Floats = np.einsum("ij,ij->i", error @ moment, error)
-    return power
+def _power(error: Floats, moments: Floats) -> Floats:
+    """d G dᵀ of each row d, with the G of its group."""
+    rows = error.reshape(len(moments), -1, error.shape[1])
+    power: Floats = np.einsum("gij,gij->gi", rows @ moments, rows)
+    return power.ravel()
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 @dataclass(frozen=True)
 class _Patches:
-    """What a convolution reads for one value of its result. ONNX Conv: pads are top, left, bottom, right."""
+    """What a convolution reads for one value of its result: `length` values, others in each of its groups. ONNX Conv:
+    pads are top, left, bottom, right."""
 
     kernel: tuple[int, int]
     strides: tuple[int, int]
     dilations: tuple[int, int]
     pads: tuple[int, int, int, int]
     length: int
+    groups: int
 
     @classmethod
     def of(cls, node: NodeProto, constants: Mapping[str, onnx.TensorProto]) -> _Patches:
-        given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-        if node.op_type != "Conv" or given.get("group", 1) != 1 or given.get("auto_pad", b"NOTSET") != b"NOTSET":
-            raise InputError(f"{node.name} is transposed, grouped or pads by itself; adaptive rounding cannot suit it.")
-        shape = tuple(constants[node.input[1]].dims)
+        given, shape = _attributes(node), tuple(constants[node.input[1]].dims)
         top, left, bottom, right = given.get("pads", (0, 0, 0, 0))
         down, across = given.get("strides", (1, 1))
         rows, columns = given.get("dilations", (1, 1))
         return cls(
-            (shape[2], shape[3]), (down, across), (rows, columns), (top, left, bottom, right), math.prod(shape[1:])
-        )
+            (shape[2], shape[3]), (down, across), (rows, columns), (top, left, bottom, right), math.prod(shape[1:]),
+            given.get("group", 1),
+        )  # fmt: skip
 
-    def moment(self, maps: Sequence[NDArray[np.float32]], frames: int) -> Floats:
-        """Mean of x xᵀ over the patches of maps of one size, which are those of some of so many frames."""
-        total = np.zeros((self.length, self.length))
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of `moments`."""
+        return self.groups, self.length, self.length
+
+    def moments(self, maps: Sequence[NDArray[np.float32]], frames: int) -> Floats:
+        """(groups, length, length): mean of x xᵀ over the patches of maps of one size, which are those of some of so
+        many frames."""
+        total = np.zeros(self.shape)
         for data in maps:
             patches = self.read(data, max(PATCHES, 10 * self.length) // frames)
-            total += patches.T @ patches / (len(patches) * len(maps))
+            total += patches @ patches.transpose(0, 2, 1) / (patches.shape[2] * len(maps))
         return total
 
     def read(self, data: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-        """(1, C, H, W) -> (patches, C * kernel height * kernel width), `most` of them evenly spread over the map."""
+        """(1, C, H, W) -> (groups, length, patches), `most` of them evenly spread over the map; length: C / groups *
+        kernel height * kernel width."""
         top, left, bottom, right = self.pads
         padded = np.pad(data[0], ((0, 0), (top, bottom), (left, right)))
         sides = [
@@ -203,40 +244,40 @@ class _Patches:
             for i in range(self.kernel[0])
             for j in range(self.kernel[1])
         ]
-        return np.stack(found, axis=1).reshape(self.length, count).T
+        return np.stack(found, axis=1).reshape(self.groups, self.length, count)
 
 
 def _moments(
     model: onnx.ModelProto, convolutions: Sequence[QuantisedConvolution], patches: Mapping[str, _Patches],
     inputs: Sequence[NDArray[Any]], threads: int,
 ) -> Iterator[tuple[QuantisedConvolution, Floats]]:  # fmt: skip
-    """Each convolution with the mean of x xᵀ over frames and patches. Few frames are held side by side: the graph is
+    """Each convolution with the means of x xᵀ over frames and patches. Few frames are held side by side: the graph is
     run once, and a convolution comes as its map does."""
     if sum(tensor.size for tensor in inputs) <= 3 * HELD_PIXELS:
         for maps in PiecewiseGraph(model, [c.data for c in convolutions], threads).walk(inputs):
             for convolution in convolutions:
                 if convolution.data in maps:
-                    yield convolution, patches[convolution.name].moment(maps[convolution.data], len(inputs))
+                    yield convolution, patches[convolution.name].moments(maps[convolution.data], len(inputs))
         return
-    for chunk in _chunks(convolutions, {name: one.length for name, one in patches.items()}):
-        total = {c.name: np.zeros((patches[c.name].length,) * 2) for c in chunk}
+    for chunk in _chunks(convolutions, patches):
+        total = {c.name: np.zeros(patches[c.name].shape) for c in chunk}
         opened = PiecewiseGraph(model, [c.data for c in chunk], threads)
         for tensor in inputs:
             for maps in opened.walk([tensor]):
                 for c in chunk:
                     if c.data in maps:
-                        total[c.name] += patches[c.name].moment(maps[c.data], len(inputs)) / len(inputs)
+                        total[c.name] += patches[c.name].moments(maps[c.data], len(inputs)) / len(inputs)
         yield from ((convolution, total[convolution.name]) for convolution in chunk)
 
 
 def _chunks(
-    convolutions: Sequence[QuantisedConvolution], lengths: Mapping[str, int]
+    convolutions: Sequence[QuantisedConvolution], patches: Mapping[str, _Patches]
 ) -> Iterator[list[QuantisedConvolution]]:
     """Runs of convolutions whose matrices fit into MEMORY_BYTES together; at least one each."""
     chunk: list[QuantisedConvolution] = []
     used = 0
     for convolution in convolutions:
-        needed = 8 * lengths[convolution.name] ** 2
+        needed = 8 * math.prod(patches[convolution.name].shape)
         if chunk and used + needed > MEMORY_BYTES:
             yield chunk
             chunk, used = [], 0

@@ -99,8 +99,8 @@ def _fitting(
     store: Store, root: Path, of: CalibrationSet, form: Form, algorithm: Algorithm, words: Sequence[str],
     progress: Progress,
 ) -> tuple[str, ...]:  # fmt: skip
-    """The repairs that are meant. A network can be one that a repair is not for (convolutions in groups): where nobody
-    named it, that is no reason to refuse the network."""
+    """The repairs that are meant. A network can be one that a repair is not for (every convolution in groups): where
+    nobody named it, that is no reason to refuse the network."""
     meant = repairs_for(form, words)
 
     def without(name: str, error: InputError) -> tuple[str, ...]:

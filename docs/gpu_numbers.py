@@ -61,7 +61,8 @@ def left_to_gain(folder: Path) -> str:
     )
     size = profile["size"]
     (frame,) = (row["gpu_ms"]["p50"] for row in rows if (row["engine"], row["size"]) == (TOP, size))
-    kernels = profile["kernels"]["form-fp16-cl"]["top"]
+    eager = next(name for name in ("torch-cuda-form-fp16-graph", "form-fp16-cl") if name in profile["kernels"])
+    kernels = profile["kernels"][eager]["top"]
     sums = {kind: sum(k["ms"] for k in kernels if re.search(words, k["kernel"])) for kind, words in KINDS}
     lines = [table_row(["part of the frame", "ms", "share"]), "|---|---:|---:|"]
     for kind, ms in sums.items():

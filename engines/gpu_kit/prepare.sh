@@ -3,7 +3,7 @@
 # Makes build/gpu/, everything that a bare GPU machine would wait for:
 #   run      scripts, small wheels, engines of one convolution             sent with every step
 #   part1, part2   halves of the TensorRT for RTX wheel                    sent by step 2
-#   engines  engines of networks                                           sent with step 3rtx
+#   engines  engines of networks                                           sent by step 2rtx
 #   ort1...  slices of onnxruntime-gpu (WITH_ORT=1)                        sent one with each step, all by step 4
 # SIZES=256x256 leaves out 720p. WITH_BANET=1 also builds BANet of 18 million weights. WHEELS=no leaves the wheels out,
 # WITHOUT_INT8=1 the calibration.

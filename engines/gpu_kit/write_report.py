@@ -62,7 +62,7 @@ def read(folders: list[Path]) -> dict[str, Any]:
 
 def software(facts: dict[str, Any]) -> tuple[Any, ...]:
     """What numbers of one card hang on: the driver, PyTorch and cuDNN."""
-    driver = str(facts.get("nvidia_smi")).splitlines()[-1].split(", ")[1:2]
+    driver = str(facts.get("nvidia_smi") or "none").splitlines()[-1].split(", ")[1:2]
     packages = facts.get("packages") or {}
     return *driver, packages.get("torch"), packages.get("nvidia-cudnn-cu13")
 

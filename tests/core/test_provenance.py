@@ -61,6 +61,15 @@ def test_switches_of_the_engines_libraries_are_part_of_the_machine(monkeypatch: 
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")  # ours
     monkeypatch.setenv("HOME", "nobody's matter")
     assert "switches" not in machine()
+    for place in ("CUDA_HOME", "TORCH_HOME", "PYTORCH_KERNEL_CACHE_PATH", "TORCHINDUCTOR_CACHE_DIR", "CUDA_VERSION",
+                  "NVIDIA_REQUIRE_CUDA", "NVIDIA_VISIBLE_DEVICES"):  # fmt: skip
+        monkeypatch.setenv(place, "/x")
+    assert "switches" not in machine()
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    monkeypatch.setenv("OMP_PLACES", "C:" + r"\Users\anna\places")
+    assert machine()["switches"] == "OMP_PLACES=places, TORCHDYNAMO_DISABLE=1"
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")
+    monkeypatch.delenv("OMP_PLACES")
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     monkeypatch.setenv("LD_PRELOAD", "/some/where/libjemalloc.so.2:/there/x.so")
     assert machine()["switches"] == "LD_PRELOAD=libjemalloc.so.2:x.so, OMP_WAIT_POLICY=passive"
@@ -76,6 +85,8 @@ def test_switches_of_the_engines_libraries_are_part_of_the_machine(monkeypatch: 
                                            "cpu,cpuacct/a/cpu.cfs_period_us": "100000"}, 0.5),
         ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
         ("1:cpuset:/", {"cpu.max": "100000 100000"}, None),
+        ("4:cpuacct,cpu:/a", {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"}, 0.5),
+        ("nothing that is known", {"cpu.max": "max 100000"}, None),
     ],
 )  # fmt: skip
 def test_a_containers_share_of_the_cores(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -56,11 +57,45 @@ def test_behind_padding_to_a_multiple_every_shape_is_known(tmp_path: Path, shape
     path = tmp_path / "g.onnx"
     onnx.save(padding((10, 13), shape=shape), path)
     _, folded = open_graph(path, None, parse_contract("rgb01"))
-    assert [node.op_type for node in folded.graph.node] == ["Pad", "DequantizeLinear", "Conv"]
+    assert [node.op_type for node in folded.graph.node] == ["Constant", "Pad", "DequantizeLinear", "Conv"]
     assert find_tensors(folded).whole_shape("padded") == (1, 3, 16, 16)
     frame = np.random.default_rng(1).random((1, 3, 10, 13), np.float32)
     before, after = (ReferenceEvaluator(m).run(None, {"in": frame})[0] for m in (onnx.load(path), folded))
     assert np.array_equal(before, after)
+
+
+def test_shapes_are_those_of_the_input_as_it_is(tmp_path: Path) -> None:
+    """Whoever edits an input's size leaves the shapes between behind, which inference takes for given."""
+    model = padding((10, 13), shape=True)
+    model.graph.node.insert(0, helper.make_node("Relu", ["in"], ["seen"], "seen"))
+    model.graph.node[1].input[0] = "seen"
+    model.graph.value_info.append(helper.make_tensor_value_info("seen", TensorProto.FLOAT, [1, 3, 12, 12]))
+    fold_sizes(model)
+    (pads,) = (node.attribute[0].t for node in model.graph.node if node.op_type == "Constant")
+    assert numpy_helper.to_array(pads).tolist() == [0, 0, 0, 0, 0, 0, 6, 3]
+
+
+@pytest.mark.parametrize("ir_version", [3, 10])
+def test_what_sizes_go_through_does_not_say_what_the_weights_are_in(tmp_path: Path, ir_version: int) -> None:
+    """Arithmetic in float64 between; and in files of old every initializer is an input, which no constant is."""
+    model = padding((10, 13), shape=True)
+    model.graph.node.extend([
+        helper.make_node("Cast", ["high"], ["wide high"], "cast", to=TensorProto.DOUBLE),
+        helper.make_node("Sqrt", ["wide high"], ["root"], "root"),
+        helper.make_node("Cast", ["root"], ["narrow"], "back", to=TensorProto.FLOAT),
+        helper.make_node("Div", ["out", "narrow"], ["restored"], "divided"),
+    ])  # fmt: skip
+    model.graph.output[0].name = "restored"
+    model.ir_version = ir_version
+    if ir_version < 4:
+        for tensor in model.graph.initializer:
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    onnx.save(model, tmp_path / "g.onnx")
+    told, folded = open_graph(tmp_path / "g.onnx", None, parse_contract("rgb01"))
+    assert told.precision == "f32"
+    frame = np.random.default_rng(1).random((1, 3, 10, 13), np.float32)
+    session = onnxruntime.InferenceSession(folded.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert np.array_equal(session.run(None, {"in": frame})[0], ReferenceEvaluator(model).run(None, {"in": frame})[0])
 
 
 def test_what_depends_on_the_frame_stays() -> None:

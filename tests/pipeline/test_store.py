@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from foreign_family import FOREIGN, Foreign
 
 from unblur.core import provenance
+from unblur.core.errors import InputError
 from unblur.networks.registry import registered
 from unblur.pipeline import store as module
 from unblur.pipeline.store import RUNTIMES, Artefact, Recipe, Store
@@ -76,6 +79,31 @@ def test_switches_of_libraries_are_in_the_key_of_a_measurement_alone(monkeypatch
     before = RECIPE.key, measured.key
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     assert (RECIPE.key, measured.key) == (before[0], measured.key) != before
+
+
+def test_a_switch_that_a_library_sets_at_work_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(path: Path) -> None:
+        monkeypatch.setenv("OMP_SET_BY_A_LIBRARY", "1")
+        path.write_text("made")
+
+    measured = replace(RECIPE, machine_bound=True)
+    store = Store(tmp_path)
+    store.make(measured, "a.txt", write)
+    monkeypatch.delenv("OMP_SET_BY_A_LIBRARY")
+    assert not store.make(measured, "a.txt", write).fresh
+
+
+def test_a_registered_network_that_needs_memory_is_told_by_name() -> None:
+    """Not by a traceback, and not by the network that is at work."""
+
+    def build(_: Foreign) -> Any:
+        return torch.linspace(0, 1, 3)[1].item()
+
+    with (
+        registered(replace(FOREIGN, build=build)),
+        pytest.raises(InputError, match="'foreign' cannot be built on PyTorch's device meta"),
+    ):
+        assert RECIPE.key
 
 
 @pytest.mark.parametrize("package", ["pillow", "scipy", "scikit-image", "opencv-python", "ml-dtypes", "onnx-ir"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -18,6 +17,7 @@ from unblur.core.artefacts import atomic_path, file_digest, value_digest
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.heap import maps_given_back
+from unblur.core.reading import DAMAGED_ARCHIVE
 from unblur.graphs.pieces import PiecewiseGraph, Walk
 from unblur.images.contract import Frame
 
@@ -104,7 +104,7 @@ class _State:
             live = {name.removeprefix(LIVE): arrays.pop(name) for name in list(arrays) if name.startswith(LIVE)}
             values: dict[str, Any] = {name: v.item() if v.ndim == 0 else v for name, v in arrays.items()}
             state = cls(**values, live=live)
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, *DAMAGED_ARCHIVE) as error:
             raise InputError(
                 f"{path} is not the state of a calibration ({error}); move it away and start anew."
             ) from error
@@ -288,7 +288,7 @@ def load_statistics(path: Path) -> Mapping[str, TensorStatistics]:
     try:
         with np.load(path, allow_pickle=False) as file:
             names, extremes, counts = (file[key] for key in ("names", "extremes", "counts"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, *DAMAGED_ARCHIVE) as error:
         raise InputError(f"{path} holds no statistics ({error}); remove it and calibrate again.") from error
     statistics = {}
     for k, name in enumerate(names):

@@ -73,11 +73,9 @@ def _is_left(entry: os.DirEntry[str], pid: int, where: str) -> bool:
 def _lives(pid: int) -> bool:
     """A zombie is dead: in a container whose first process waits for nobody, the killed stay so for ever."""
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
+        return bool(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:  # another user's, of which no more is to be seen
+        return bool(psutil.pid_exists(pid))
 
 
 @functools.cache

@@ -24,12 +24,13 @@ PACKAGES = ("unblur", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "on
             "opencv-contrib-python", "opencv-contrib-python-headless")  # fmt: skip
 
 SWITCHES = re.compile(
-    r"(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|ATEN|TORCH|PYTORCH|ORT|OV|OPENVINO|TBB|MALLOC|CUDA|CUBLAS|CUDNN|NVIDIA)_\w+"
-    r"|LD_PRELOAD|GLIBC_TUNABLES"
+    r"(OMP|GOMP|KMP|MKL|ONEDNN|DNNL|OPENBLAS|ATEN|TORCH|TORCHDYNAMO|TORCHINDUCTOR|TRITON|PYTORCH|ORT|OV|OPENVINO|TBB"
+    r"|MALLOC|CUDA|CUBLAS|CUBLASLT|CUDNN|NVIDIA)_(?!(\w+_)?(HOME|ROOT|PATH|DIR|VERSION)$|REQUIRE_|VISIBLE_DEV|DRIVER_)\w+"
+    r"|CUDA_VISIBLE_DEVICES|LD_PRELOAD|GLIBC_TUNABLES"
 )
-"""Variables by which somebody may change what the libraries of the engines do, or how fast."""
+"""Variables by which somebody may change what the libraries of the engines do, or how fast; not places and versions."""
 
-FOLDER = re.compile(r"[^\s:=,]*/")
+FOLDER = re.compile(r"(\b[A-Za-z]:)?[^\s:=,;]*[/\\]")
 
 OWN_SWITCH = "ORT_DISABLE_TELEMETRY"
 """Set by unblur itself."""
@@ -50,7 +51,8 @@ def package_versions() -> dict[str, str]:
 def code_digest(things: Iterable[object]) -> str:
     """SHA-256 of the source files in which functions and classes are written that are none of unblur's; "" for none.
 
-    What no file holds (a notebook) is another one in each process.
+    Of those files alone: what they call in others is not followed. What no file holds (a notebook) is another one in
+    each process.
     """
     total = sha256()
     names = sorted({getattr(getattr(thing, "func", thing), "__module__", None) or "?" for thing in things})
@@ -215,10 +217,12 @@ def granted_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
     limits = []
     with suppress(OSError):
         for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
+            _, controllers, path = (*line.split(":", 2), "", "")[:3]
             if controllers and "cpu" not in controllers.split(","):
                 continue
             base = groups / controllers if controllers else groups
+            if not base.is_dir():  # mounted by one of its names
+                base = groups / "cpu"
             inner = base / path.lstrip("/")
             for folder in (inner, *(one for one in inner.parents if one == base or base in one.parents)):
                 told = read_each(folder, "cpu.max") or [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +20,13 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+DAMAGED_ARCHIVE = (
+    FileNotFoundError, EOFError, LookupError, RuntimeError, TypeError, ValueError,
+    tokenize.TokenError,  # a header of zero bytes, from Python 3.12 on
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise for an .npz with changed or missing bytes, and for none."""
 
 
 def open_regular(path: Path) -> BinaryIO:

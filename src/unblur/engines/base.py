@@ -15,6 +15,8 @@ from unblur.images.signature import Signature
 _OUT_OF_MEMORY = re.compile(r"allocate .*(memory|bytes)|bad.alloc|out of memory|not enough memory", re.IGNORECASE)
 """How PyTorch, ONNX Runtime and OpenVINO say it; none has an exception of its own for a CPU."""
 
+NO_MEMORY = "Memory does not hold"
+
 
 def out_of_memory(error: Exception) -> bool:
     """Whether a backend's error tells that memory ran out."""
@@ -52,7 +54,8 @@ class BaseRunner(ABC):
             result = self._run(tensor)
         except InputError as error:
             hint = self._of_multiples()
-            if not hint or hint in str(error):  # a runner inside of this one has said it
+            inner = (hint, NO_MEMORY)  # what a runner inside of this one has said, which knew
+            if not hint or any(words in str(error) for words in inner):
                 raise
             raise InputError(f"{error}{hint}") from error
         except (MemoryError, RuntimeError) as error:
@@ -60,7 +63,7 @@ class BaseRunner(ABC):
                 raise
             shape = tensor.shape[2:] if self._signature.contract.layout == "nchw" else tensor.shape[1:3]
             raise InputError(
-                f"Memory does not hold a frame of {shape[0]}x{shape[1]} in {self._description['backend']}; free some, "
+                f"{NO_MEMORY} a frame of {shape[0]}x{shape[1]} in {self._description['backend']}; free some, "
                 "use an engine that takes less (PyTorch takes least), or split the picture into parts."
             ) from error
         if (result.shape, result.dtype) != (tensor.shape, tensor.dtype):

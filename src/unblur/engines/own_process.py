@@ -88,6 +88,7 @@ class OwnProcessRunner(BaseRunner):
         self._seconds = seconds
         self._crashed = ""
         self._hung = False
+        self._turn = threading.Lock()  # a question and its answer belong together
         self._words = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
         # Where this Python finds modules, that one does: unblur may be in the path of a door alone.
         path = os.pathsep.join(filter(None, sys.path))
@@ -146,6 +147,10 @@ class OwnProcessRunner(BaseRunner):
 
     def _ask(self, what: str, *request: object) -> Any:
         """The answer to a request; `what` it is, in words."""
+        with self._turn:
+            return self._asked(what, request)
+
+    def _asked(self, what: str, request: tuple[object, ...]) -> Any:
         if self._crashed:
             raise CrashError(self._crashed)
         assert self._process.stdin is not None

@@ -106,6 +106,7 @@ def open_graph(
         kept_nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del model.graph.node[:]
         model.graph.node.extend(kept_nodes)
+    model.ir_version = max(model.ir_version, 4)  # before, each initializer is an input, and now the frame alone is
     _name_nodes(model)
     fold_sizes(model)
     said = properties(model)

@@ -7,16 +7,17 @@ Pad no shape is known, in a graph of one size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from unblur.core.errors import InputError
-from unblur.graphs.onnx_file import REFUSALS, infer
+from unblur.graphs.onnx_file import REFUSALS, infer, needed
 
 Value = NDArray[Any]
 
@@ -34,7 +35,8 @@ ARITHMETIC = frozenset({
 def fold_sizes(model: onnx.ModelProto) -> None:
     """Make constants, in place, of what is computed from whole numbers and known shapes alone.
 
-    The function stays: pixels and weights are not touched. A graph without such arithmetic stays as it is.
+    The function stays: pixels and weights are not touched. They are nodes, as the exporter's own: an initializer tells
+    what the weights are in, and is an input in files of old. A graph without such arithmetic stays as it is.
     """
     # What became known behind one Pad or Reshape may be asked for before the next.
     while _fold(model):
@@ -49,8 +51,8 @@ def _fold(model: onnx.ModelProto) -> bool:
     fixed = all(_sides(value) is not None for value in graph.input)
     shapes = _shapes(model) if fixed and any(node.op_type == "Shape" for node in graph.node) else {}
     outputs = {value.name for value in graph.output}
-    folded = []
-    for node in graph.node:
+    folded: dict[int, dict[str, Value]] = {}
+    for k, node in enumerate(graph.node):
         if node.domain or outputs.intersection(node.output):
             continue
         inputs = [name for name in node.input if name]
@@ -64,11 +66,26 @@ def _fold(model: onnx.ModelProto) -> bool:
         if made is not None:
             numbers |= made
             sizes |= made.keys()
-            folded.append((node, made))
-    for node, made in folded:
-        graph.node.remove(node)
-        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in made.items())
+            folded[k] = made
+    if folded:
+        nodes = [new for k, node in enumerate(graph.node) for new in _written(node, folded.get(k))]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        read, _ = needed(graph, outputs)  # of arithmetic in between nothing is left to read
+        nodes = [NodeProto.FromString(node.SerializeToString()) for node in read]
+        del graph.node[:]
+        graph.node.extend(nodes)
     return bool(folded)
+
+
+def _written(node: NodeProto, made: Mapping[str, Value] | None) -> Iterator[NodeProto]:
+    """The node itself, or constants of what it made, of which the first has its name."""
+    if made is None:
+        yield NodeProto.FromString(node.SerializeToString())
+        return
+    names = [node.name, *(f"{node.name}/{result}" for result in made)]
+    for name, (result, value) in zip(names, made.items(), strict=False):
+        yield helper.make_node("Constant", [], [result], name, value=numpy_helper.from_array(value, result))
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, Value]:
@@ -81,8 +98,11 @@ def _constants(model: onnx.ModelProto) -> dict[str, Value]:
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]  # of another size, perhaps, where somebody edited the input's
     try:
-        graph = infer(model, strict=False).graph
+        graph = infer(bare, strict=False).graph
     except InputError:  # whoever needs the shapes asks again, and tells
         return {}
     found = ((value.name, _sides(value)) for value in (*graph.input, *graph.value_info))

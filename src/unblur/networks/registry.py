@@ -63,13 +63,22 @@ def families() -> tuple[Family[Any, Any], ...]:
 
 def code_of_guests() -> dict[str, str]:
     """Name of each registered family -> digest of the files that its functions and its network's layers are written in:
-    what graphs of it depend on, as those of FAMILIES depend on this package. Found once for each registration."""
+    what graphs of it depend on, as those of FAMILIES depend on this package. Found once for each registration.
+
+    Raises InputError for one whose network cannot be built without memory.
+    """
     for family in _guests:
         if family.name not in _codes:
             exact = family.exact
             things = {family.infer, family.build, family.part_of, exact.form, exact.probe, exact.derived} - {None}
-            with torch.device("meta"):
-                layers = [type(m) for spec in family.presets.values() for m in family.build(spec).modules()]
+            try:
+                with torch.device("meta"):
+                    layers = [type(m) for spec in family.presets.values() for m in family.build(spec).modules()]
+            except (RuntimeError, NotImplementedError) as error:
+                raise InputError(
+                    f"The network family {family.name!r} cannot be built on PyTorch's device meta, where its shapes "
+                    f"are looked at: {error}. Leave values of tensors (.item(), .tolist()) out of its constructor."
+                ) from error
             _codes[family.name] = code_digest([*things, *layers])
     return dict(_codes)
 

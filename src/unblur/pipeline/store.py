@@ -88,13 +88,14 @@ class Store:
         sidecar, so that it is good for this run, and the next one makes it again.
         """
         name, dot, suffix = label.partition(".")
-        path = self.root / recipe.stage / f"{name}-{recipe.key[:16]}{dot}{suffix}"
+        asked = recipe.to_json()  # once: a library may set a switch of its own while `write` works
+        path = self.root / recipe.stage / f"{name}-{value_digest(asked)[:16]}{dot}{suffix}"
         sidecar = path.with_name(path.name + ".recipe.json")
-        if found := _find(path, sidecar, recipe):
+        if found := _find(path, sidecar, asked):
             forget(path)
             return found
         with exclusive(path, self._say):
-            if found := _find(path, sidecar, recipe):
+            if found := _find(path, sidecar, asked):
                 return found
             with (atomic_path if dot else atomic_folder)(path) as temporary:
                 write(temporary)
@@ -102,7 +103,7 @@ class Store:
                 # From here to the last line what stands there, if anything, is of no recipe.
                 sidecar.unlink(missing_ok=True)
             if whole():
-                write_json(sidecar, _statement(recipe, digest))
+                write_json(sidecar, _statement(asked, digest))
         return Artefact(path, digest, fresh=True)
 
 
@@ -145,9 +146,9 @@ def _source_digest() -> str:
     return total.hexdigest()
 
 
-def _find(path: Path, sidecar: Path, recipe: Recipe) -> Artefact | None:
+def _find(path: Path, sidecar: Path, asked: dict[str, Any]) -> Artefact | None:
     """The artefact if it is whole and the recipe's; None when it, or any part of its sidecar, is missing or damaged."""
-    digest = _stated(sidecar, recipe)
+    digest = _stated(sidecar, asked)
     try:
         whole = digest is not None and path.exists() and digest_of(path) == digest
     except OSError:  # it is then made again
@@ -155,18 +156,18 @@ def _find(path: Path, sidecar: Path, recipe: Recipe) -> Artefact | None:
     return Artefact(path, digest, fresh=False) if whole and digest is not None else None
 
 
-def _statement(recipe: Recipe, digest: str) -> dict[str, Any]:
+def _statement(asked: dict[str, Any], digest: str) -> dict[str, Any]:
     """What a sidecar says."""
-    return {"key": recipe.key, "sha256": digest, "recipe": recipe.to_json()}
+    return {"key": value_digest(asked), "sha256": digest, "recipe": asked}
 
 
-def _stated(sidecar: Path, recipe: Recipe) -> str | None:
+def _stated(sidecar: Path, asked: dict[str, Any]) -> str | None:
     """The digest a sidecar states; None when it is missing, another recipe's, or damaged in any of its fields."""
     try:
         stated = read_json(sidecar)
     except InputError:  # the artefact is then made again
         return None
     digest = stated.get("sha256") if isinstance(stated, dict) else None
-    if not isinstance(digest, str) or value_digest(stated) != value_digest(_statement(recipe, digest)):
+    if not isinstance(digest, str) or value_digest(stated) != value_digest(_statement(asked, digest)):
         return None
     return digest

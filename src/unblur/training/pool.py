@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +18,9 @@ from unblur.core.artefacts import write_bytes
 from unblur.core.console import SILENT, Progress
 from unblur.core.errors import InputError
 from unblur.core.interrupts import end_with_parent
+from unblur.core.reading import DAMAGED_ARCHIVE
 from unblur.images.scenes import Split
 from unblur.images.synthetic import VERSION, synthetic_pair
-
-DAMAGED = (
-    FileNotFoundError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise for an archive with changed or missing bytes, and for none."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +80,6 @@ class Pool:
         try:
             with np.load(self.path(k), allow_pickle=False) as archive:
                 pair: NDArray[np.uint8] = archive["pair"]
-        except DAMAGED:
+        except DAMAGED_ARCHIVE:
             return None
         return pair if pair.shape == (2, self.side, self.side, 3) and pair.dtype == np.uint8 else None

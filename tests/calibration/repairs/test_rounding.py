@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from unblur.calibration.repairs.rounding import choose, other_neighbours, round_adaptively
+from unblur.calibration.repairs.rounding import choose, other_neighbours, round_adaptively, unsuited
 from unblur.core.console import Silent
 from unblur.core.errors import InputError
 from unblur.graphs.rewrites.forms import E4M3, FP8, OPENVINO, S8, TENSORRT_RTX, Form
@@ -185,6 +185,18 @@ def shared_error(model: onnx.ModelProto, made: QuantisedGraph, frames: list[np.n
     maps = [values for frame in frames for values in WrittenGraph(model, ["b", "c"]).run(frame).values()]
     found = [torch.nn.functional.conv2d(torch.from_numpy(values).double(), wrong, padding=1) for values in maps]
     return sum(float(result.square().mean()) for result in found)
+
+
+def test_readers_of_a_weight_in_other_groups_leave_it_as_it_is() -> None:
+    model = graph(group=2)
+    again = helper.make_node("Conv", ["c", "w2"], ["d"], "again/Conv", pads=[1, 1, 1, 1], group=2)
+    model.graph.node.insert(3, again)
+    model.graph.node[4].input[0] = "d"
+    before = quantised(onnx.shape_inference.infer_shapes(model))
+    assert round_adaptively(model, before, FRAMES).gains_db.keys() == {"middle/Conv", "again/Conv"}
+    again = model.graph.node[3]
+    next(a for a in again.attribute if a.name == "group").i = 4
+    assert unsuited(model, before).keys() == {"middle/Conv", "again/Conv"}
 
 
 class Said(Silent):

@@ -74,6 +74,14 @@ def test_what_has_no_phase_form_is_refused_by_name(
         write_phases(graph(kernel, stride, pad, **attributes))
 
 
+def test_nan_is_no_other_constant_each_time() -> None:
+    model = graph(4, 2, 1)
+    wrong = numpy_helper.from_array(np.full((3, 5, 4, 4), np.nan, np.float32), "w")
+    model.graph.initializer[0].CopyFrom(wrong)
+    names = [tensor.name for tensor in write_phases(model).graph.initializer]
+    assert names == ["w_phases", "b_phases"]
+
+
 def test_a_bias_that_deconvolutions_of_two_strides_share_is_spread_for_each() -> None:
     """Exporters keep one of equal constants, such as biases that are all zero."""
     both, other = graph(4, 2, 1), graph(4, 4, 0)

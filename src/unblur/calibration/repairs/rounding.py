@@ -112,8 +112,12 @@ def unsuited(original: onnx.ModelProto, graph: QuantisedGraph) -> dict[str, str]
     """Quantised convolutions whose weights `round_adaptively` leaves as they are -> why; also what shares theirs."""
     nodes = {node.name: node for node in original.graph.node}
     barred: dict[str, str] = {}
+    groups: dict[str, int] = {}
     for c in graph.convolutions:
         given = _attributes(nodes[c.name])
+        here = given.get("group", 1)
+        if here > 1 and groups.setdefault(c.weight, here) != here:
+            barred[c.weight] = f"{c.name} has other groups than another convolution of its weight"
         if nodes[c.name].op_type != "Conv" or given.get("auto_pad", b"NOTSET") != b"NOTSET":
             barred[c.weight] = f"{c.name} is transposed or pads by itself"
     return {c.name: barred[c.weight] for c in graph.convolutions if c.weight in barred}

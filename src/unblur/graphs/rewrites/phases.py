@@ -32,7 +32,7 @@ def write_phases(model: onnx.ModelProto) -> onnx.ModelProto:
 
     def constant(name: str, values: NDArray[Any]) -> str:
         """Once for deconvolutions that share it; apart where their strides make two of it."""
-        while name in constants or not np.array_equal(made.setdefault(name, values), values):
+        while name in constants or not np.array_equal(made.setdefault(name, values), values, equal_nan=True):
             name += "_"
         return name
 
